@@ -1,0 +1,443 @@
+"""The whole family of errors, drawn as a tree.
+
+Every class carries a `slug` (stable: the last segment of the problem `type` on HTTP, the `data.slug` on MCP) and a `title`.
+No class knows an HTTP status or a JSON-RPC code: each face has one table for that. A class takes the nouns and writes the
+sentence: what happened, to whom, what to do.
+
+    PorticoError
+    ├── ConfigurationError            what was written is wrong; nothing was started
+    │   ├── TopologyError             every mistake of one topology, with file, line, path and nearest name
+    │   ├── DuplicateName             two processes with one name
+    │   ├── MissingExtra              an optional library is not installed; names the install line
+    │   └── InvalidOperation          a decorator or a type hint that cannot become an operation
+    ├── LifecycleError                a process or the runtime is not in the state that the call needs
+    │   ├── RuntimeNotStarted
+    │   ├── StartError                a child did not start
+    │   ├── SpawnError                a dynamic child was refused
+    │   └── StopTimeout               processes that outlived the stop
+    ├── CallError                     a call was not answered with a reply
+    │   ├── Refused                   …and was never handled
+    │   │   ├── UnknownAgent
+    │   │   ├── UnknownOperation
+    │   │   ├── UnknownRun
+    │   │   ├── ReservedType          a message type that belongs to the runtime
+    │   │   ├── ContractViolation     the request does not satisfy the contract
+    │   │   ├── MailboxFull
+    │   │   ├── ProcessExited         the process ended for good
+    │   │   ├── Draining              the runtime is stopping
+    │   │   └── CrashBudgetSpent      this caller's calls crashed agents too often
+    │   ├── AgentError                declared by the agent itself
+    │   ├── AgentCrashed              handled, crashed, attempts spent
+    │   ├── NoReply                   handled, returned nothing
+    │   ├── InvalidReply              handled, the reply broke its contract
+    │   ├── DeadlineExceeded
+    │   └── Cancelled
+    ├── ToolError                     a tool did not give a result
+    │   ├── UnknownTool
+    │   ├── MCPToolError              an external server's tool answered an error
+    │   └── MCPServerUnavailable      an external server is not connected
+    └── ModelError                    a model provider did not give a response
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+
+def nearest(name: str, candidates: Iterable[str], *, most: int = 3) -> list[str]:
+    """The candidates that look like `name`, the most alike first."""
+    from difflib import get_close_matches  # noqa: PLC0415  # 20 ms that only a mistake needs to pay
+
+    return get_close_matches(name, list(candidates), n=most, cutoff=0.6)
+
+
+def did_you_mean(nearest: Sequence[str]) -> str:
+    """The end of a sentence that offers the nearest right names; empty where there is none."""
+    if not nearest:
+        return ""
+    return f" Did you mean {' or '.join(repr(name) for name in nearest)}?"
+
+
+class PorticoError(Exception):
+    """The root of the family. `detail` is the sentence; `extra` are data that a face may add to its error object."""
+
+    slug: ClassVar[str] = "internal-error"
+    title: ClassVar[str] = "Internal error"
+
+    def __init__(self, detail: str, **extra: Any) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.extra: dict[str, Any] = extra
+
+
+# --- configuration ----------------------------------------------------------------------------------------------------
+
+
+class ConfigurationError(PorticoError):
+    """What was written is wrong. Raised before anything starts."""
+
+    slug = "configuration"
+    title = "Configuration error"
+
+
+class TopologyError(ConfigurationError):
+    """Every mistake of one topology at once; `mistakes` holds one line each."""
+
+    slug = "topology"
+    title = "Topology error"
+
+    def __init__(self, mistakes: Iterable[str]) -> None:
+        self.mistakes = list(mistakes)
+        count = len(self.mistakes)
+        head = "1 mistake" if count == 1 else f"{count} mistakes"
+        super().__init__("\n".join([f"The topology has {head}:", *(f"  {line}" for line in self.mistakes)]))
+
+
+class DuplicateName(ConfigurationError):
+    """Two processes of one runtime have the same name."""
+
+    slug = "duplicate-name"
+    title = "Duplicate name"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"Two processes are named {name!r}: a name is an identity, so each may stand once in a tree.")
+        self.name = name
+
+
+class MissingExtra(ConfigurationError):
+    """An optional library is not installed."""
+
+    slug = "missing-extra"
+    title = "Missing extra"
+
+    def __init__(self, feature: str, extra: str) -> None:
+        super().__init__(f"{feature} needs an optional library. Install it with: pip install 'portico[{extra}]'")
+
+
+class InvalidOperation(ConfigurationError):
+    """A decorated method cannot become an operation."""
+
+    slug = "invalid-operation"
+    title = "Invalid operation"
+
+
+# --- lifecycle --------------------------------------------------------------------------------------------------------
+
+
+class LifecycleError(PorticoError):
+    """A process or the runtime is not in the state that the call needs."""
+
+    slug = "wrong-state"
+    title = "Wrong state"
+
+
+class RuntimeNotStarted(LifecycleError):
+    """The runtime was asked for something before `start()` or after `stop()`."""
+
+    slug = "runtime-not-started"
+    title = "Runtime not started"
+
+    def __init__(self) -> None:
+        super().__init__("Runtime not started: use `async with runtime:` or `await runtime.start()` first.")
+
+
+class StartError(LifecycleError):
+    """A process did not start: its `on_start` raised, or took longer than its `start_timeout` (seconds)."""
+
+    slug = "start-failed"
+    title = "Start failed"
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"{name!r} did not start: {reason}")
+        self.name = name
+        self.reason = reason
+
+
+class SpawnError(LifecycleError):
+    """A dynamic child was refused."""
+
+    slug = "spawn-refused"
+    title = "Spawn refused"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class StopTimeout(LifecycleError):
+    """Processes that ignored both the request to stop and their cancellation."""
+
+    slug = "stop-timeout"
+    title = "Stop timed out"
+
+    def __init__(self, names: Sequence[str], timeout: float) -> None:
+        super().__init__(f"{', '.join(map(repr, names))} did not stop within {timeout:g} s and ignored cancellation.")
+        self.names = list(names)
+
+
+# --- calls ------------------------------------------------------------------------------------------------------------
+
+
+class CallError(PorticoError):
+    """A call was not answered with a reply."""
+
+    slug = "call-failed"
+    title = "Call failed"
+
+
+class Refused(CallError):
+    """The call was refused: no handler has seen it, so it may be sent again."""
+
+    slug = "refused"
+    title = "Call refused"
+
+
+class UnknownAgent(Refused):
+    """No agent of that name."""
+
+    slug = "agent-not-found"
+    title = "No such agent"
+
+    def __init__(self, name: str, nearest: Sequence[str] = ()) -> None:
+        super().__init__(f"There is no agent {name!r}.{did_you_mean(nearest)}")
+        self.name = name
+        self.nearest = list(nearest)
+
+
+class UnknownOperation(Refused):
+    """The agent has no operation of that name."""
+
+    slug = "operation-not-found"
+    title = "No such operation"
+
+    def __init__(self, agent: str, operation: str, nearest: Sequence[str] = ()) -> None:
+        super().__init__(f"Agent {agent!r} has no operation {operation!r}.{did_you_mean(nearest)}")
+        self.agent = agent
+        self.operation = operation
+
+
+class UnknownRun(Refused):
+    """No run of that id, or one of somebody else's."""
+
+    slug = "run-not-found"
+    title = "No such run"
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(f"There is no run {run_id!r}: it never was, has been removed, or belongs to somebody else.")
+        self.run_id = run_id
+
+
+class ReservedType(Refused):
+    """A message type that only the runtime may use."""
+
+    slug = "reserved-type"
+    title = "Reserved message type"
+
+    def __init__(self, message_type: str, prefix: str) -> None:
+        super().__init__(f"The message type {message_type!r} is reserved: types that begin with {prefix!r} belong to the runtime.")
+
+
+class ContractViolation(Refused):
+    """The request does not satisfy the operation's contract. `faults` has one mapping per fault: path, message, type."""
+
+    slug = "contract-violated"
+    title = "Contract violated"
+
+    def __init__(self, operation: str, faults: Sequence[Mapping[str, Any]]) -> None:
+        first = faults[0] if faults else {"path": "", "message": "invalid"}
+        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+        where = f" at {first['path']}" if first["path"] else ""
+        super().__init__(f"The request to {operation!r} is not valid{where}: {first['message']}{more}", errors=list(faults))
+        self.operation = operation
+        self.faults = list(faults)
+
+
+class MailboxFull(Refused):
+    """The agent has as many messages waiting as its mailbox holds. `retry_after`: seconds after which to try again."""
+
+    slug = "mailbox-full"
+    title = "Mailbox full"
+
+    def __init__(self, name: str, size: int, retry_after: float = 1.0) -> None:
+        super().__init__(f"The mailbox of {name!r} is full: {size} messages wait. Try again in {retry_after:g} s.")
+        self.name = name
+        self.retry_after = retry_after
+
+
+class ProcessExited(Refused):
+    """The process ended for good; what waited in its mailbox is answered with this."""
+
+    slug = "agent-failed"
+    title = "Agent failed for good"
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"Agent {name!r} has ended and will not come back: {reason}")
+        self.name = name
+        self.reason = reason
+
+
+class Draining(Refused):
+    """The runtime is stopping and takes no new calls."""
+
+    slug = "draining"
+    title = "Shutting down"
+
+    def __init__(self) -> None:
+        super().__init__("The gateway is shutting down and takes no new calls.")
+        self.retry_after = 1.0
+
+
+class CrashBudgetSpent(Refused):
+    """Calls of this caller crashed agents too often. `retry_after`: seconds until the window has room again."""
+
+    slug = "crash-budget-spent"
+    title = "Crash budget spent"
+
+    def __init__(self, limit: int, window: float, retry_after: float) -> None:
+        super().__init__(f"{limit} of your calls crashed an agent within {window:g} s. Try again in {retry_after:.0f} s.")
+        self.retry_after = retry_after
+
+
+class AgentError(CallError):
+    """An error that an agent declares: `raise AgentError("out-of-stock", "None left.", status=409)`.
+
+    The process lives on, its uncommitted state is rolled back, and the caller gets slug and detail. `status` is a hint that
+    the HTTP face follows where it is a 4xx or 5xx.
+    """
+
+    slug = "agent-error"
+    title = "Agent error"
+
+    def __init__(self, slug: str, detail: str = "", *, status: int = 409, **extra: Any) -> None:
+        super().__init__(detail or slug, **extra)
+        self.slug = slug  # pyright: ignore[reportAttributeAccessIssue]  # each declared error has a slug of its own
+        self.title = slug.replace("-", " ").capitalize()  # pyright: ignore[reportAttributeAccessIssue]
+        self.status = status
+
+
+class AgentCrashed(CallError):
+    """The handler crashed on this message until its attempts were spent. `cause` is the last exception."""
+
+    slug = "agent-crashed"
+    title = "Agent crashed"
+
+    def __init__(self, name: str, cause: BaseException | str, *, attempts: int, incarnation: int, restarts: int) -> None:
+        self.cause = cause if isinstance(cause, BaseException) else None
+        text = type(cause).__name__ if isinstance(cause, BaseException) else cause
+        times = "once" if attempts == 1 else f"{attempts} times"
+        super().__init__(
+            f"Agent {name!r} crashed {times} on this message ({text}).",
+            attempts=attempts,
+            incarnation=incarnation,
+            restarts=restarts,
+        )
+        self.name = name
+        self.attempts = attempts
+        self.incarnation = incarnation
+        self.restarts = restarts
+
+
+class NoReply(CallError):
+    """The handler of an ask returned nothing, though its operation does not say `-> None`."""
+
+    slug = "no-reply"
+    title = "No reply"
+
+    def __init__(self, name: str, operation: str) -> None:
+        super().__init__(f"Agent {name!r} handled {operation!r} and returned nothing. Return a reply, or declare `-> None`.")
+
+
+class InvalidReply(CallError):
+    """The reply breaks its contract, or is not JSON-able. `faults` as in `ContractViolation`."""
+
+    slug = "invalid-reply"
+    title = "Invalid reply"
+
+    def __init__(self, name: str, operation: str, faults: Sequence[Mapping[str, Any]]) -> None:
+        first = faults[0] if faults else {"path": "", "message": "invalid"}
+        where = f" at {first['path']}" if first["path"] else ""
+        super().__init__(f"The reply of {name!r} to {operation!r} broke its contract{where}: {first['message']}", errors=list(faults))
+        self.faults = list(faults)
+
+
+class DeadlineExceeded(CallError):
+    """No reply came before the deadline. `timeout`: the seconds that were given, where known."""
+
+    slug = "deadline-exceeded"
+    title = "Deadline exceeded"
+
+    def __init__(self, name: str, timeout: float | None = None) -> None:
+        within = f" within {timeout:g} s" if timeout is not None else " before the deadline"
+        super().__init__(f"Agent {name!r} did not reply{within}.")
+        self.name = name
+        self.timeout = timeout
+
+
+class Cancelled(CallError):
+    """The call was cancelled: by its caller, or because its caller went away."""
+
+    slug = "cancelled"
+    title = "Cancelled"
+
+    def __init__(self, detail: str = "The call was cancelled.") -> None:
+        super().__init__(detail)
+
+
+# --- tools and models -------------------------------------------------------------------------------------------------
+
+
+class ToolError(PorticoError):
+    """A tool did not give a result. The text is meant to be read by a model."""
+
+    slug = "tool-failed"
+    title = "Tool failed"
+
+
+class UnknownTool(ToolError):
+    """No tool of that name."""
+
+    slug = "tool-not-found"
+    title = "No such tool"
+
+    def __init__(self, name: str, nearest: Sequence[str] = ()) -> None:
+        super().__init__(f"There is no tool {name!r}.{did_you_mean(nearest)}")
+        self.name = name
+
+
+class MCPToolError(ToolError):
+    """A tool of an external MCP server answered with an error."""
+
+    slug = "mcp-tool-failed"
+    title = "MCP tool failed"
+
+    def __init__(self, tool: str, detail: str) -> None:
+        super().__init__(f"{tool}: {detail}")
+        self.tool = tool
+
+
+class MCPServerUnavailable(ToolError):
+    """An external MCP server is not connected."""
+
+    slug = "mcp-server-unavailable"
+    title = "MCP server unavailable"
+
+    def __init__(self, server: str, reason: str) -> None:
+        super().__init__(f"The MCP server {server!r} is not connected: {reason}")
+        self.server = server
+        self.reason = reason
+
+
+class ModelError(PorticoError):
+    """A model provider did not give a response. `status`: the provider's HTTP status, where there is one."""
+
+    slug = "model-failed"
+    title = "Model failed"
+
+    def __init__(self, provider: str, detail: str, *, status: int | None = None, retry_after: float | None = None) -> None:
+        super().__init__(f"{provider}: {detail}")
+        self.provider = provider
+        self.status = status
+        self.retry_after = retry_after

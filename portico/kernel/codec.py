@@ -1,0 +1,21 @@
+"""JsonCodec: payloads as standard JSON (RFC 8259). The codec of `Runtime(strict=True)`, which finds what would not survive a wire."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+
+class JsonCodec:
+    """See `protocols.Codec`. Raises `ValueError` on what is not JSON: objects, NaN, keys that are no strings."""
+
+    def encode(self, value: Any) -> bytes:
+        """See `Codec.encode`."""
+        try:
+            return json.dumps(value, allow_nan=False, separators=(",", ":"), ensure_ascii=False).encode()
+        except TypeError as error:
+            raise ValueError(str(error)) from error
+
+    def decode(self, data: bytes) -> Any:
+        """See `Codec.decode`."""
+        return json.loads(data)

@@ -1,0 +1,63 @@
+"""MessageContext: the handle that a handler gets as `ctx: Context`, made from the delivery in hand.
+
+It writes to the journal that the delivery carries; `runs` implements that journal. Outside any run, events go nowhere.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from portico.kernel.clock import Clock
+    from portico.kernel.mailbox import Delivery
+
+
+class MessageContext:
+    """See `protocols.Context`."""
+
+    __slots__ = ("_clock", "_delivery")
+
+    def __init__(self, clock: Clock, delivery: Delivery | None) -> None:
+        self._clock = clock
+        self._delivery = delivery
+
+    @property
+    def run_id(self) -> str:
+        """See `Context.run_id`."""
+        journal = self._delivery.journal if self._delivery else None
+        return journal.run_id if journal else ""
+
+    @property
+    def principal(self) -> str | None:
+        """See `Context.principal`."""
+        origin = self._delivery.message.origin if self._delivery else None
+        return origin.principal if origin else None
+
+    @property
+    def attempt(self) -> int:
+        """See `Context.attempt`."""
+        return self._delivery.message.attempt if self._delivery else 0
+
+    @property
+    def cancelled(self) -> bool:
+        """See `Context.cancelled`."""
+        delivery = self._delivery
+        return delivery is not None and (delivery.finished or (delivery.journal is not None and delivery.journal.cancelled))
+
+    def remaining(self) -> float | None:
+        """See `Context.remaining`."""
+        deadline = self._delivery.message.deadline if self._delivery else None
+        return None if deadline is None else max(0.0, deadline - self._clock.now())
+
+    def emit(self, event_type: str, data: Any = None) -> None:
+        """See `Context.emit`."""
+        if self._delivery is not None and self._delivery.journal is not None:
+            self._delivery.journal.append(event_type, data)
+
+    def delta(self, text: str) -> None:
+        """See `Context.delta`."""
+        self.emit("delta", {"text": text})
+
+    def progress(self, done: float, total: float | None = None, note: str = "") -> None:
+        """See `Context.progress`."""
+        self.emit("progress", {"done": done, "total": total, "note": note})

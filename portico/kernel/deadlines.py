@@ -1,0 +1,79 @@
+"""Deadlines: one timer for every open ask.
+
+A timer per ask is the usual cost of a deadline. Here asks of nearly the same deadline share a bucket; only the earliest bucket
+has a timer. Adding and removing are one dictionary operation each. A deadline is kept to `TICK` seconds, never early.
+"""
+
+from __future__ import annotations
+
+from heapq import heappop, heappush
+from typing import TYPE_CHECKING
+
+from portico.errors import DeadlineExceeded
+
+if TYPE_CHECKING:
+    from portico.kernel.clock import Clock, Timer
+    from portico.kernel.mailbox import Delivery
+
+TICK = 0.01
+"""The width of a bucket in seconds."""
+
+
+class Deadlines:
+    """All open deliveries that have a deadline."""
+
+    __slots__ = ("_armed_for", "_buckets", "_clock", "_heap", "_timer")
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._buckets: dict[int, dict[Delivery, None]] = {}
+        self._heap: list[int] = []
+        self._timer: Timer | None = None
+        self._armed_for: int | None = None
+
+    def add(self, delivery: Delivery) -> None:
+        """Watch a delivery whose message has a deadline."""
+        deadline = delivery.message.deadline
+        if deadline is None:
+            return
+        tick = int(deadline / TICK) + 1
+        bucket = self._buckets.get(tick)
+        if bucket is None:
+            bucket = self._buckets[tick] = {}
+            heappush(self._heap, tick)
+            self._arm()
+        bucket[delivery] = None
+        delivery.bucket = bucket
+
+    def discard(self, delivery: Delivery) -> None:
+        """Stop watching it."""
+        if delivery.bucket is not None:
+            delivery.bucket.pop(delivery, None)
+            delivery.bucket = None
+
+    def close(self) -> None:
+        """Stop the timer."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._armed_for = None
+
+    def _arm(self) -> None:
+        earliest = self._heap[0] if self._heap else None
+        if earliest == self._armed_for:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._armed_for = earliest
+        if earliest is not None:
+            self._timer = self._clock.call_at(earliest * TICK, self._fire)
+
+    def _fire(self) -> None:
+        now = self._clock.now()
+        self._timer = self._armed_for = None
+        while self._heap and self._heap[0] * TICK <= now:
+            for delivery in self._buckets.pop(heappop(self._heap)):
+                delivery.bucket = None
+                delivery.cancel(DeadlineExceeded(delivery.message.recipient))
+        self._arm()

@@ -1,0 +1,68 @@
+"""GenServer: a process in OTP's form. Calls, casts and everything else come to three methods.
+
+    user module (GenServer)      generic (AgentProcess)
+    -----------------------      -------------------------------------------
+    init                 <----   on_start
+    handle_call          <----   an ask; what it returns is the reply, `defer()` postpones it
+    handle_cast          <----   a send
+    handle_info          <----   a timer of `send_after`, or another message of type `info`
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from portico.errors import UnknownOperation
+from portico.kernel.messages import Message
+from portico.kernel.process import AgentProcess
+from portico.kernel.router import current
+
+CAST = "cast"
+INFO = "info"
+
+
+class GenServer(AgentProcess):
+    """Subclasses override `init`, `handle_call`, `handle_cast` and `handle_info`."""
+
+    tag = "srv"
+
+    async def on_start(self) -> None:
+        """Calls `init`."""
+        await self.init()
+
+    async def init(self) -> None:
+        """Before the first message. What it raises is a start failure."""
+
+    async def handle_call(self, payload: Any, from_: Message) -> Any:
+        """An ask. Return the reply as plain data, or `self.defer()` and later `self.reply_to(from_, payload)`."""
+        del payload, from_
+        raise UnknownOperation(self.name, "call")
+
+    async def handle_cast(self, payload: Any) -> None:
+        """A send: nobody waits for a reply."""
+        del payload
+        raise UnknownOperation(self.name, CAST)
+
+    async def handle_info(self, payload: Any) -> None:
+        """A timer, or another message that is neither call nor cast. Ignored unless overridden."""
+        del payload
+
+    async def handle(self, message: Message) -> Any:
+        """Sorts messages to the three methods."""
+        if message.type == INFO:
+            await self.handle_info(message.payload)
+            return None
+        delivery = current.get()
+        if message.type == CAST or (delivery is not None and delivery.one_way):
+            await self.handle_cast(message.payload)
+            return None
+        return await self.handle_call(message.payload, message)
+
+    def send_after(self, delay_ms: float, payload: Any) -> None:
+        """Let `handle_info(payload)` be called after so many milliseconds, unless this incarnation has ended by then."""
+
+        async def later() -> None:
+            await self.sleep(delay_ms / 1000)
+            self.router.send(self.name, payload, INFO, self.name)
+
+        self.start_task(later(), "send_after")

@@ -1,0 +1,518 @@
+"""Incarnation: one life of a process. It starts it, feeds it from its mailbox, and ends it.
+
+    user module (AgentProcess)          generic (here)
+    ---------------------------         ------------------------------------------------------------------
+    on_start                     <----  start: load the state, start, tell the supervisor `Started`
+    operation or handle          <----  receive: one message at a time, commit, reply
+    on_error                     <----  a handler raised
+    on_stop                      <----  the end, in the same task, bounded
+                                        tell the supervisor `Ended(exit)`: a message, never a callback
+
+Above: `supervision.py`, which makes incarnations and decides what an end means. An incarnation decides nothing about restarts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import ExitStack
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from portico.errors import AgentCrashed, DeadlineExceeded, NoReply, PorticoError
+from portico.kernel.clock import sleep
+from portico.kernel.mailbox import YIELD_EVERY, Delivery, Mailbox
+from portico.kernel.messages import Message
+from portico.kernel.process import DEFERRED, ErrorAction, ProcessStatus
+from portico.kernel.router import current
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from portico.kernel.clock import Timer
+    from portico.kernel.inbox import Inbox
+    from portico.kernel.process import AgentProcess
+    from portico.kernel.router import Router
+
+logger = logging.getLogger("portico.kernel")
+
+START = Message(type="portico.start", id="portico.start")
+"""Stands for the start where a commit needs a message."""
+
+
+class ExitKind(StrEnum):
+    """How an incarnation ended."""
+
+    NORMAL = "normal"
+    """It wanted to."""
+    SHUTDOWN = "shutdown"
+    """Its supervisor asked it to stop, or cancelled it."""
+    START_FAILED = "start_failed"
+    """`on_start` raised."""
+    CRASHED = "crashed"
+    """A handler or a task of its own raised, or it was deaf to its cancellation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """The end of an incarnation, as its supervisor hears of it."""
+
+    kind: ExitKind
+    """How."""
+    error: BaseException | None = None
+    """What was raised."""
+    delivery: Delivery | None = None
+    """What was in hand and has no end yet."""
+    charged: bool = False
+    """Whether that message caused the end, and so pays an attempt."""
+
+    @property
+    def reason(self) -> str:
+        """One line for reports."""
+        if self.error is None:
+            return self.kind.value
+        text = str(self.error).splitlines()[0] if str(self.error) else ""
+        return f"{type(self.error).__name__}: {text}" if text else type(self.error).__name__
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A child takes messages now."""
+
+    child: object
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A child has ended."""
+
+    child: object
+    exit: Exit
+
+
+class _CrashError(Exception):
+    """Leaves the receive loop with what crashed it."""
+
+    def __init__(self, exit_: Exit) -> None:
+        super().__init__()
+        self.exit = exit_
+
+
+class HandleTimeoutError(Exception):
+    """One handling took longer than `handle_timeout`."""
+
+
+class DeafError(Exception):
+    """A handler ignored its cancellation for `shutdown_timeout`."""
+
+
+class Incarnation:
+    """One life of a process: a task in the runtime's group."""
+
+    __slots__ = (
+        "_cancelling",
+        "_deaf_timer",
+        "_deferred",
+        "_fault",
+        "_in_hand",
+        "_outlived",
+        "_reports_to",
+        "_router",
+        "_stopping",
+        "_task",
+        "_tasks",
+        "handled",
+        "mailbox",
+        "max_attempts",
+        "number",
+        "process",
+    )
+
+    def __init__(self, process: AgentProcess, mailbox: Mailbox, router: Router, reports_to: Inbox, max_attempts: int) -> None:
+        mailbox.incarnations += 1
+        mailbox.process = process
+        self.process = process
+        self.mailbox = mailbox
+        self.number = mailbox.incarnations
+        self.max_attempts = max_attempts
+        self.handled = False
+        self._router = router
+        self._reports_to = reports_to
+        self._task: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._in_hand: Delivery | None = None
+        self._deferred: dict[str, Delivery] | None = None
+        self._cancelling = False
+        self._stopping = False
+        self._outlived = False
+        self._fault: BaseException | None = None
+        self._deaf_timer: Timer | None = None
+        process.bind(router, self)
+
+    # --- control: called by the supervisor ----------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """The name of the process."""
+        return self.process.name
+
+    @property
+    def start_timeout(self) -> float | None:
+        """Seconds that the start may take."""
+        return self.process.start_timeout
+
+    @property
+    def shutdown_timeout(self) -> float | None:
+        """Seconds that the end may take before it is cancelled, and again before it is given up."""
+        return self.process.shutdown_timeout
+
+    def spawn(self) -> None:
+        """Begin this life."""
+        self.process.status = ProcessStatus.STARTING
+        self._task = self._router.start_task(self._run(), self.process.id)
+
+    def request_stop(self, *, final: bool) -> None:
+        """Finish the message in hand, take no other, and end. `final` matters to supervisors only."""
+        del final
+        self._stopping = True
+        if self.process.status is ProcessStatus.RUNNING:
+            self.process.status = ProcessStatus.STOPPING
+        self.mailbox.wake()
+
+    def kill(self) -> None:
+        """Cancel whatever it does."""
+        self._stopping = True
+        if self._task is not None:
+            self._task.cancel()
+
+    def give_up(self) -> Delivery | None:
+        """It is deaf: what it does from now on counts for nothing. Returns what was in hand."""
+        self._outlived = True
+        self.process.status = ProcessStatus.FAILED
+        delivery, self._in_hand = self._in_hand, None
+        if delivery is not None:
+            delivery.holder = None
+        return delivery
+
+    # --- the life -----------------------------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        try:
+            exit_ = await self._live()
+        except Exception as error:  # noqa: BLE001  # whatever goes wrong here, the supervisor hears of it
+            exit_ = Exit(ExitKind.CRASHED, error)
+        if not self._outlived:
+            self._outlived = True
+            self._reports_to.put(Ended(self, exit_))
+
+    async def _live(self) -> Exit:
+        try:
+            await self._start()
+        except asyncio.CancelledError:
+            self._take_back_cancellation()
+            await self._end_tasks()
+            return Exit(ExitKind.SHUTDOWN)
+        except Exception as error:  # noqa: BLE001  # the border of user code: any exception is a start failure
+            await self._end_tasks()
+            return Exit(ExitKind.START_FAILED, error)
+        exit_ = await self._receive()
+        await self._end(exit_)
+        return exit_
+
+    async def _start(self) -> None:
+        process, commit = self.process, self._router.services.commit
+        if commit is not None:
+            process._state = await commit.load(process.name)  # noqa: SLF001  # the incarnation is the process's other half
+        await process.on_start()
+        if process._state_touched:  # noqa: SLF001
+            await self._commit(START, None)
+        process.status = ProcessStatus.STOPPING if self._stopping else ProcessStatus.RUNNING
+        self._reports_to.put(Started(self))
+
+    async def _receive(self) -> Exit:
+        mailbox = self.mailbox
+        in_a_row = 0
+        try:
+            while not self._stopping and self._fault is None:
+                delivery = mailbox.take()
+                if delivery is None:
+                    in_a_row = 0
+                    await mailbox.wait()
+                elif delivery.finished:
+                    continue
+                else:
+                    in_a_row += 1
+                    if in_a_row > YIELD_EVERY:
+                        in_a_row = 0
+                        mailbox.put_back(delivery)
+                        await asyncio.sleep(0)
+                        continue
+                    await self._handle(delivery)
+        except _CrashError as crash:
+            return crash.exit
+        except asyncio.CancelledError:
+            self._take_back_cancellation()
+            return self._exit_by_cancellation()
+        if self._fault is not None:
+            return Exit(ExitKind.CRASHED, self._fault)
+        return Exit(ExitKind.SHUTDOWN)
+
+    def _exit_by_cancellation(self) -> Exit:
+        delivery = self._in_hand
+        if self._fault is not None:
+            return Exit(ExitKind.CRASHED, self._fault, delivery)
+        return Exit(ExitKind.SHUTDOWN, None, delivery)
+
+    async def _end(self, exit_: Exit) -> None:
+        """Run `on_stop` and end the tasks: also after a crash or a cancellation, but never longer than `shutdown_timeout`."""
+        self.process.status = ProcessStatus.STOPPING
+        current.set(None)
+        timer = None
+        if self._task is not None and self.shutdown_timeout is not None:
+            clock = self._router.clock
+            timer = clock.call_at(clock.now() + self.shutdown_timeout, self._task.cancel)
+        try:
+            await self.process.on_stop()
+        except asyncio.CancelledError:
+            self._take_back_cancellation()
+            logger.warning("on_stop of %r was cancelled", self.name)
+        except Exception:
+            logger.exception("on_stop of %r failed", self.name)
+        finally:
+            if timer is not None:
+                timer.cancel()
+        await self._end_tasks()
+        for delivery in (self._deferred or {}).values():
+            if exit_.kind is ExitKind.NORMAL or delivery.one_way:
+                delivery.fail(NoReply(self.name, delivery.message.type))
+            else:
+                self.mailbox.put_back(delivery)
+
+    async def _end_tasks(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            try:
+                await asyncio.wait(self._tasks, timeout=self.shutdown_timeout)
+            except asyncio.CancelledError:
+                self._take_back_cancellation()
+
+    # --- one message --------------------------------------------------------------------------------------------------
+
+    async def _handle(self, delivery: Delivery) -> None:
+        message = delivery.message
+        deadline = message.deadline
+        if deadline is not None and deadline <= self._router.clock.now():
+            self._router.deadlines.discard(delivery)
+            delivery.fail(DeadlineExceeded(message.recipient))
+            return
+        self._in_hand = delivery
+        delivery.holder = self
+        current.set(delivery)
+        try:
+            result = await self._invoke(message)
+        except asyncio.CancelledError:
+            if not self._cancelling:
+                delivery.holder = None
+                raise  # somebody stops this process; what is in hand has no end yet
+            result = None
+        except PorticoError as error:
+            delivery.holder = None
+            await self._roll_back()
+            delivery.fail(error)
+        except Exception as error:  # noqa: BLE001  # the border of user code: the supervisor decides
+            delivery.holder = None
+            await self._roll_back()
+            await self._on_error(error, delivery)
+        else:
+            delivery.holder = None
+            if not self._cancelling and not self._outlived:
+                try:
+                    await self._finish(delivery, result)
+                except Exception as error:
+                    raise _CrashError(Exit(ExitKind.CRASHED, error, delivery, charged=True)) from error
+        if self._outlived:
+            raise asyncio.CancelledError
+        if self._cancelling:
+            self._cancelled_handling()
+            await self._roll_back()
+        self._in_hand = None
+
+    async def _invoke(self, message: Message) -> Any:
+        process = self.process
+        operation = process.operations.get(message.type)
+        target = process.handle(message) if operation is None else operation.invoke(process, message)
+        if not self._router.services.observers and process.handle_timeout is None:
+            return await target
+        return await self._invoke_watched(target, message)
+
+    async def _invoke_watched(self, target: Coroutine[Any, Any, Any], message: Message) -> Any:
+        limit = self.process.handle_timeout
+        timer = None
+        if limit is not None:
+            clock = self._router.clock
+            timer = clock.call_at(clock.now() + limit, lambda: self._over_handle_timeout(limit))
+        try:
+            with ExitStack() as stack:
+                for observer in self._router.services.observers:
+                    hook = observer.handling(message)
+                    traceparent = stack.enter_context(hook) if hook is not None else None
+                    if traceparent is not None and self._in_hand is not None:
+                        self._in_hand.traceparent = traceparent
+                return await target
+        except asyncio.CancelledError:
+            if isinstance(self._fault, HandleTimeoutError):
+                self._take_back_cancellation()
+                fault, self._fault = self._fault, None
+                raise fault from None
+            raise
+        finally:
+            if timer is not None:
+                timer.cancel()
+                self._hears()
+
+    async def _finish(self, delivery: Delivery, result: Any) -> None:
+        message = delivery.message
+        reply: Message | None
+        if result is DEFERRED:
+            self.handled = True
+            waiting = self._deferred or {}
+            self._deferred = {key: other for key, other in waiting.items() if not other.finished}
+            self._deferred[message.id] = delivery
+            if self.process._state_touched:  # noqa: SLF001
+                await self._commit(message, None)
+            return
+        if isinstance(result, Message):
+            reply = result
+            reply.recipient, reply.correlation_id = message.sender, message.id
+        elif result is None:
+            operation = self.process.operations.get(message.type)
+            nothing_is_right = delivery.one_way or (operation is not None and operation.returns_nothing)
+            reply = Message("reply", None, self.name, message.sender, correlation_id=message.id) if nothing_is_right else None
+        else:
+            reply = Message("reply", result, self.name, message.sender, correlation_id=message.id)
+        if self.process._state_touched:  # noqa: SLF001
+            await self._commit(message, reply)
+        self.handled = True
+        if reply is None:
+            delivery.fail(NoReply(self.name, message.type))
+        else:
+            reply.attempt = message.attempt
+            delivery.resolve(reply)
+
+    async def _on_error(self, error: Exception, delivery: Delivery) -> None:
+        message = delivery.message
+        try:
+            action = await self.process.on_error(error, message)
+        except Exception:
+            logger.exception("on_error of %r failed", self.name)
+            action = ErrorAction.ESCALATE
+        if action is ErrorAction.RETRY and message.attempt + 1 < self.max_attempts:
+            message.attempt += 1
+            await sleep(self._router.clock, self.process.retry_delay)
+            if not delivery.finished:
+                await self._handle(delivery)
+        elif action is ErrorAction.ESCALATE:
+            raise _CrashError(Exit(ExitKind.CRASHED, error, delivery, charged=True))
+        else:
+            delivery.fail(self.crashed(error, message))
+            if action is ErrorAction.STOP:
+                raise _CrashError(Exit(ExitKind.NORMAL))
+
+    def crashed(self, error: BaseException | None, message: Message) -> AgentCrashed:
+        """What the caller of a message gets that crashed its handler."""
+        return AgentCrashed(
+            self.name,
+            error or "stopped",
+            attempts=message.attempt + 1,
+            incarnation=self.number,
+            restarts=self.mailbox.restarts,
+        )
+
+    # --- state --------------------------------------------------------------------------------------------------------
+
+    async def _commit(self, message: Message, reply: Message | None) -> None:
+        process, commit = self.process, self._router.services.commit
+        process._state_touched = False  # noqa: SLF001
+        if commit is not None:
+            of_mine = message if message.recipient == process.name else Message(type=message.type, recipient=process.name)
+            await commit.commit(of_mine, reply, process._state, ())  # noqa: SLF001
+
+    async def checkpoint(self) -> None:
+        """Commit the state as it is now."""
+        await self._commit(self._in_hand.message if self._in_hand else START, None)
+
+    async def _roll_back(self) -> None:
+        process, commit = self.process, self._router.services.commit
+        if process._state_touched and commit is not None:  # noqa: SLF001
+            process._state = await commit.load(process.name)  # noqa: SLF001
+            process._state_touched = False  # noqa: SLF001
+
+    # --- deferred replies ---------------------------------------------------------------------------------------------
+
+    def reply_to(self, message: Message, payload: Any) -> None:
+        """Answer a message whose handler returned `defer()`."""
+        delivery = (self._deferred or {}).pop(message.id, None)
+        if delivery is not None:
+            delivery.resolve(Message("reply", payload, self.name, message.sender, correlation_id=message.id))
+
+    # --- tasks of its own ---------------------------------------------------------------------------------------------
+
+    def start_task(self, coroutine: Coroutine[Any, Any, None], name: str) -> None:
+        """See `AgentProcess.start_task`."""
+        self._tasks = {task for task in self._tasks if not task.done()}
+        self._tasks.add(self._router.start_task(self._guard(coroutine), f"{self.process.id}/{name}"))
+
+    async def _guard(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        current.set(None)
+        try:
+            await coroutine
+        except Exception as error:  # noqa: BLE001  # the border of user code: the process crashes
+            self._fault = error
+            if self._task is not None and self._in_hand is not None:
+                self._task.cancel()
+            self.mailbox.wake()
+
+    # --- cancelling one handling --------------------------------------------------------------------------------------
+
+    def cancel_handling(self, delivery: Delivery) -> None:
+        """Cancel the handling of a delivery in hand; the process lives on. If it does not obey, it counts as crashed."""
+        if delivery.holder is not self or self._cancelling or self._task is None:
+            return
+        self._cancelling = True
+        self._task.cancel()
+        self._expect_obedience()
+
+    def _cancelled_handling(self) -> None:
+        self._cancelling = False
+        self._take_back_cancellation()
+        self._hears()
+
+    def _expect_obedience(self) -> None:
+        if self.shutdown_timeout is not None:
+            clock = self._router.clock
+            self._deaf_timer = clock.call_at(clock.now() + self.shutdown_timeout, self._is_deaf)
+
+    def _hears(self) -> None:
+        if self._deaf_timer is not None:
+            self._deaf_timer.cancel()
+            self._deaf_timer = None
+
+    def _is_deaf(self) -> None:
+        if not self._outlived:
+            delivery = self.give_up()
+            error = DeafError(f"ignored its cancellation for {self.shutdown_timeout:g} s")
+            self._reports_to.put(Ended(self, Exit(ExitKind.CRASHED, error, delivery, charged=True)))
+
+    def _over_handle_timeout(self, limit: float) -> None:
+        if self._task is not None and not self._cancelling:
+            self._fault = HandleTimeoutError(f"one handling took longer than handle_timeout ({limit:g} s)")
+            self._task.cancel()
+            self._expect_obedience()
+
+    def _take_back_cancellation(self) -> None:
+        task = self._task
+        while task is not None and task.cancelling():
+            task.uncancel()
+

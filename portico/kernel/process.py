@@ -1,0 +1,319 @@
+"""AgentProcess: what a user writes. A mailbox, hooks, `handle()`; its identity is its name.
+
+The machinery that runs it is in `incarnation.py`; the verbs here forward to the router that `bind()` hands over. A subclass
+overrides hooks and adds operations (methods that a decorator of `portico.operations` has marked).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, ClassVar, Final, ParamSpec, Self, TypeVar, cast
+
+from portico.errors import LifecycleError, RuntimeNotStarted, UnknownOperation, nearest
+from portico.kernel.clock import sleep
+from portico.kernel.messages import DEFAULT_TYPE, Message
+from portico.kernel.router import current
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterable, Mapping
+
+    from portico.kernel.incarnation import Incarnation
+    from portico.kernel.protocols import Context, Invocable, ModelProvider, StateStore, ToolSet
+    from portico.kernel.router import Router
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+MARK: Final = "__portico_operation__"
+"""The attribute under which a decorated method carries its `Invocable`."""
+
+
+class ErrorAction(StrEnum):
+    """What `on_error` chooses after a handler raised."""
+
+    RETRY = "retry"
+    """Handle the message again in this incarnation, after `self.retry_delay` seconds."""
+    SKIP = "skip"
+    """The caller gets `AgentCrashed`; the process goes on with the next message."""
+    STOP = "stop"
+    """The caller gets `AgentCrashed`; the process ends normally."""
+    ESCALATE = "escalate"
+    """The process crashes and its supervisor decides: the default."""
+
+
+class ProcessStatus(StrEnum):
+    """Where a process is in its life."""
+
+    CREATED = "created"
+    """Made, not started."""
+    STARTING = "starting"
+    """In `on_start`."""
+    RUNNING = "running"
+    """Takes messages."""
+    RESTARTING = "restarting"
+    """Its last incarnation ended; the next one is on its way."""
+    STOPPING = "stopping"
+    """Finishes the message in hand, then runs `on_stop`."""
+    STOPPED = "stopped"
+    """Ended as somebody wanted."""
+    FAILED = "failed"
+    """Ended for good as nobody wanted, or ignores its cancellation."""
+
+
+class Restart(StrEnum):
+    """When a child that ended is started again; OTP's words."""
+
+    PERMANENT = "permanent"
+    """Always."""
+    TRANSIENT = "transient"
+    """When it crashed."""
+    TEMPORARY = "temporary"
+    """Never."""
+
+
+class _Deferred:
+    """What `defer()` returns: the reply comes later, by `reply_to()`."""
+
+
+DEFERRED: Final = _Deferred()
+
+
+class AgentProcess:
+    """A supervised process with a mailbox.
+
+    Args:
+        name: its identity in the runtime.
+        mailbox_size: how many messages may wait; more are refused with `MailboxFull`.
+        start_timeout: seconds that `on_start` may take.
+        shutdown_timeout: seconds to finish the message in hand on a stop, and to obey a cancellation.
+        handle_timeout: seconds that one handling may take before it counts as a crash; None for no limit.
+        restart: `permanent`, `transient` or `temporary`.
+        expose: whether the gateway serves it to the outside; None leaves it to the topology.
+    """
+
+    capabilities: ClassVar[list[str]] = []
+    """What it can do: tags for `send_capable` and the registry."""
+    capability_metadata: ClassVar[dict[str, Any]] = {}
+    """More on each capability, by tag."""
+    operations: ClassVar[Mapping[str, Invocable]] = {}
+    """Its operations by name; collected from the decorated methods."""
+    retry_delay: float = 0.1
+    """Seconds before `ErrorAction.RETRY` handles a message again."""
+    internal: ClassVar[bool] = False
+    """True for processes of the gateway itself: never served to the outside."""
+    tag: ClassVar[str] = "agent"
+    """What `print_tree` shows in brackets before its name."""
+
+    spent: bool = False
+    """True once it was started: the next incarnation needs a fresh instance."""
+    _arguments: tuple[tuple[Any, ...], dict[str, Any]]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        found: dict[str, Invocable] = {}
+        for base in reversed(cls.__mro__):
+            for value in vars(base).values():
+                operation = cast("Invocable | None", getattr(value, MARK, None))
+                if operation is not None:
+                    found[operation.name] = operation
+        cls.operations = found
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Keep the arguments: a restart builds a fresh instance from them, so that nothing poisoned survives."""
+        self = super().__new__(cls)
+        self._arguments = (args, kwargs)
+        return self
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        mailbox_size: int = 1000,
+        start_timeout: float = 30.0,
+        shutdown_timeout: float = 5.0,
+        handle_timeout: float | None = None,
+        restart: str | Restart = Restart.PERMANENT,
+        expose: bool | None = None,
+    ) -> None:
+        self.name = name
+        self.mailbox_size = mailbox_size
+        self.start_timeout = start_timeout
+        self.shutdown_timeout = shutdown_timeout
+        self.handle_timeout = handle_timeout
+        self.restart = Restart(restart)
+        self.expose = expose
+        self.config: Mapping[str, Any] = {}
+        self.status = ProcessStatus.CREATED
+        self._state: dict[str, Any] = {}
+        self._state_touched = False
+        self._router: Router | None = None
+        self._incarnation: Incarnation | None = None
+
+    def fresh(self) -> Self:
+        """A new instance from the same constructor arguments."""
+        args, kwargs = self._arguments
+        twin = type(self)(*args, **kwargs)
+        twin.config = self.config
+        return twin
+
+    def bind(self, router: Router, incarnation: Incarnation) -> None:
+        """Called by the supervisor before `on_start`."""
+        self._router = router
+        self._incarnation = incarnation
+
+    # --- hooks --------------------------------------------------------------------------------------------------------
+
+    async def on_start(self) -> None:
+        """Before the first message of an incarnation, in the process's own task. What it raises is a start failure."""
+
+    async def handle(self, message: Message) -> Any:
+        """A message that no operation takes. Returns `self.reply(…)` or plain data; None means no reply.
+
+        What it raises goes to `on_error`; an `AgentError` or another `PorticoError` goes to the caller.
+        """
+        raise UnknownOperation(self.name, message.type, nearest(message.type, self.operations))
+
+    async def on_error(self, error: Exception, message: Message) -> ErrorAction:
+        """After a handler raised. If this raises too, the process crashes."""
+        del error, message
+        return ErrorAction.ESCALATE
+
+    async def on_stop(self) -> None:
+        """At the end of every incarnation whose `on_start` succeeded, however it ended, within `shutdown_timeout`."""
+
+    # --- what it is given ---------------------------------------------------------------------------------------------
+
+    @property
+    def id(self) -> str:
+        """The name and the number of this incarnation: `echo#3`."""
+        return f"{self.name}#{self._incarnation.number if self._incarnation else 0}"
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """JSON-able data that survives crashes. Changes are committed when a message was handled, else rolled back."""
+        self._state_touched = True
+        return self._state
+
+    @state.setter
+    def state(self, value: dict[str, Any]) -> None:
+        self._state_touched = True
+        self._state = value
+
+    @property
+    def router(self) -> Router:
+        """The way to the others. Raises `RuntimeNotStarted` before the process is bound."""
+        if self._router is None:
+            raise RuntimeNotStarted
+        return self._router
+
+    @property
+    def llm(self) -> ModelProvider:
+        """The runtime's model provider. Raises `LifecycleError` where the runtime was given none."""
+        provider = self.router.services.llm
+        if provider is None:
+            raise LifecycleError(f"Agent {self.name!r} uses self.llm, but the runtime has no model provider: Runtime(model_provider=…).")
+        return provider
+
+    @property
+    def tools(self) -> ToolSet:
+        """The runtime's tools. Raises `LifecycleError` where the runtime was given none."""
+        tools = self.router.services.tools
+        if tools is None:
+            raise LifecycleError(f"Agent {self.name!r} uses self.tools, but the runtime has none: Runtime(tool_registry=…).")
+        return tools
+
+    @property
+    def store(self) -> StateStore:
+        """Records of the agents' own. Raises `LifecycleError` where the runtime was given no store."""
+        store = self.router.services.store
+        if store is None:
+            raise LifecycleError(f"Agent {self.name!r} uses self.store, but the runtime has none: Runtime(state_store=…).")
+        return store
+
+    @property
+    def context(self) -> Context:
+        """The handle of the run in hand."""
+        from portico.kernel.context import MessageContext  # noqa: PLC0415  # most handlers never ask for it
+
+        return MessageContext(self.router.clock, current.get())
+
+    async def connect_mcp(self, config: Any) -> list[str]:
+        """Connect an external MCP server; returns the names of its tools (`mcp://server/tool`)."""
+        return await self.tools.connect_mcp(config)
+
+    # --- verbs --------------------------------------------------------------------------------------------------------
+
+    def reply(
+        self, payload: Any = None, *, status: int | None = None, headers: Mapping[str, str] | None = None, media_type: str | None = None
+    ) -> Message:
+        """The reply to the message in hand, to be returned from the handler. The keywords are hints for an HTTP caller."""
+        hints = {"status": status, "headers": headers, "media_type": media_type}
+        meta = {key: value for key, value in hints.items() if value is not None}
+        return Message(type="reply", payload=payload, sender=self.name, meta=meta or None)
+
+    def defer(self) -> Any:
+        """To be returned from a handler whose reply comes later by `reply_to(message, payload)`."""
+        return DEFERRED
+
+    def reply_to(self, message: Message, payload: Any) -> None:
+        """Answer a deferred message. Does nothing when its caller no longer waits."""
+        if self._incarnation is not None:
+            self._incarnation.reply_to(message, payload)
+
+    async def send(self, recipient: str, payload: Any, message_type: str = DEFAULT_TYPE) -> None:
+        """Send one way. Raises `UnknownAgent`, `MailboxFull` or `ProcessExited`; then nothing was sent."""
+        self.router.send(recipient, payload, message_type, self.name)
+
+    async def ask(self, recipient: str, payload: Any, message_type: str = DEFAULT_TYPE, timeout: float = 30.0) -> Message:  # noqa: ASYNC109  # the seed's name; the deadline travels with the message
+        """Send and wait for the reply, at most `timeout` seconds and never beyond the deadline of the message in hand.
+
+        Raises:
+            CallError: as it ended. Uncaught, it is handed on to this process's own caller.
+        """
+        return await self.router.call(recipient, payload, message_type, timeout, self.name)
+
+    async def call(self, name: str, payload: Any, timeout: float = 5.0) -> Any:  # noqa: ASYNC109  # the seed's name
+        """Ask and return the reply's payload: GenServer's verb."""
+        return (await self.ask(name, payload, timeout=timeout)).payload
+
+    async def cast(self, name: str, payload: Any) -> None:
+        """Send to a GenServer's `handle_cast`."""
+        await self.send(name, payload, "cast")
+
+    async def broadcast(self, pattern: str, payload: Any, message_type: str = DEFAULT_TYPE) -> list[str]:
+        """Send to everybody whose name matches a glob, except oneself. Returns the names."""
+        names = [box.name for box in self.router.registry.lookup_all(pattern) if box.name != self.name]
+        return self._send_each(names, payload, message_type)
+
+    async def send_capable(self, capability: str, payload: Any, message_type: str = DEFAULT_TYPE) -> list[str]:
+        """Send to everybody who has the capability, except oneself. Returns the names."""
+        names = [name for name in self.router.registry.find_by_capability(capability) if name != self.name]
+        return self._send_each(names, payload, message_type)
+
+    def _send_each(self, names: Iterable[str], payload: Any, message_type: str) -> list[str]:
+        reached: list[str] = []
+        for name in names:
+            self.router.send(name, payload, message_type, self.name)
+            reached.append(name)
+        return reached
+
+    async def checkpoint(self) -> None:
+        """Commit `self.state` now, before the handling ends."""
+        if self._incarnation is not None:
+            await self._incarnation.checkpoint()
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait on the runtime's clock."""
+        await sleep(self.router.clock, seconds)
+
+    def start_task(self, coroutine: Coroutine[Any, Any, None], name: str = "task") -> None:
+        """Run something beside the mailbox for as long as this incarnation lives. If it raises, the process crashes."""
+        if self._incarnation is None:
+            coroutine.close()
+            raise RuntimeNotStarted
+        self._incarnation.start_task(coroutine, name)
+
+    async def run_blocking(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call a blocking function in a thread, so that it stalls nobody."""
+        return await asyncio.to_thread(function, *args, **kwargs)

@@ -1,0 +1,297 @@
+"""Runtime: owns one tree, one registry, one bus. Starts them, answers the outside, stops them within a bound.
+
+Two runtimes can live in one process: nothing here is a module's state. Above: `runs` and every face. Below: supervision.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any, Self
+
+from portico.errors import DuplicateName, LifecycleError, RuntimeNotStarted, StartError
+from portico.kernel.components import ComponentSet
+from portico.kernel.dynamic_supervisor import DynamicSupervisor
+from portico.kernel.events import EventKind, KernelEvent
+from portico.kernel.inbox import Inbox
+from portico.kernel.incarnation import Ended, Started
+from portico.kernel.messages import DEFAULT_TYPE, Message
+from portico.kernel.process import AgentProcess
+from portico.kernel.protocols import Services
+from portico.kernel.router import Router
+from portico.kernel.supervision import Stop, Supervision
+from portico.kernel.supervisor import Supervisor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from types import TracebackType
+
+    from portico.kernel.clock import Clock
+    from portico.kernel.protocols import Codec, Commit, ModelProvider, Observer, StateStore, ToolSet
+
+logger = logging.getLogger("portico.kernel")
+
+KILL_GRACE = 2.0
+"""Seconds that cancelled processes get after `stop_timeout`, before they are given up."""
+
+
+class Runtime:
+    """One supervised tree. `async with Runtime(supervisor=Supervisor("root", children=[…])) as runtime:`.
+
+    Args:
+        supervisor: the root of the tree; an empty `Supervisor("root")` where none is given.
+        transport: `in_process`.
+        serializer: the codec of `strict`.
+        model_provider, tool_registry, state_store: what agents find as `self.llm`, `self.tools`, `self.store`.
+        components: all of these as one value, instead.
+        observers: who sees kernel events and handlings.
+        stop_timeout: seconds that the whole tree may take to stop.
+        strict: round-trip every payload through the codec, so that tests find what would not survive a wire.
+
+    Raises:
+        ConfigurationError: an unknown transport.
+    """
+
+    def __init__(
+        self,
+        supervisor: Supervisor | None = None,
+        transport: str = "in_process",
+        serializer: Codec | None = None,
+        model_provider: ModelProvider | None = None,
+        tool_registry: ToolSet | None = None,
+        state_store: StateStore | None = None,
+        components: ComponentSet | None = None,
+        *,
+        commit: Commit | None = None,
+        clock: Clock | None = None,
+        observers: list[Observer] | None = None,
+        stop_timeout: float = 25.0,
+        strict: bool = False,
+    ) -> None:
+        parts = components or ComponentSet(transport=transport)
+        self.supervisor = supervisor or Supervisor("root")
+        self.stop_timeout = stop_timeout
+        services = Services(
+            llm=model_provider or parts.model_provider,
+            tools=tool_registry or parts.tool_registry,
+            store=state_store or parts.store,
+            commit=commit or parts.commit,
+            observers=[*(observers or []), *([parts.tracer] if parts.tracer is not None else [])],
+        )
+        self.services = services
+        self.router = Router(clock or parts.clock, services, (serializer or parts.serializer) if strict else None)
+        self.report: str | None = None
+        self._inbox = Inbox(self.router.clock)
+        self._root: Supervision | None = None
+        self._host: asyncio.Task[None] | None = None
+        self._down: asyncio.Event | None = None
+
+    # --- life ---------------------------------------------------------------------------------------------------------
+
+    @property
+    def started(self) -> bool:
+        """Whether it takes messages."""
+        return self.router.tasks is not None
+
+    @property
+    def alive(self) -> bool:
+        """Whether the root supervisor lives; `report` says why where it has ended by itself."""
+        return self.started and self.report is None
+
+    async def start(self) -> None:
+        """Start the tree, in order. Does nothing when it is started.
+
+        Raises:
+            DuplicateName: two processes have one name.
+            StartError: a process did not start; what had been started was stopped.
+        """
+        if self._host is not None:
+            return
+        self._refuse_duplicates()
+        self.report = None
+        self._down = asyncio.Event()
+        ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        # The one task that no group owns: it opens the group in which every other task of this runtime lives.
+        self._host = asyncio.get_running_loop().create_task(self._hold(ready, self._down), name="portico runtime")
+        try:
+            await ready
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """Stop the tree in reverse order, within `stop_timeout` seconds. Does nothing when it is stopped."""
+        host, down = self._host, self._down
+        if host is None or down is None:
+            return
+        self._inbox.put(Stop(final=True))
+        await down.wait()
+        await asyncio.wait({host}, timeout=KILL_GRACE)
+        self._host = None
+
+    async def wait(self) -> None:
+        """Until the tree has ended: by `stop()`, or because the root supervisor gave up (`report` says why)."""
+        if self._down is None:
+            raise RuntimeNotStarted
+        await self._down.wait()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self.stop()
+
+    async def _hold(self, ready: asyncio.Future[None], down: asyncio.Event) -> None:
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                self.router.tasks = tasks
+                try:
+                    await self._run_tree(ready)
+                finally:
+                    self.router.deadlines.close()
+                    self.router.tasks = None
+                    down.set()
+        except* Exception as group:
+            logger.exception("the runtime failed", exc_info=group)
+
+    async def _run_tree(self, ready: asyncio.Future[None]) -> None:
+        if self.supervisor.spent:
+            self.supervisor = self.supervisor.fresh()
+        self.supervisor.spent = True
+        root = self._root = Supervision(self.supervisor, self.router, self._inbox)
+        root.spawn()
+        event = await self._inbox.get()
+        if isinstance(event, Started):
+            ready.set_result(None)
+            event = await self._inbox.get()
+        if isinstance(event, Stop):
+            event = await self._stop_tree(root)
+        elif isinstance(event, Ended):
+            self.report = event.exit.reason
+            root.close_mailboxes(event.exit.reason)
+            error = event.exit.error
+            if not ready.done():
+                ready.set_exception(error if isinstance(error, StartError) else StartError(root.name, event.exit.reason))
+            else:
+                logger.error("the runtime ended: %s", self.report)
+                self.router.emit(EventKind.PROCESS_FAILED, root.name, reason=self.report)
+        if not ready.done():
+            ready.set_exception(StartError(root.name, "it was stopped meanwhile"))
+
+    async def _stop_tree(self, root: Supervision) -> Ended | None:
+        root.request_stop(final=True)
+        event = await self._ended(self.stop_timeout)
+        if event is None:
+            root.kill()
+            event = await self._ended(KILL_GRACE)
+        if event is None:
+            left = [agent.name for agent in self.all_agents() if agent.status not in ("stopped", "failed")]
+            self.report = f"{', '.join(map(repr, left))} did not stop within {self.stop_timeout:g} s"
+            logger.error("%s", self.report)
+            root.close_mailboxes("the runtime stopped")
+        return event
+
+    async def _ended(self, within: float) -> Ended | None:
+        return await self._inbox.get(lambda event: isinstance(event, Ended), self.router.clock.now() + within)
+
+    def _refuse_duplicates(self) -> None:
+        seen: set[str] = set()
+        for node in self.supervisor.walk():
+            if node.name in seen:
+                raise DuplicateName(node.name)
+            seen.add(node.name)
+
+    # --- messages -----------------------------------------------------------------------------------------------------
+
+    async def ask(self, name: str, payload: Any, timeout: float = 30.0, message_type: str = DEFAULT_TYPE) -> Message:  # noqa: ASYNC109  # the seed's name; the deadline travels with the message
+        """Send and wait for the reply, at most `timeout` seconds.
+
+        Raises:
+            RuntimeNotStarted: before `start()`.
+            CallError: as it ended. See `errors.py`.
+        """
+        return await self.router.call(name, payload, message_type, timeout)
+
+    async def send(self, name: str, payload: Any, message_type: str = DEFAULT_TYPE) -> None:
+        """Send one way. Raises `RuntimeNotStarted`, `UnknownAgent`, `MailboxFull` or `ProcessExited`; then nothing was sent."""
+        self.router.send(name, payload, message_type)
+
+    async def call(self, name: str, payload: Any, timeout: float = 5.0) -> Any:  # noqa: ASYNC109  # the seed's name
+        """Ask and return the reply's payload: GenServer's verb."""
+        return (await self.ask(name, payload, timeout)).payload
+
+    async def cast(self, name: str, payload: Any) -> None:
+        """Send to a GenServer's `handle_cast`."""
+        await self.send(name, payload, "cast")
+
+    # --- the tree -----------------------------------------------------------------------------------------------------
+
+    def get_agent(self, name: str) -> AgentProcess | None:
+        """The present incarnation of that name, or None."""
+        return next((agent for agent in self.all_agents() if agent.name == name), None)
+
+    def all_agents(self) -> list[AgentProcess]:
+        """Every process of the tree, in start order."""
+        return self.supervisor.all_agents()
+
+    def print_tree(self) -> str:
+        """Print the tree and return what was printed."""
+        text = "\n".join(self._lines(self.supervisor, ""))
+        print(text)  # noqa: T201  # the method's purpose
+        return text
+
+    def _lines(self, node: AgentProcess | Supervisor, indent: str) -> list[str]:
+        if isinstance(node, AgentProcess):
+            return [f"{indent}[{node.tag}] {node.name} ({node.status.value})"]
+        lines = [f"{indent}[{node.tag}] {node.name} ({node.strategy.value})"]
+        for child in node.which_children():
+            lines += self._lines(child, indent + "  ")
+        return lines
+
+    async def spawn(
+        self, supervisor_name: str, agent_class: type[AgentProcess], name: str, config: Mapping[str, Any] | None = None
+    ) -> str:
+        """Add a child to a `DynamicSupervisor`. Raises as `DynamicSupervisor.spawn`."""
+        return await self._dynamic(supervisor_name).spawn(agent_class, name, config)
+
+    async def despawn(self, supervisor_name: str, name: str) -> None:
+        """End a dynamic child now."""
+        await self._dynamic(supervisor_name).despawn(name)
+
+    async def stop_agent(self, supervisor_name: str, name: str) -> None:
+        """End a dynamic child after the message in hand."""
+        await self._dynamic(supervisor_name).stop(name)
+
+    async def restart_agent(self, name: str) -> None:
+        """Stop a process and start a fresh incarnation; its mailbox is kept, no window is charged. Raises `LifecycleError`."""
+        for supervisor in self.supervisor.all_supervisors():
+            supervision = supervisor.supervision
+            if supervision is not None and any(child.name == name for child in supervisor.which_children()):
+                await supervision.request(lambda: supervision.restart_child(name))  # noqa: B023  # awaited in this turn
+                return
+        raise LifecycleError(f"There is no process {name!r} to restart.")
+
+    def on_crash(self, callback: Callable[[KernelEvent], object]) -> None:
+        """Call `callback` for every crash of a process. What it raises is logged and forgotten."""
+        self.services.observers.append(_CrashListener(callback))
+
+    def _dynamic(self, name: str) -> DynamicSupervisor:
+        for supervisor in self.supervisor.all_supervisors():
+            if supervisor.name == name and isinstance(supervisor, DynamicSupervisor):
+                return supervisor
+        raise LifecycleError(f"There is no DynamicSupervisor {name!r} in this runtime.")
+
+
+class _CrashListener:
+    """An observer that hears of crashes only."""
+
+    def __init__(self, callback: Callable[[KernelEvent], object]) -> None:
+        self._callback = callback
+
+    def event(self, event: KernelEvent) -> None:
+        if event.kind is EventKind.PROCESS_CRASHED:
+            self._callback(event)
+
+    def handling(self, message: Message) -> None:
+        del message

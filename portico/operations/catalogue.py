@@ -1,0 +1,128 @@
+"""Catalogue: what this gateway serves to the outside. Every face looks things up here, and so none can reach what is not in it.
+
+One `Endpoint` per operation of an exposed agent. Default routes, tools, `POST /runs` and the command line all begin with one.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from portico.errors import UnknownAgent, UnknownOperation, nearest
+from portico.kernel.messages import DEFAULT_TYPE
+from portico.operations.operation import Operation, RouteSpec, bare
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from portico.kernel.process import AgentProcess
+
+NOT_IN_TOOL_NAMES = re.compile(r"[^A-Za-z0-9_-]")
+"""Model APIs take tool names of `[A-Za-z0-9_-]{1,64}`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One operation of one agent, as the outside sees it."""
+
+    agent: str
+    """The agent's name."""
+    operation: Operation
+    """What it can be asked."""
+    sole: bool
+    """Whether it is the agent's only operation; then routes and tools carry the agent's name alone."""
+
+    @property
+    def path(self) -> str:
+        """Its default route."""
+        return f"/agents/{self.agent}" if self.sole else f"/agents/{self.agent}/{self.operation.name}"
+
+    @property
+    def tool(self) -> str:
+        """Its name as an MCP tool."""
+        name = self.agent if self.sole else f"{self.agent}-{self.operation.name}"
+        return NOT_IN_TOOL_NAMES.sub("_", name)[:64]
+
+
+def endpoints_of(agent: AgentProcess) -> list[Endpoint]:
+    """Every operation of a process: its decorated methods, and the bare `handle()` where it has one of its own."""
+    operations = [operation for operation in agent.operations.values() if isinstance(operation, Operation)]
+    handles = type(agent).handle
+    plain = handles.__module__ != "portico.kernel.process" and DEFAULT_TYPE not in agent.operations
+    if plain:
+        operations.append(bare(inspect.getdoc(type(agent)) or ""))
+    return [Endpoint(agent.name, operation, len(operations) == 1) for operation in operations]
+
+
+class Catalogue:
+    """The endpoints of a runtime's exposed agents, and the routes that were declared.
+
+    An agent is exposed when it says so (`expose=True`), or, where nobody declared a route, unless it says no. Processes of the
+    gateway itself never are. A declared route serves its operation even if its agent is not exposed otherwise.
+    """
+
+    def __init__(
+        self, agents: Iterable[AgentProcess], routes: Sequence[tuple[RouteSpec, str, str | None]] = ()
+    ) -> None:
+        """`routes`: declared outside the classes, each with its agent and operation (None for the only one).
+
+        Raises:
+            UnknownAgent, UnknownOperation: a route that leads nowhere.
+        """
+        self._endpoints: dict[str, dict[str, Endpoint]] = {}
+        self._tools: dict[str, Endpoint] = {}
+        self.routes: list[tuple[RouteSpec, Endpoint]] = []
+        everything = {agent.name: endpoints_of(agent) for agent in agents if not agent.internal}
+        for endpoints in everything.values():
+            self.routes += [(spec, endpoint) for endpoint in endpoints for spec in endpoint.operation.routes]
+        for spec, agent_name, operation in routes:
+            self.routes.append((spec, _find(everything, agent_name, operation)))
+        exposed_by_default = not self.routes
+        for agent in agents:
+            if agent.name in everything and (exposed_by_default if agent.expose is None else agent.expose):
+                self._endpoints[agent.name] = {endpoint.operation.name: endpoint for endpoint in everything[agent.name]}
+        for endpoint in [*self, *(endpoint for _, endpoint in self.routes)]:
+            self._tools.setdefault(endpoint.tool, endpoint)
+
+    def __iter__(self) -> Iterator[Endpoint]:
+        """The exposed endpoints, in tree order."""
+        for endpoints in self._endpoints.values():
+            yield from endpoints.values()
+
+    @property
+    def agents(self) -> list[str]:
+        """The names of the exposed agents, in tree order."""
+        return list(self._endpoints)
+
+    @property
+    def tools(self) -> dict[str, Endpoint]:
+        """Everything that can be called as a tool, by tool name: exposed endpoints and those of declared routes."""
+        return self._tools
+
+    def find(self, agent: str, operation: str | None = None) -> Endpoint:
+        """The endpoint of an exposed agent; without `operation`, its only one, else that of its bare `handle()`.
+
+        Raises:
+            UnknownAgent, UnknownOperation: not there, or not exposed: the outside cannot tell.
+        """
+        return _find({name: list(endpoints.values()) for name, endpoints in self._endpoints.items()}, agent, operation)
+
+    def has(self, agent: str) -> bool:
+        """Whether an agent of that name is exposed."""
+        return agent in self._endpoints
+
+
+def _find(endpoints: dict[str, list[Endpoint]], agent: str, operation: str | None) -> Endpoint:
+    found = endpoints.get(agent)
+    if found is None:
+        raise UnknownAgent(agent, nearest(agent, endpoints))
+    if operation is None:
+        if len(found) == 1:
+            return found[0]
+        operation = DEFAULT_TYPE
+    for endpoint in found:
+        if endpoint.operation.name == operation:
+            return endpoint
+    raise UnknownOperation(agent, operation, nearest(operation, [endpoint.operation.name for endpoint in found]))

@@ -1,0 +1,99 @@
+"""Contract: the request and reply types of an operation, compiled to pydantic-core validators on first use.
+
+A payload is JSON: what a validator accepts does not depend on whether the payload came over a wire or from the next agent.
+Importing this module does not import pydantic; compiling a contract does.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
+
+from portico.errors import ContractViolation, InvalidReply
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from pydantic import TypeAdapter
+    from pydantic_core import ErrorDetails
+
+ANYTHING: Final = object()
+"""The type of a payload that no contract describes."""
+
+
+class _Details(Protocol):
+    def errors(self, *, include_url: bool, include_context: bool, include_input: bool) -> list[ErrorDetails]: ...
+
+
+def faults_of(error: _Details) -> list[dict[str, Any]]:
+    """One mapping per fault of a pydantic error: `path` (a JSON Pointer, RFC 6901), `message`, `type`."""
+    return [
+        {"path": pointer(detail["loc"]), "message": detail["msg"], "type": detail["type"]}
+        for detail in error.errors(include_url=False, include_context=False, include_input=False)
+    ]
+
+
+def pointer(location: Sequence[str | int]) -> str:
+    """A JSON Pointer (RFC 6901) to a place in a payload; empty for the payload itself."""
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in location)
+
+
+class Contract:
+    """Validates requests and replies of one operation, and describes both as JSON Schema (2020-12)."""
+
+    __slots__ = ("_dump", "_reply", "_reply_class", "_request", "_to_json", "_validate_json", "_validate_reply", "name")
+
+    def __init__(self, name: str, request: Any, reply: Any) -> None:
+        """Compile both types; `ANYTHING` for a side that no type describes. Raises whatever pydantic raises on a bad type."""
+        from pydantic import TypeAdapter  # noqa: PLC0415  # `import portico` stays light
+        from pydantic_core import to_json  # noqa: PLC0415
+
+        self.name = name
+        self._to_json: Callable[..., bytes] = to_json
+        self._request: TypeAdapter[Any] | None = None if request is ANYTHING else TypeAdapter(request)
+        self._reply: TypeAdapter[Any] | None = None if reply is ANYTHING else TypeAdapter(reply)
+        self._reply_class: Any = reply if isinstance(reply, type) and hasattr(reply, "model_fields") else None
+        self._validate_json = self._request.validator.validate_json if self._request is not None else None
+        self._validate_reply = self._reply.validator.validate_python if self._reply is not None else None
+        self._dump = self._reply.serializer.to_python if self._reply is not None else None
+
+    @property
+    def typed_request(self) -> bool:
+        """Whether a type describes the request."""
+        return self._request is not None
+
+    def accept(self, payload: Any, raw: bytes | None = None) -> Any:
+        """The validated request; the payload itself where no type describes it. `raw`: the payload as JSON text, if at hand.
+
+        Raises:
+            ContractViolation: with every fault.
+        """
+        validate = self._validate_json
+        if validate is None:
+            return payload
+        try:
+            return validate(raw if raw is not None else self._to_json(payload, inf_nan_mode="constants"))
+        except ValueError as error:
+            if hasattr(error, "errors"):
+                raise ContractViolation(self.name, faults_of(cast("Any", error))) from None
+            raise ContractViolation(self.name, [{"path": "", "message": f"not JSON: {error}", "type": "json"}]) from None
+
+    def reply(self, agent: str, value: Any) -> Any:
+        """The reply as plain data. Raises `InvalidReply` where it breaks the contract."""
+        if self._dump is None or self._validate_reply is None:
+            dump = getattr(value, "model_dump", None)
+            return dump(mode="json") if dump is not None else value
+        try:
+            if self._reply_class is None or type(value) is not self._reply_class:
+                value = self._validate_reply(value)
+            return self._dump(value, mode="json")
+        except ValueError as error:
+            faults = faults_of(cast("Any", error)) if hasattr(error, "errors") else [{"path": "", "message": str(error), "type": "json"}]
+            raise InvalidReply(agent, self.name, faults) from None
+
+    def request_schema(self) -> Mapping[str, Any]:
+        """JSON Schema of the request; `{}` where anything goes."""
+        return self._request.json_schema(mode="validation") if self._request is not None else {}
+
+    def reply_schema(self) -> Mapping[str, Any]:
+        """JSON Schema of the reply; `{}` where anything goes."""
+        return self._reply.json_schema(mode="serialization") if self._reply is not None else {}

@@ -1,0 +1,181 @@
+"""The decorators `operation`, `contract` and `route`. They only attach data to a method; any order, any combination.
+
+    class Chat(AgentProcess):
+        @route("POST", "/chat/{session_id}")
+        async def chat(self, request: ChatRequest) -> ChatResponse: ...
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+from portico.errors import InvalidOperation, did_you_mean, nearest
+from portico.kernel.messages import DEFAULT_TYPE, RESERVED_PREFIX
+from portico.kernel.process import MARK
+from portico.operations.operation import Operation, RouteSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+F = TypeVar("F", bound="Callable[..., Any]")
+
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+"""The HTTP methods that a route can have."""
+MODES = {"ask": "ask", "call": "ask", "send": "send", "cast": "send"}
+"""The modes of a route, with the seed's names for them."""
+RESERVED_NAMES = frozenset({"cast", "state", "ws", "suspend", "resume", "restart"})
+"""Operation names that would hide the gateway's own routes below `/agents/{name}/`."""
+
+
+def _attached(function: Callable[..., Any]) -> Operation:
+    found: Operation | None = getattr(function, MARK, None)
+    if found is None:
+        name = DEFAULT_TYPE if function.__name__ == "handle" else function.__name__
+        found = Operation(
+            name=_checked_name(name),
+            attribute=function.__name__,
+            function=function,
+            namespace=_enclosing_names(function),
+            description=inspect.getdoc(function) or "",
+        )
+        setattr(function, MARK, found)
+    return found
+
+
+def _enclosing_names(function: Callable[..., Any]) -> Mapping[str, Any]:
+    """For a class that is defined inside a function: that function's names, since type hints are strings."""
+    if "<locals>" not in function.__qualname__:
+        return {}
+    names: dict[str, Any] = {}
+    frame = sys._getframe(3)  # noqa: SLF001  # 1 is _attached, 2 the decorator; then the class body and what encloses it
+    for _ in range(3):
+        names = {**frame.f_locals, **names}
+        if frame.f_back is None:
+            break
+        frame = frame.f_back
+    return names
+
+
+def _checked_name(name: str) -> str:
+    if name in RESERVED_NAMES or name.startswith(RESERVED_PREFIX):
+        raise InvalidOperation(f"An operation cannot be named {name!r}: the gateway uses that name. Give another: @operation(name=…).")
+    return name
+
+
+@overload
+def operation(function: F, /) -> F: ...
+@overload
+def operation(
+    *,
+    name: str | None = None,
+    title: str | None = None,
+    description: str | None = None,
+    idempotent: bool | None = None,
+    read_only: bool | None = None,
+    destructive: bool | None = None,
+    errors: Mapping[str, int] | None = None,
+) -> Callable[[F], F]: ...
+def operation(
+    function: F | None = None,
+    /,
+    *,
+    name: str | None = None,
+    title: str | None = None,
+    description: str | None = None,
+    idempotent: bool | None = None,
+    read_only: bool | None = None,
+    destructive: bool | None = None,
+    errors: Mapping[str, int] | None = None,
+) -> Any:
+    """Make a method an operation. Used bare (`@operation`) or with keywords.
+
+    Args:
+        name: what it is called in messages, routes and tools; the method's name unless given.
+        title: for people.
+        description: for people and models; the docstring unless given.
+        idempotent: False lets it never be handled twice, True promises that twice is as once.
+        read_only: it changes nothing.
+        destructive: it may destroy something.
+        errors: the slugs that it raises as `AgentError`, each with its HTTP status.
+
+    Raises:
+        InvalidOperation: a reserved name.
+    """
+
+    def decorate(method: F) -> F:
+        found = _attached(method)
+        if name is not None:
+            found.name = _checked_name(name)
+        given = {
+            "title": title,
+            "description": description,
+            "idempotent": idempotent,
+            "read_only": read_only,
+            "destructive": destructive,
+            "errors": errors,
+        }
+        for key, value in given.items():
+            if value is not None:
+                setattr(found, key, value)
+        return method
+
+    return decorate(function) if function is not None else decorate
+
+
+def contract(*, request: Any = None, response: Any = None) -> Callable[[F], F]:
+    """Give a method's request and reply types explicitly: any type that pydantic takes. Wins over type hints."""
+
+    def decorate(method: F) -> F:
+        found = _attached(method)
+        found.request = request if request is not None else found.request
+        found.response = response if response is not None else found.response
+        return method
+
+    return decorate
+
+
+def route(
+    method: str,
+    path: str,
+    *,
+    mode: str = "ask",
+    timeout: float | None = None,
+    on_disconnect: str | None = None,
+) -> Callable[[F], F]:
+    """Serve a method at an HTTP route. Path parameters that its contract names become members of the payload.
+
+    Args:
+        method: an HTTP method.
+        path: a template that begins with `/`; parameters in braces.
+        mode: `ask` (or `call`) waits for the reply, `send` (or `cast`) answers 202.
+        timeout: seconds that an ask may take; the gateway's default unless given.
+        on_disconnect: `cancel` or `continue` when the client leaves.
+
+    Raises:
+        InvalidOperation: a method, path or mode that cannot be.
+    """
+    spec = route_spec(method, path, mode=mode, timeout=timeout, on_disconnect=on_disconnect)
+
+    def decorate(function: F) -> F:
+        _attached(function).routes.append(spec)
+        return function
+
+    return decorate
+
+
+def route_spec(
+    method: str, path: str, *, mode: str = "ask", timeout: float | None = None, on_disconnect: str | None = None
+) -> RouteSpec:
+    """A checked route. Raises `InvalidOperation` as `route` does."""
+    if method.upper() not in METHODS:
+        raise InvalidOperation(f"A route cannot have the method {method!r}. Known: {', '.join(METHODS)}.")
+    if not path.startswith("/"):
+        raise InvalidOperation(f"The path {path!r} of a route must begin with '/'.")
+    if mode.lower() not in MODES:
+        hint = did_you_mean(nearest(mode.lower(), MODES)) or f" Known: {', '.join(MODES)}."
+        raise InvalidOperation(f"The mode {mode!r} of {method} {path} is unknown.{hint}")
+    if on_disconnect not in (None, "cancel", "continue"):
+        raise InvalidOperation(f"on_disconnect of {method} {path} is {on_disconnect!r}: it can be 'cancel' or 'continue'.")
+    return RouteSpec(method.upper(), path, MODES[mode.lower()], timeout, on_disconnect)

@@ -1,0 +1,159 @@
+"""Operation: one thing that an agent can be asked. It becomes an HTTP route, an OpenAPI operation and an MCP tool.
+
+The decorators make it and attach it to the method; the kernel calls `invoke`; the faces read the rest. Types are compiled on
+first use, so that decorating costs nothing at import.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from portico.errors import InvalidOperation
+from portico.kernel.messages import DEFAULT_TYPE, Message
+from portico.operations.contract import ANYTHING, Contract
+from portico.operations.signature import Signature, read
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from portico.kernel.process import AgentProcess
+
+
+@dataclass(frozen=True, slots=True)
+class RouteSpec:
+    """A declared HTTP route of an operation."""
+
+    method: str
+    """The HTTP method, in upper case."""
+    path: str
+    """The path template: `/chat/{session_id}`."""
+    mode: str = "ask"
+    """`ask` waits for the reply, `send` answers 202."""
+    timeout: float | None = None
+    """Seconds that an ask may take; None for the gateway's default."""
+    on_disconnect: str | None = None
+    """`cancel` or `continue` when the client leaves; None for the default of its mode."""
+
+
+@dataclass(slots=True, eq=False)
+class Operation:
+    """What the decorators know of a handler method."""
+
+    name: str
+    """The message type that calls it, and the last segment of its default route."""
+    attribute: str
+    """The method's name."""
+    function: Callable[..., Any] | None = None
+    """The method as it was decorated; None for a bare `handle()`."""
+    namespace: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """Names local to where the method was written, for its type hints."""
+    title: str = ""
+    """For people; empty for the name."""
+    description: str = ""
+    """For people and models: the docstring, unless said otherwise."""
+    idempotent: bool | None = None
+    """True: handling it twice does what handling it once does. False: never handled twice. None: nothing is promised."""
+    read_only: bool | None = None
+    """True: it changes nothing."""
+    destructive: bool | None = None
+    """True: it may destroy something."""
+    errors: Mapping[str, int] = field(default_factory=dict[str, int])
+    """The slugs that it may raise as `AgentError`, with their HTTP status hints."""
+    request: Any = None
+    """The request type that a decorator gave; None to read it from the type hints."""
+    response: Any = None
+    """The reply type that a decorator gave; None to read it from the type hints."""
+    routes: list[RouteSpec] = field(default_factory=list[RouteSpec])
+    """The routes that `@route` declared."""
+    _signature: Signature | None = None
+    _contract: Contract | None = None
+    _blocking: bool = False
+
+    # --- what it takes and gives --------------------------------------------------------------------------------------
+
+    @property
+    def signature(self) -> Signature:
+        """How the method wants to be called. Raises `InvalidOperation`."""
+        if self._signature is None:
+            if self.function is None:
+                self._signature = Signature(ANYTHING, ANYTHING, None, (), None, "message")
+            else:
+                self._signature = read(self.function, self.namespace)
+                self._blocking = not inspect.iscoroutinefunction(self.function)
+        return self._signature
+
+    @property
+    def contract(self) -> Contract:
+        """The compiled validators. Raises `InvalidOperation` for types that pydantic cannot take."""
+        if self._contract is None:
+            signature = self.signature
+            request = self.request if self.request is not None else signature.request
+            reply = self.response if self.response is not None else signature.reply
+            try:
+                self._contract = Contract(self.name, request, ANYTHING if reply is None else reply)
+            except Exception as error:
+                raise InvalidOperation(f"The contract of {self.attribute!r} cannot be compiled: {error}") from error
+        return self._contract
+
+    @property
+    def returns_nothing(self) -> bool:
+        """Whether it says `-> None`."""
+        return self.response is None and self.signature.reply is None
+
+    @property
+    def request_schema(self) -> Mapping[str, Any]:
+        """JSON Schema (2020-12) of the request."""
+        return self.contract.request_schema()
+
+    @property
+    def response_schema(self) -> Mapping[str, Any]:
+        """JSON Schema (2020-12) of the reply; `{}` where anything goes."""
+        return self.contract.reply_schema()
+
+    @property
+    def request_members(self) -> set[str] | None:
+        """The members that the contract names; None where it names none (anything goes)."""
+        schema = self.request_schema
+        if "$ref" in schema:
+            schema = schema["$defs"][schema["$ref"].rpartition("/")[2]]
+        return set(schema["properties"]) if "properties" in schema else None
+
+    # --- calling it ---------------------------------------------------------------------------------------------------
+
+    async def invoke(self, process: AgentProcess, message: Message) -> Any:
+        """Bind the payload, call the method, and return its reply as plain data, or as the `Message` that it made.
+
+        Raises:
+            ContractViolation, InvalidReply: and whatever the method raises.
+        """
+        contract, signature = self.contract, self.signature
+        request = message.local if message.local is not None else contract.accept(message.payload)
+        arguments: dict[str, Any] = {}
+        if signature.whole is not None:
+            arguments[signature.whole] = request
+        elif signature.members:
+            for member in signature.members:
+                arguments[member] = getattr(request, member)
+        if signature.context is not None:
+            arguments[signature.context] = process.context
+        if signature.message is not None:
+            arguments[signature.message] = message
+        method = getattr(process, self.attribute)
+        result = await (asyncio.to_thread(method, **arguments) if self._blocking else method(**arguments))
+        if result is None and self.returns_nothing:
+            return None
+        if isinstance(result, Message):
+            result.payload = contract.reply(process.name, result.payload)
+            return result
+        return contract.reply(process.name, result) if result is not None else None
+
+
+BARE_DESCRIPTION = "Send a message to the agent."
+
+
+def bare(description: str = "") -> Operation:
+    """The operation of an agent that only has `handle()`: any JSON in, any JSON out."""
+    return Operation(name=DEFAULT_TYPE, attribute="handle", description=description or BARE_DESCRIPTION)

@@ -1,0 +1,300 @@
+"""Checks: what needs more than one value to be judged. Names, constructors, routes, tool servers.
+
+Takes the document as the schema has it, returns the specifications that are sound, and tells every mistake. It makes each
+process once and throws it away, since only its constructor knows what it accepts; nothing is started.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, cast
+
+from portico.errors import InvalidOperation
+from portico.kernel.messages import DEFAULT_TYPE
+from portico.kernel.process import AgentProcess
+from portico.kernel.supervisor import Supervisor
+from portico.operations.catalogue import endpoints_of
+from portico.operations.operation import RouteSpec
+from portico.topology.classes import Classes, Maker, parameters
+from portico.topology.mistakes import Location, Mistakes, dotted, nearest, shown
+from portico.topology.model import AgentSettings, FlatSupervisor, NestedAgent, NestedSupervisor
+from portico.topology.tree import AgentSpec, SupervisorSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from portico.operations.catalogue import Endpoint
+    from portico.topology.model import RouteSettings, ServerOfTools, SupervisorOptions, SupervisorSettings, TopologySettings
+
+TOOLS_SUPERVISOR = "mcp"
+"""The name of the supervisor over the external MCP servers; there is one as soon as a server is declared."""
+
+RESERVED_PATHS = (
+    "/agents",
+    "/console",
+    "/dead-letters",
+    "/docs",
+    "/healthz",
+    "/livez",
+    "/mcp",
+    "/openapi.json",
+    "/problems",
+    "/readyz",
+    "/redoc",
+    "/runs",
+    "/startupz",
+)
+"""The gateway's own paths, with everything below them."""
+
+DeclaredRoute = tuple[RouteSpec, str, str | None]
+"""A route of the topology with its agent and operation (None: the only one), as `Catalogue` takes it."""
+
+_PARAMETER = re.compile(r"\{([^{}]*)\}")
+_TOOL_SERVER = re.compile(r"mcp://([A-Za-z0-9_-]+)(?:/|$)")
+
+
+@dataclass(slots=True)
+class Checks:
+    """One pass over one document."""
+
+    mistakes: Mistakes
+    """Where mistakes are told."""
+    classes: Classes
+    """The type names that the document may use."""
+    _places: dict[str, Location] = field(default_factory=dict[str, Location])
+    _endpoints: dict[str, list[Endpoint]] = field(default_factory=dict[str, "list[Endpoint]"])
+    _supervisors: set[str] = field(default_factory=set[str])
+
+    def tree(self, settings: TopologySettings) -> SupervisorSpec | None:
+        """The specification of the tree; None where none is declared."""
+        if settings.mcp.servers:
+            self._places[TOOLS_SUPERVISOR] = ("mcp", "servers")
+            self._supervisors.add(TOOLS_SUPERVISOR)
+        if settings.supervision and settings.supervisor:
+            self.mistakes.add(("supervisor",), "'supervision' is there as well: they are two spellings of one thing.")
+        root = settings.supervision or settings.supervisor
+        if root is None:
+            self.mistakes.add(("supervision",), "this key is missing: it holds the tree of agents.")
+            return None
+        return self._supervisor(root, ("supervision" if settings.supervision else "supervisor",))
+
+    # --- processes ----------------------------------------------------------------------------------------------------
+
+    def _supervisor(self, settings: SupervisorSettings, at: Location) -> SupervisorSpec:
+        self._claim(settings.name, at)
+        self._supervisors.add(settings.name)
+        options = _said(settings)
+        if isinstance(settings, FlatSupervisor):
+            for key in options.keys() & _said(settings.config).keys():
+                self.mistakes.add((*at, "config", key), f"{key!r} is also said outside of 'config'.")
+            options |= _said(settings.config)
+        children = [self._node(child, (*at, "children", index)) for index, child in enumerate(settings.children)]
+        return SupervisorSpec(settings.name, options, tuple(child for child in children if child is not None))
+
+    def _node(self, node: Any, at: Location) -> AgentSpec | SupervisorSpec | None:
+        if isinstance(node, NestedSupervisor):
+            return self._supervisor(node.supervisor, (*at, "supervisor"))
+        if isinstance(node, FlatSupervisor):
+            return self._supervisor(node, at)
+        if isinstance(node, NestedAgent):
+            return self._agent(node.agent, (*at, "agent"))
+        return self._agent(cast("AgentSettings", node), at)
+
+    def _agent(self, settings: AgentSettings, at: Location) -> AgentSpec | None:
+        self._claim(settings.name, at)
+        maker = self.classes.of(settings, at)
+        if maker is None or not self._constructor_takes(maker, settings.config, at):
+            return None
+        options = self._options(settings, maker, at)
+        spec = AgentSpec(settings.name, maker, settings.config, options, at)
+        try:
+            process = spec.build()
+        except Exception as error:  # noqa: BLE001  # a border: the user's constructor may raise anything
+            what = f"{type(error).__name__}: {error}".partition("\n")[0]
+            self.mistakes.add((*at, "config"), f"{_called(maker)} cannot be made of this: {what}")
+            return None
+        self._look_at(process, spec)
+        return spec
+
+    def _claim(self, name: str, at: Location) -> None:
+        """Note who has a name: agents and supervisors share one space."""
+        taken = self._places.setdefault(name, at)
+        if taken != at:
+            self.mistakes.add((*at, "name"), f"the name {name!r} is taken by {dotted(taken)}: a name is an identity.")
+
+    def _constructor_takes(self, maker: Maker, config: dict[str, Any], at: Location) -> bool:
+        known = parameters(maker)
+        if not known.takes_name:
+            self.mistakes.add((*at, "type"), f"the constructor of {_called(maker)} does not take a name first.")
+            return False
+        unknown = [key for key in config if key not in known.names] if not known.takes_any else []
+        for key in unknown:
+            hint = nearest(key, known.names) or f" It takes: {', '.join(sorted(known.names))}."
+            self.mistakes.add((*at, "config", key), f"the constructor of {_called(maker)} takes no {shown(key)}.{hint}")
+        missing = sorted(known.required - config.keys())
+        for key in missing:
+            self.mistakes.add((*at, "config", key), f"this key is missing: the constructor of {_called(maker)} needs it.")
+        return not unknown and not missing
+
+    def _options(self, settings: AgentSettings, maker: Maker, at: Location) -> dict[str, Any]:
+        options = {key: value for key, value in _said(settings).items() if key in AgentSettings.OPTIONS}
+        if isinstance(maker, type) and issubclass(maker, Supervisor):
+            for key in options.keys() - {"restart", "description"}:
+                self.mistakes.add((*at, key), "a supervisor has no such setting.")
+        if "concurrency" in options and "concurrency" not in parameters(maker).names:
+            if options.pop("concurrency") != 1:
+                self.mistakes.add((*at, "concurrency"), "an agent handles one message at a time: more is not there yet.")
+        return options
+
+    def _look_at(self, process: AgentProcess | Supervisor, spec: AgentSpec) -> None:
+        """Check what only the made process shows: its name and its operations."""
+        if process.name != spec.name:
+            self.mistakes.add((*spec.location, "name"), f"{_called(spec.maker)} names itself {process.name!r} instead.")
+        if not isinstance(process, AgentProcess):
+            self._supervisors.add(spec.name)
+            return
+        endpoints = endpoints_of(process)
+        for endpoint in endpoints:
+            try:
+                _ = endpoint.operation.request_members
+            except InvalidOperation as error:
+                self.mistakes.add((*spec.location, "type"), error.detail)
+                return
+        self._endpoints[spec.name] = endpoints
+
+    # --- routes -------------------------------------------------------------------------------------------------------
+
+    def routes(self, declared: list[RouteSettings]) -> tuple[DeclaredRoute, ...]:
+        """The document's routes; told are also those of decorators that collide."""
+        seen: dict[tuple[str, str], str] = {}
+        for name, endpoints in self._endpoints.items():
+            for endpoint in endpoints:
+                for spec in endpoint.operation.routes:
+                    at = (*self._places[name], "type")
+                    self._route(spec, endpoint, at, at, f"@route on {name}.{endpoint.operation.attribute}: ", seen)
+        found: list[DeclaredRoute] = []
+        for index, settings in enumerate(declared):
+            at = ("routes", index)
+            mode = "ask" if settings.waits else "send"
+            spec = RouteSpec(settings.method, settings.path, mode, settings.timeout, settings.on_disconnect)
+            self._route(spec, self._endpoint(settings, at), at, (*at, "path"), "", seen)
+            found.append((spec, settings.agent, settings.operation))
+        return tuple(found)
+
+    def _endpoint(self, route: RouteSettings, at: Location) -> Endpoint | None:
+        """What a route leads to; None where that is not known, told where it cannot be."""
+        if route.agent not in self._places:
+            agents = [name for name in self._places if name not in self._supervisors]
+            hint = nearest(route.agent, agents) or (f" There are: {', '.join(agents)}." if agents else "")
+            self.mistakes.add((*at, "agent"), f"there is no agent {shown(route.agent)}.{hint}")
+        elif route.agent in self._supervisors:
+            self.mistakes.add((*at, "agent"), f"{route.agent!r} is a supervisor: it takes no calls.")
+        endpoints = {endpoint.operation.name: endpoint for endpoint in self._endpoints.get(route.agent, [])}
+        if not endpoints:
+            return None
+        if route.operation is None:
+            return self._only(endpoints, route.agent, at)
+        if route.operation not in endpoints:
+            hint = nearest(route.operation, endpoints) or f" It has: {', '.join(endpoints)}."
+            self.mistakes.add((*at, "operation"), f"agent {route.agent!r} has no operation {shown(route.operation)}.{hint}")
+        return endpoints.get(route.operation)
+
+    def _only(self, endpoints: dict[str, Endpoint], agent: str, at: Location) -> Endpoint | None:
+        if len(endpoints) == 1:
+            return next(iter(endpoints.values()))
+        if DEFAULT_TYPE not in endpoints:
+            names = ", ".join(endpoints)
+            self.mistakes.add((*at, "operation"), f"this key is missing: agent {agent!r} has several operations ({names}).")
+        return endpoints.get(DEFAULT_TYPE)
+
+    def _route(
+        self, spec: RouteSpec, endpoint: Endpoint | None, at: Location, path_at: Location, whose: str, seen: dict[tuple[str, str], str]
+    ) -> None:
+        fault = _path_fault(spec.path)
+        if fault:
+            self.mistakes.add(path_at, f"{whose}{fault}")
+            return
+        key = (spec.method, _PARAMETER.sub("{}", spec.path.rstrip("/")))
+        first = seen.setdefault(key, whose.removesuffix(": ") or dotted(at))
+        if first != (whose.removesuffix(": ") or dotted(at)):
+            self.mistakes.add(path_at, f"{whose}{spec.method} {spec.path} is declared twice: the first is {first}.")
+        members = endpoint.operation.request_members if endpoint is not None else None
+        for name in _PARAMETER.findall(spec.path) if members is not None and endpoint is not None else ():
+            if name not in (members or ()):
+                hint = nearest(name, members or ()) or f" It has: {', '.join(sorted(members or ()))}."
+                request = f"the request of {endpoint.agent}.{endpoint.operation.name}" if endpoint else ""
+                self.mistakes.add(path_at, f"{whose}{request} has no member {name!r}, which the path names.{hint}")
+
+    # --- tools --------------------------------------------------------------------------------------------------------
+
+    def tool_servers(self, servers: list[ServerOfTools]) -> None:
+        """Each server has a name of its own, and what its transport needs."""
+        names: dict[str, int] = {}
+        for index, server in enumerate(servers):
+            at = ("mcp", "servers", index)
+            if names.setdefault(server.name, index) != index:
+                first = dotted(("mcp", "servers", names[server.name]))
+                self.mistakes.add((*at, "name"), f"the name {server.name!r} is taken by {first}.")
+            self._reachable(server, at)
+
+    def _reachable(self, server: ServerOfTools, at: Location) -> None:
+        local = server.transport == "stdio" or (server.transport is None and server.url is None)
+        if server.command and server.url:
+            self.mistakes.add((*at, "url"), "a server has a 'command' (stdio) or a 'url' (streamable_http, sse), not both.")
+        elif local and not server.command:
+            self.mistakes.add((*at, "command"), "this key is missing: a stdio server is started by a command.")
+        elif not local and not server.url:
+            self.mistakes.add((*at, "url"), f"this key is missing: transport {server.transport!r} needs it.")
+        elif server.url and not re.match(r"https?://[^/\s]+", server.url):
+            self.mistakes.add((*at, "url"), f"{shown(server.url)} is not a URL that begins with http:// or https://.")
+        for key in ("args", "env", "cwd") if not local else ("headers",):
+            if getattr(server, key):
+                self.mistakes.add((*at, key), f"only {'an HTTP' if local else 'a stdio'} server has {key!r}.")
+
+    def tool_references(self, agents: Iterable[tuple[dict[str, Any], Location]], servers: list[ServerOfTools]) -> None:
+        """Every `mcp://server/…` in a `config:` names a server of the document."""
+        names = [server.name for server in servers]
+        for config, at in agents:
+            for where, text in _texts(config, (*at, "config")):
+                match = _TOOL_SERVER.match(text)
+                if match and match[1] not in names:
+                    hint = nearest(match[1], names) or (f" There are: {', '.join(names)}." if names else " None is declared (mcp.servers).")
+                    self.mistakes.add(where, f"{shown(text)}: there is no MCP server {match[1]!r}.{hint}")
+
+
+def _said(settings: SupervisorOptions | AgentSettings) -> dict[str, Any]:
+    """What the document says, without what it leaves to the class, and without the node's own keys."""
+    own = {"name", "children", "type", "module", "class_", "config"}
+    return {key: getattr(settings, key) for key in type(settings).model_fields if key not in own and getattr(settings, key) is not None}
+
+
+def _called(maker: Maker) -> str:
+    return getattr(maker, "__qualname__", repr(maker))
+
+
+def _texts(value: Any, at: Location) -> Iterable[tuple[Location, str]]:
+    if isinstance(value, str):
+        yield at, value
+    elif isinstance(value, dict):
+        for key, item in cast("dict[str, Any]", value).items():
+            yield from _texts(item, (*at, key))
+    elif isinstance(value, list):
+        for index, item in enumerate(cast("list[Any]", value)):
+            yield from _texts(item, (*at, index))
+
+
+def _path_fault(path: str) -> str:
+    """What is wrong with a path template; empty where nothing is."""
+    if not path.startswith("/"):
+        return f"{shown(path)} must begin with '/'."
+    if re.search(r"[\s?#\\]|//", path):
+        return f"{shown(path)} is not a path: no spaces, '?', '#', '\\' or '//'."
+    names: list[str] = _PARAMETER.findall(path)
+    for segment in path.split("/"):
+        if ("{" in segment or "}" in segment) and not (_PARAMETER.fullmatch(segment) and segment[1:-1].isidentifier()):
+            return f"{shown(segment)} in {shown(path)} is not a parameter: a whole segment such as '{{name}}'."
+    if len(set(names)) < len(names):
+        return f"{shown(path)} has one parameter twice."
+    reserved = next((own for own in RESERVED_PATHS if path == own or path.startswith(f"{own}/")), None)
+    return f"{shown(path)} is reserved: {reserved} and what is below it belongs to the gateway." if reserved else ""

@@ -1,0 +1,323 @@
+"""Model: the one schema of a topology, in all its spellings, and what its mistakes are called.
+
+Pydantic, since strangers write topologies. It checks each value by itself; what needs a class or a second place in the
+document (names, routes, constructors) is checked in `checks.py`. Keys are added here, and nowhere else.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal, cast
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StringConstraints,
+    Tag,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    model_validator,
+)
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
+
+from portico.topology.source import Substituted
+
+
+def _meant(value: Any) -> Any:
+    """What a text with variables means where no text is wanted: `${PORT}` may be a number."""
+    return value.value if isinstance(value, Substituted) else value
+
+
+def _plain(value: Any) -> Any:
+    """The same, all the way down: what a free-form mapping hands on."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in cast("dict[str, Any]", value).items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in cast("list[Any]", value)]
+    return _meant(value)
+
+
+def _lower(value: Any) -> Any:
+    return str(value).lower() if isinstance(value, str) else value
+
+
+def _upper(value: Any) -> Any:
+    return str(value).upper() if isinstance(value, str) else value
+
+
+def _word(value: Any) -> Any:
+    """Numbers stand for their text where programs and headers are given texts: `PORT: 8080`."""
+    return str(value) if type(value) is int else value
+
+
+PROCESS_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.:-]{0,127}$"
+TOOL_SERVER_NAME = r"^[A-Za-z0-9_-]{1,64}$"
+UNKNOWN_KEY = "unknown_key"
+UNKNOWN_NODE = "unknown_node"
+
+Name = Annotated[str, StringConstraints(pattern=PROCESS_NAME)]
+Text = Annotated[str, StringConstraints(min_length=1)]
+Word = Annotated[str, BeforeValidator(_word)]
+Flag = Annotated[bool, BeforeValidator(_meant)]
+Count = Annotated[int, Field(ge=1), BeforeValidator(_meant)]
+CountOrZero = Annotated[int, Field(ge=0), BeforeValidator(_meant)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(_meant)]
+SecondsOrZero = Annotated[float, Field(ge=0, allow_inf_nan=False), BeforeValidator(_meant)]
+Port = Annotated[int, Field(ge=0, le=65535), BeforeValidator(_meant)]
+FreeForm = Annotated[dict[str, Any], BeforeValidator(_plain)]
+Restart = Annotated[Literal["permanent", "transient", "temporary"], BeforeValidator(_lower)]
+Strategy = Annotated[Literal["one_for_one", "one_for_all", "rest_for_one"], BeforeValidator(_lower)]
+Backoff = Annotated[Literal["constant", "linear", "exponential"], BeforeValidator(_lower)]
+
+
+class Section(BaseModel):
+    """A mapping that refuses unknown keys and says which one was perhaps meant. A key without a value was not said."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _offer_the_nearest_key(cls, data: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+        if isinstance(data, dict):
+            keys = cls.keys()
+            data = {key: value for key, value in cast("dict[str, Any]", data).items() if key not in keys or _meant(value) is not None}
+        try:
+            return handler(data)
+        except ValidationError as error:
+            raise ValidationError.from_exception_data(cls.__name__, [cls._named(fault) for fault in error.errors()]) from None
+
+    @classmethod
+    def _named(cls, fault: ErrorDetails) -> InitErrorDetails:
+        """The same fault again; where it is an unknown key of this very section, with the keys that are known."""
+        place: Any = {"loc": fault["loc"], "input": fault["input"]}
+        if fault["type"] == "extra_forbidden" and len(fault["loc"]) == 1:
+            return {"type": PydanticCustomError(UNKNOWN_KEY, UNKNOWN_KEY, {"keys": cls.keys()}), **place}
+        if fault["type"] in {UNKNOWN_KEY, UNKNOWN_NODE}:
+            return {"type": PydanticCustomError(fault["type"], fault["type"], fault.get("ctx")), **place}
+        return {"type": fault["type"], "ctx": fault.get("ctx", {}), **place}
+
+    @classmethod
+    def keys(cls) -> list[str]:
+        """The keys that it knows, as a document spells them."""
+        return [field.alias or name for name, field in cls.model_fields.items()]
+
+
+# --- the tree ---------------------------------------------------------------------------------------------------------
+
+
+class SupervisorOptions(Section):
+    """What a supervisor is told, besides its name and children. None: as the class has it."""
+
+    strategy: Strategy | None = None
+    max_restarts: CountOrZero | None = None
+    restart_window: Seconds | None = None
+    backoff: Backoff | None = None
+    backoff_base: SecondsOrZero | None = None
+    backoff_max: SecondsOrZero | None = None
+    restart: Restart | None = None
+
+
+class SupervisorSettings(SupervisorOptions):
+    """A supervisor and what stands below it."""
+
+    name: Name
+    children: list[Node] = Field(default_factory=lambda: list[Node]())
+
+
+class RootSettings(SupervisorSettings):
+    """The root, which may go without a name."""
+
+    name: Name = "root"
+
+
+class AgentSettings(Section):
+    """A process: which class, with which arguments, under which name."""
+
+    OPTIONS: ClassVar[tuple[str, ...]] = (
+        "mailbox_size",
+        "start_timeout",
+        "shutdown_timeout",
+        "handle_timeout",
+        "concurrency",
+        "restart",
+        "expose",
+        "capabilities",
+        "description",
+    )
+    """The keys that mean the same for every process."""
+
+    name: Name
+    type: Text | None = None
+    module: Text | None = None
+    class_: Text | None = Field(default=None, alias="class")
+    config: FreeForm = Field(default_factory=dict[str, Any])
+    mailbox_size: Count | None = None
+    start_timeout: Seconds | None = None
+    shutdown_timeout: SecondsOrZero | None = None
+    handle_timeout: Seconds | None = None
+    concurrency: Count | None = None
+    restart: Restart | None = None
+    expose: Flag | None = None
+    capabilities: list[Text] | None = None
+    description: Text | None = None
+
+
+class FlatSupervisor(SupervisorSettings):
+    """`{type: supervisor, name, children}`; the options may stand under `config:` as well."""
+
+    type: Literal["supervisor"]
+    config: SupervisorOptions = SupervisorOptions()
+
+
+class NestedSupervisor(Section):
+    """`{supervisor: {…}}`."""
+
+    supervisor: SupervisorSettings
+
+
+class NestedAgent(Section):
+    """`{agent: {…}}`."""
+
+    agent: AgentSettings
+
+
+def _spelling(node: Any) -> str | None:
+    if isinstance(node, Section):
+        return f"<{type(node).__name__}>"
+    if not isinstance(node, dict):
+        return None
+    keys = cast("dict[str, Any]", node)
+    if "supervisor" in keys:
+        return "<NestedSupervisor>"
+    if "agent" in keys:
+        return "<NestedAgent>"
+    if len(keys) == 1 and isinstance(next(iter(keys.values())), dict):
+        return None  # a nested spelling with a key that nobody knows
+    return "<FlatSupervisor>" if keys.get("type") == "supervisor" else "<AgentSettings>"
+
+
+Node = Annotated[
+    Annotated[NestedSupervisor, Tag("<NestedSupervisor>")]
+    | Annotated[NestedAgent, Tag("<NestedAgent>")]
+    | Annotated[FlatSupervisor, Tag("<FlatSupervisor>")]
+    | Annotated[AgentSettings, Tag("<AgentSettings>")],
+    Discriminator(_spelling, custom_error_type=UNKNOWN_NODE, custom_error_message=UNKNOWN_NODE),
+]
+"""One entry of `children`. The tags begin with `<` so that no key of a document equals one; mistakes leave them out."""
+
+
+# --- the faces --------------------------------------------------------------------------------------------------------
+
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+
+
+class RouteSettings(Section):
+    """An HTTP route onto an agent's operation."""
+
+    method: Annotated[Literal["GET", "POST", "PUT", "PATCH", "DELETE"], BeforeValidator(_upper)] = "POST"
+    path: Text
+    agent: Text
+    operation: Text | None = None
+    mode: Annotated[Literal["ask", "send", "call", "cast"], BeforeValidator(_lower)] = "ask"
+    timeout: Seconds | None = None
+    on_disconnect: Annotated[Literal["cancel", "continue"], BeforeValidator(_lower)] | None = None
+
+    @property
+    def waits(self) -> bool:
+        """Whether the route waits for the reply: `ask`, which the seed calls `call`."""
+        return self.mode in {"ask", "call"}
+
+
+class DocsSettings(Section):
+    """Whether and where the documentation is served."""
+
+    enabled: Flag = True
+    path: Text = "/docs"
+
+
+def _docs(value: Any) -> Any:
+    return {"enabled": _meant(value)} if isinstance(_meant(value), bool) else value
+
+
+class ServerSettings(Section):
+    """The HTTP server. None: not said here, so the app's settings decide."""
+
+    host: Text | None = None
+    port: Port | None = None
+    allowed_hosts: list[Text] | None = None
+    request_timeout: Seconds | None = None
+    body_limit: Count | None = None
+    docs: Annotated[DocsSettings, BeforeValidator(_docs)] | None = None
+
+
+class TransportSettings(Section):
+    """How messages travel. More transports come with a later version."""
+
+    type: Annotated[Literal["in_process"], BeforeValidator(_lower)] = "in_process"
+
+
+# --- tools and models -------------------------------------------------------------------------------------------------
+
+
+class ServerOfTools(Section):
+    """An external MCP server."""
+
+    name: Annotated[str, StringConstraints(pattern=TOOL_SERVER_NAME)]
+    transport: Annotated[Literal["stdio", "sse", "streamable_http"], BeforeValidator(_lower)] | None = None
+    command: Text | None = None
+    args: list[Word] = Field(default_factory=list[Word])
+    env: dict[str, Word] = Field(default_factory=dict[str, Word])
+    cwd: Text | None = None
+    url: Text | None = None
+    headers: dict[str, Word] = Field(default_factory=dict[str, Word])
+    required: Flag = False
+    timeout: Seconds | None = None
+
+
+class ToolsSettings(Section):
+    """`mcp:`."""
+
+    servers: list[ServerOfTools] = Field(default_factory=list[ServerOfTools])
+
+
+class ModelSettings(BaseModel):
+    """`models:`: settings by provider, and which of them is the default."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    __pydantic_extra__: dict[str, FreeForm]
+
+    default: Text | None = None
+
+    @property
+    def providers(self) -> dict[str, dict[str, Any]]:
+        """The settings of each provider, in the order of the document."""
+        return dict(self.__pydantic_extra__)
+
+
+def _as_mapping(value: Any) -> Any:
+    """The seed's spelling of `plugins.models`: a list of `{type, config}`."""
+    if not isinstance(value, list):
+        return value
+    entries = [entry for entry in cast("list[Any]", value) if isinstance(entry, dict)]
+    return {str(entry.get("type")): entry.get("config") or {} for entry in cast("list[dict[str, Any]]", entries)}
+
+
+class PluginSettings(Section):
+    """`plugins:`, the seed's place for models."""
+
+    models: Annotated[ModelSettings, BeforeValidator(_as_mapping)] | None = None
+
+
+class TopologySettings(Section):
+    """A whole document."""
+
+    supervision: RootSettings | None = None
+    supervisor: RootSettings | None = None
+    routes: list[RouteSettings] = Field(default_factory=list[RouteSettings])
+    server: ServerSettings = ServerSettings()
+    transport: TransportSettings = TransportSettings()
+    mcp: ToolsSettings = ToolsSettings()
+    models: ModelSettings | None = None
+    plugins: PluginSettings = PluginSettings()

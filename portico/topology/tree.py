@@ -1,0 +1,70 @@
+"""Tree: the processes of a topology as specifications, from which fresh processes are built as often as needed.
+
+Below: the kernel's classes. Above: `checks.py`, which makes the specifications, and `topology.py`, which keeps them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from portico.kernel.process import AgentProcess
+from portico.kernel.supervisor import Supervisor
+from portico.topology.classes import parameters
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from portico.topology.classes import Maker
+    from portico.topology.mistakes import Location
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSpec:
+    """One process, or one supervisor whose children come at run time."""
+
+    name: str
+    """Its identity."""
+    maker: Maker
+    """Its class, or another function that makes it."""
+    config: Mapping[str, Any]
+    """The constructor's keyword arguments: `config:`."""
+    options: Mapping[str, Any]
+    """What every process can be told: `mailbox_size`, `expose` …; only what the topology says."""
+    location: Location
+    """Where it stands in the document."""
+
+    def build(self) -> AgentProcess | Supervisor:
+        """A fresh one. Raises whatever its constructor raises."""
+        taken = parameters(self.maker).names
+        handed_on = {key: value for key, value in self.options.items() if key in taken}
+        process = self.maker(self.name, **self.config, **handed_on)
+        if isinstance(process, AgentProcess):
+            process.config = self.config
+        for key in self.options.keys() - handed_on.keys():
+            setattr(process, key, self.options[key])
+        return process
+
+
+@dataclass(frozen=True, slots=True)
+class SupervisorSpec:
+    """One supervisor and what stands below it."""
+
+    name: str
+    """Its identity."""
+    options: Mapping[str, Any]
+    """Its constructor's other arguments; only what the topology says."""
+    children: tuple[AgentSpec | SupervisorSpec, ...]
+    """What it starts, in order."""
+
+    def build(self, *, first: tuple[Supervisor, ...] = ()) -> Supervisor:
+        """A fresh one with fresh children; `first` are started before them."""
+        return Supervisor(self.name, [*first, *(child.build() for child in self.children)], **self.options)
+
+    def agents(self) -> Iterator[AgentSpec]:
+        """Every process below it, in start order."""
+        for child in self.children:
+            if isinstance(child, SupervisorSpec):
+                yield from child.agents()
+            else:
+                yield child
