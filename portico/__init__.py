@@ -1,0 +1,90 @@
+"""Portico: agents behind HTTP and MCP, kept alive.
+
+These are the names that users subclass or start; a test pins them. Each is loaded on first use: `import portico` itself loads
+no web framework and costs a few milliseconds.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from portico import errors as errors
+    from portico.agents.model_agent import ModelAgent as ModelAgent
+    from portico.app.factory import create_app as create_app
+    from portico.app.gateway import HTTPGateway as HTTPGateway
+    from portico.app.settings import GatewayConfig as GatewayConfig
+    from portico.kernel.components import ComponentSet as ComponentSet
+    from portico.kernel.components import build_component_set as build_component_set
+    from portico.kernel.dynamic_supervisor import DynamicSupervisor as DynamicSupervisor
+    from portico.kernel.genserver import GenServer as GenServer
+    from portico.kernel.messages import Message as Message
+    from portico.kernel.process import AgentProcess as AgentProcess
+    from portico.kernel.process import ErrorAction as ErrorAction
+    from portico.kernel.protocols import Context as Context
+    from portico.kernel.supervisor import Supervisor as Supervisor
+    from portico.operations.decorators import contract as contract
+    from portico.operations.decorators import operation as operation
+    from portico.operations.decorators import route as route
+    from portico.topology.runtime import Runtime as Runtime
+    from portico.version import __version__ as __version__
+
+_HOMES = {
+    "AgentProcess": "portico.kernel.process",
+    "ComponentSet": "portico.kernel.components",
+    "Context": "portico.kernel.protocols",
+    "DynamicSupervisor": "portico.kernel.dynamic_supervisor",
+    "ErrorAction": "portico.kernel.process",
+    "GatewayConfig": "portico.app.settings",
+    "GenServer": "portico.kernel.genserver",
+    "HTTPGateway": "portico.app.gateway",
+    "Message": "portico.kernel.messages",
+    "ModelAgent": "portico.agents.model_agent",
+    "Runtime": "portico.topology.runtime",
+    "Supervisor": "portico.kernel.supervisor",
+    "__version__": "portico.version",
+    "build_component_set": "portico.kernel.components",
+    "contract": "portico.operations.decorators",
+    "create_app": "portico.app.factory",
+    "operation": "portico.operations.decorators",
+    "route": "portico.operations.decorators",
+}
+"""Where each public name lives."""
+
+__all__ = [  # noqa: RUF022  # in the order in which a newcomer meets them
+    "AgentProcess",
+    "GenServer",
+    "Supervisor",
+    "DynamicSupervisor",
+    "Runtime",
+    "Message",
+    "Context",
+    "ErrorAction",
+    "operation",
+    "route",
+    "contract",
+    "create_app",
+    "HTTPGateway",
+    "GatewayConfig",
+    "ModelAgent",
+    "ComponentSet",
+    "build_component_set",
+    "errors",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name on first use (PEP 562)."""
+    if name == "errors":
+        return import_module("portico.errors")
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'portico' has no attribute {name!r}")
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -301,6 +301,100 @@ class CrashBudgetSpent(Refused):
         self.retry_after = retry_after
 
 
+class BadRequest(Refused):
+    """What came in is not even a call."""
+
+    slug = "bad-request"
+    title = "Bad request"
+
+
+class MalformedBody(BadRequest):
+    """The body is not what it says it is."""
+
+    slug = "malformed-body"
+    title = "Malformed body"
+
+
+class MalformedHeader(BadRequest):
+    """A header has a value that it cannot have."""
+
+    slug = "malformed-header"
+    title = "Malformed header"
+
+
+class BodyTooLarge(BadRequest):
+    """The body is longer than this gateway takes. `limit` in bytes."""
+
+    slug = "body-too-large"
+    title = "Body too large"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"The body is longer than the limit of {limit} bytes.", limit=limit)
+
+
+class UnsupportedMediaType(BadRequest):
+    """The body is of a kind that the operation does not take."""
+
+    slug = "unsupported-media-type"
+    title = "Unsupported media type"
+
+    def __init__(self, media_type: str) -> None:
+        got = f"of type {media_type!r}" if media_type else "without a Content-Type"
+        super().__init__(f"The body is {got}. Send JSON, with Content-Type: application/json.")
+
+
+class NotAcceptable(BadRequest):
+    """The client accepts no kind of reply that the operation gives."""
+
+    slug = "not-acceptable"
+    title = "Not acceptable"
+
+    def __init__(self, accept: str) -> None:
+        super().__init__(f"The reply is application/json or text/event-stream; the request accepts only {accept!r}.")
+
+
+class RouteNotFound(BadRequest):
+    """Nothing is served at this path."""
+
+    slug = "not-found"
+    title = "Not found"
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"Nothing is served at {path}. GET /agents lists the agents, /docs shows every route.")
+
+
+class MethodNotAllowed(BadRequest):
+    """The path is served, but not with this method."""
+
+    slug = "method-not-allowed"
+    title = "Method not allowed"
+
+    def __init__(self, method: str, path: str, allowed: Sequence[str]) -> None:
+        super().__init__(f"{path} does not take {method}. Allowed: {', '.join(allowed)}.")
+        self.allowed = list(allowed)
+
+
+class Unauthenticated(BadRequest):
+    """No key, or not the right one."""
+
+    slug = "unauthenticated"
+    title = "Authentication required"
+
+    def __init__(self) -> None:
+        super().__init__("This gateway needs an API key: send it as `Authorization: Bearer <key>`.")
+
+
+class ForeignHost(BadRequest):
+    """The Host or Origin header names somebody else: a guard against DNS rebinding and cross-site requests."""
+
+    slug = "foreign-host"
+    title = "Foreign host"
+
+    def __init__(self, header: str, value: str) -> None:
+        super().__init__(f"{header} {value!r} is not served here. Allow it with --allowed-host, or GatewayConfig(allowed_hosts=[…]).")
+        self.header = header
+
+
 class AgentError(CallError):
     """An error that an agent declares: `raise AgentError("out-of-stock", "None left.", status=409)`.
 

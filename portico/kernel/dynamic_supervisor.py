@@ -77,9 +77,7 @@ class DynamicSupervisor(Supervisor):
             self._check_limits(name)
             if supervision.knows(name):
                 raise DuplicateName(name)
-            process = agent_class(name, **settings)
-            process.config = settings
-            process.restart = self.child_restart
+            process = agent_class(name, **settings).adjust(config=settings, restart=self.child_restart)
             await supervision.add(process)
             self.total_spawns += 1
 

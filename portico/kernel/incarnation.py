@@ -388,7 +388,7 @@ class Incarnation:
             reply.recipient, reply.correlation_id = message.sender, message.id
         elif result is None:
             operation = self.process.operations.get(message.type)
-            nothing_is_right = delivery.one_way or (operation is not None and operation.returns_nothing)
+            nothing_is_right = delivery.one_way or (operation is not None and operation.none_is_a_reply)
             reply = Message("reply", None, self.name, message.sender, correlation_id=message.id) if nothing_is_right else None
         else:
             reply = Message("reply", result, self.name, message.sender, correlation_id=message.id)

@@ -108,6 +108,7 @@ class AgentProcess:
     spent: bool = False
     """True once it was started: the next incarnation needs a fresh instance."""
     _arguments: tuple[tuple[Any, ...], dict[str, Any]]
+    _adjusted: dict[str, Any]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -123,6 +124,7 @@ class AgentProcess:
         """Keep the arguments: a restart builds a fresh instance from them, so that nothing poisoned survives."""
         self = super().__new__(cls)
         self._arguments = (args, kwargs)
+        self._adjusted = {}
         return self
 
     def __init__(
@@ -143,6 +145,7 @@ class AgentProcess:
         self.handle_timeout = handle_timeout
         self.restart = Restart(restart)
         self.expose = expose
+        self.description = ""
         self.config: Mapping[str, Any] = {}
         self.status = ProcessStatus.CREATED
         self._state: dict[str, Any] = {}
@@ -154,8 +157,14 @@ class AgentProcess:
         """A new instance from the same constructor arguments."""
         args, kwargs = self._arguments
         twin = type(self)(*args, **kwargs)
-        twin.config = self.config
-        return twin
+        return twin.adjust(**self._adjusted)
+
+    def adjust(self, **options: Any) -> Self:
+        """Set what the constructor would have set, for classes that do not hand it on. Kept across restarts. Returns itself."""
+        self._adjusted = {**self._adjusted, **options}
+        for name, value in options.items():
+            setattr(self, name, Restart(value) if name == "restart" else value)
+        return self
 
     def bind(self, router: Router, incarnation: Incarnation) -> None:
         """Called by the supervisor before `on_start`."""

@@ -249,8 +249,8 @@ class Invocable(Protocol):
         ...
 
     @property
-    def returns_nothing(self) -> bool:
-        """True for `-> None`: returning nothing is the reply."""
+    def none_is_a_reply(self) -> bool:
+        """True for `-> None` and `-> X | None`: returning nothing is a reply."""
         ...
 
     async def invoke(self, process: AgentProcess, message: Message) -> Any:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from portico.kernel.clock import Clock
     from portico.kernel.messages import Origin
     from portico.kernel.protocols import Codec, Journal, Services
+    from portico.kernel.runtime import Runtime
 
 logger = logging.getLogger("portico.kernel")
 
@@ -35,7 +36,8 @@ current: ContextVar[Delivery | None] = ContextVar("portico_current_delivery", de
 class Router:
     """Everything that a process needs of its runtime to talk to others."""
 
-    def __init__(self, clock: Clock, services: Services, strict: Codec | None = None) -> None:
+    def __init__(self, runtime: Runtime, clock: Clock, services: Services, strict: Codec | None = None) -> None:
+        self.runtime = runtime
         self.clock = clock
         self.services = services
         self.strict = strict

@@ -79,7 +79,7 @@ class Runtime:
             observers=[*(observers or []), *([parts.tracer] if parts.tracer is not None else [])],
         )
         self.services = services
-        self.router = Router(clock or parts.clock, services, (serializer or parts.serializer) if strict else None)
+        self.router = Router(self, clock or parts.clock, services, (serializer or parts.serializer) if strict else None)
         self.report: str | None = None
         self._inbox = Inbox(self.router.clock)
         self._root: Supervision | None = None

@@ -52,7 +52,7 @@ def endpoints_of(agent: AgentProcess) -> list[Endpoint]:
     handles = type(agent).handle
     plain = handles.__module__ != "portico.kernel.process" and DEFAULT_TYPE not in agent.operations
     if plain:
-        operations.append(bare(inspect.getdoc(type(agent)) or ""))
+        operations.append(bare(agent.description or inspect.getdoc(type(agent)) or ""))
     return [Endpoint(agent.name, operation, len(operations) == 1) for operation in operations]
 
 

@@ -61,6 +61,17 @@ class Contract:
         """Whether a type describes the request."""
         return self._request is not None
 
+    @property
+    def takes_none(self) -> bool:
+        """Whether a reply type is given and None satisfies it."""
+        if self._validate_reply is None:
+            return False
+        try:
+            self._validate_reply(None)
+        except ValueError:
+            return False
+        return True
+
     def accept(self, payload: Any, raw: bytes | None = None) -> Any:
         """The validated request; the payload itself where no type describes it. `raw`: the payload as JSON text, if at hand.
 

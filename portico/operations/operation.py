@@ -104,6 +104,11 @@ class Operation:
         return self.response is None and self.signature.reply is None
 
     @property
+    def none_is_a_reply(self) -> bool:
+        """Whether returning nothing satisfies the contract: `-> None`, `-> X | None`."""
+        return self.returns_nothing or self.contract.takes_none
+
+    @property
     def request_schema(self) -> Mapping[str, Any]:
         """JSON Schema (2020-12) of the request."""
         return self.contract.request_schema()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from portico.errors import InvalidOperation
 from portico.kernel.messages import DEFAULT_TYPE
-from portico.kernel.process import AgentProcess
+from portico.kernel.process import AgentProcess, Restart
 from portico.kernel.supervisor import Supervisor
 from portico.operations.catalogue import endpoints_of
 from portico.operations.operation import RouteSpec
@@ -20,6 +20,7 @@ from portico.topology.classes import Classes, Maker, parameters
 from portico.topology.mistakes import Location, Mistakes, dotted, nearest, shown
 from portico.topology.model import AgentSettings, FlatSupervisor, NestedAgent, NestedSupervisor
 from portico.topology.tree import AgentSpec, SupervisorSpec
+from portico.topology.validation import UNNAMED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -54,6 +55,20 @@ _PARAMETER = re.compile(r"\{([^{}]*)\}")
 _TOOL_SERVER = re.compile(r"mcp://([A-Za-z0-9_-]+)(?:/|$)")
 
 
+@dataclass(frozen=True, slots=True)
+class _Route:
+    """A route, wherever it was declared."""
+
+    spec: RouteSpec
+    endpoint: Endpoint | None
+    """What it leads to, where that is known."""
+    at: Location
+    """Where its mistakes are told."""
+    label: str
+    """What others call it."""
+    decorated: bool
+
+
 @dataclass(slots=True)
 class Checks:
     """One pass over one document."""
@@ -62,13 +77,15 @@ class Checks:
     """Where mistakes are told."""
     classes: Classes
     """The type names that the document may use."""
+    server_names: list[str]
+    """The external MCP servers that the document declares."""
     _places: dict[str, Location] = field(default_factory=dict[str, Location])
     _endpoints: dict[str, list[Endpoint]] = field(default_factory=dict[str, "list[Endpoint]"])
     _supervisors: set[str] = field(default_factory=set[str])
 
     def tree(self, settings: TopologySettings) -> SupervisorSpec | None:
         """The specification of the tree; None where none is declared."""
-        if settings.mcp.servers:
+        if self.server_names:
             self._places[TOOLS_SUPERVISOR] = ("mcp", "servers")
             self._supervisors.add(TOOLS_SUPERVISOR)
         if settings.supervision and settings.supervisor:
@@ -103,14 +120,16 @@ class Checks:
 
     def _agent(self, settings: AgentSettings, at: Location) -> AgentSpec | None:
         self._claim(settings.name, at)
+        self._tool_references(settings.config, (*at, "config"))
         maker = self.classes.of(settings, at)
-        if maker is None or not self._constructor_takes(maker, settings.config, at):
+        if maker is None:
             return None
-        options = self._options(settings, maker, at)
-        spec = AgentSpec(settings.name, maker, settings.config, options, at)
+        spec = AgentSpec(settings.name, maker, settings.config, self._options(settings, maker, at), at)
+        if not self._constructor_takes(maker, settings.config, at):
+            return None
         try:
             process = spec.build()
-        except Exception as error:  # noqa: BLE001  # a border: the user's constructor may raise anything
+        except (Exception, SystemExit) as error:  # noqa: BLE001  # a border: the user's constructor may raise anything
             what = f"{type(error).__name__}: {error}".partition("\n")[0]
             self.mistakes.add((*at, "config"), f"{_called(maker)} cannot be made of this: {what}")
             return None
@@ -121,7 +140,7 @@ class Checks:
         """Note who has a name: agents and supervisors share one space."""
         taken = self._places.setdefault(name, at)
         if taken != at:
-            self.mistakes.add((*at, "name"), f"the name {name!r} is taken by {dotted(taken)}: a name is an identity.")
+            self.mistakes.add((*at, "name"), f"the name {name!r} is taken by {dotted(taken)}.")
 
     def _constructor_takes(self, maker: Maker, config: dict[str, Any], at: Location) -> bool:
         known = parameters(maker)
@@ -130,7 +149,7 @@ class Checks:
             return False
         unknown = [key for key in config if key not in known.names] if not known.takes_any else []
         for key in unknown:
-            hint = nearest(key, known.names) or f" It takes: {', '.join(sorted(known.names))}."
+            hint = nearest(key, known.names) or f" It takes: {', '.join(sorted(known.names)) or 'nothing but a name'}."
             self.mistakes.add((*at, "config", key), f"the constructor of {_called(maker)} takes no {shown(key)}.{hint}")
         missing = sorted(known.required - config.keys())
         for key in missing:
@@ -139,12 +158,17 @@ class Checks:
 
     def _options(self, settings: AgentSettings, maker: Maker, at: Location) -> dict[str, Any]:
         options = {key: value for key, value in _said(settings).items() if key in AgentSettings.OPTIONS}
+        if settings.restart is not None:
+            options["restart"] = Restart(settings.restart)
+        takes_concurrency = "concurrency" in parameters(maker).names
         if isinstance(maker, type) and issubclass(maker, Supervisor):
-            for key in options.keys() - {"restart", "description"}:
-                self.mistakes.add((*at, key), "a supervisor has no such setting.")
-        if "concurrency" in options and "concurrency" not in parameters(maker).names:
-            if options.pop("concurrency") != 1:
-                self.mistakes.add((*at, "concurrency"), "an agent handles one message at a time: more is not there yet.")
+            for key in options:
+                self.mistakes.add(
+                    (*at, key), f"a {maker.__name__} has no such setting; its constructor's arguments stand under 'config'."
+                )
+            return {}
+        if not takes_concurrency and options.pop("concurrency", 1) != 1:
+            self.mistakes.add((*at, "concurrency"), "an agent handles one message at a time: more is not there yet.")
         return options
 
     def _look_at(self, process: AgentProcess | Supervisor, spec: AgentSpec) -> None:
@@ -165,27 +189,35 @@ class Checks:
 
     # --- routes -------------------------------------------------------------------------------------------------------
 
-    def routes(self, declared: list[RouteSettings]) -> tuple[DeclaredRoute, ...]:
-        """The document's routes; told are also those of decorators that collide."""
-        seen: dict[tuple[str, str], str] = {}
+    def routes(self, settings: list[RouteSettings]) -> tuple[DeclaredRoute, ...]:
+        """The document's routes. Those of decorators are looked at too, since they may collide."""
+        declared = [self._declared(route, ("routes", index)) for index, route in enumerate(settings)]
+        first: dict[tuple[str, str], str] = {}
+        for route in [*self._decorated(), *declared]:
+            fault = _path_fault(route.spec.path) or _member_fault(route)
+            key = (route.spec.method, _PARAMETER.sub("{}", route.spec.path.rstrip("/")))
+            if not fault and key in first:
+                fault = f"{route.spec.method} {route.spec.path} is declared twice: the first is {first[key]}."
+            if fault:
+                self.mistakes.add(route.at, f"{route.label}: {fault}" if route.decorated else fault)
+            first.setdefault(key, route.label)
+        return tuple((route.spec, settings[index].agent, settings[index].operation) for index, route in enumerate(declared))
+
+    def _declared(self, route: RouteSettings, at: Location) -> _Route:
+        spec = RouteSpec(route.method, route.path, "ask" if route.waits else "send", route.timeout, route.on_disconnect)
+        return _Route(spec, self._endpoint(route, at), (*at, "path"), dotted(at), decorated=False)
+
+    def _decorated(self) -> Iterable[_Route]:
         for name, endpoints in self._endpoints.items():
             for endpoint in endpoints:
+                label = f"@route on {name}.{endpoint.operation.attribute}"
                 for spec in endpoint.operation.routes:
-                    at = (*self._places[name], "type")
-                    self._route(spec, endpoint, at, at, f"@route on {name}.{endpoint.operation.attribute}: ", seen)
-        found: list[DeclaredRoute] = []
-        for index, settings in enumerate(declared):
-            at = ("routes", index)
-            mode = "ask" if settings.waits else "send"
-            spec = RouteSpec(settings.method, settings.path, mode, settings.timeout, settings.on_disconnect)
-            self._route(spec, self._endpoint(settings, at), at, (*at, "path"), "", seen)
-            found.append((spec, settings.agent, settings.operation))
-        return tuple(found)
+                    yield _Route(spec, endpoint, (*self._places[name], "type"), label, decorated=True)
 
     def _endpoint(self, route: RouteSettings, at: Location) -> Endpoint | None:
         """What a route leads to; None where that is not known, told where it cannot be."""
         if route.agent not in self._places:
-            agents = [name for name in self._places if name not in self._supervisors]
+            agents = [name for name in self._places if name not in self._supervisors and name != UNNAMED]
             hint = nearest(route.agent, agents) or (f" There are: {', '.join(agents)}." if agents else "")
             self.mistakes.add((*at, "agent"), f"there is no agent {shown(route.agent)}.{hint}")
         elif route.agent in self._supervisors:
@@ -208,25 +240,7 @@ class Checks:
             self.mistakes.add((*at, "operation"), f"this key is missing: agent {agent!r} has several operations ({names}).")
         return endpoints.get(DEFAULT_TYPE)
 
-    def _route(
-        self, spec: RouteSpec, endpoint: Endpoint | None, at: Location, path_at: Location, whose: str, seen: dict[tuple[str, str], str]
-    ) -> None:
-        fault = _path_fault(spec.path)
-        if fault:
-            self.mistakes.add(path_at, f"{whose}{fault}")
-            return
-        key = (spec.method, _PARAMETER.sub("{}", spec.path.rstrip("/")))
-        first = seen.setdefault(key, whose.removesuffix(": ") or dotted(at))
-        if first != (whose.removesuffix(": ") or dotted(at)):
-            self.mistakes.add(path_at, f"{whose}{spec.method} {spec.path} is declared twice: the first is {first}.")
-        members = endpoint.operation.request_members if endpoint is not None else None
-        for name in _PARAMETER.findall(spec.path) if members is not None and endpoint is not None else ():
-            if name not in (members or ()):
-                hint = nearest(name, members or ()) or f" It has: {', '.join(sorted(members or ()))}."
-                request = f"the request of {endpoint.agent}.{endpoint.operation.name}" if endpoint else ""
-                self.mistakes.add(path_at, f"{whose}{request} has no member {name!r}, which the path names.{hint}")
-
-    # --- tools --------------------------------------------------------------------------------------------------------
+    # --- tools and models --------------------------------------------------------------------------------------------------------
 
     def tool_servers(self, servers: list[ServerOfTools]) -> None:
         """Each server has a name of its own, and what its transport needs."""
@@ -239,34 +253,44 @@ class Checks:
             self._reachable(server, at)
 
     def _reachable(self, server: ServerOfTools, at: Location) -> None:
-        local = server.transport == "stdio" or (server.transport is None and server.url is None)
+        local = server.kind == "stdio"
         if server.command and server.url:
             self.mistakes.add((*at, "url"), "a server has a 'command' (stdio) or a 'url' (streamable_http, sse), not both.")
         elif local and not server.command:
             self.mistakes.add((*at, "command"), "this key is missing: a stdio server is started by a command.")
         elif not local and not server.url:
-            self.mistakes.add((*at, "url"), f"this key is missing: transport {server.transport!r} needs it.")
+            self.mistakes.add((*at, "url"), f"this key is missing: transport {server.kind!r} needs it.")
         elif server.url and not re.match(r"https?://[^/\s]+", server.url):
             self.mistakes.add((*at, "url"), f"{shown(server.url)} is not a URL that begins with http:// or https://.")
         for key in ("args", "env", "cwd") if not local else ("headers",):
             if getattr(server, key):
                 self.mistakes.add((*at, key), f"only {'an HTTP' if local else 'a stdio'} server has {key!r}.")
 
-    def tool_references(self, agents: Iterable[tuple[dict[str, Any], Location]], servers: list[ServerOfTools]) -> None:
+    def models(self, settings: TopologySettings) -> None:
+        """The default provider is one of those that have settings."""
+        if settings.models and settings.plugins.models:
+            self.mistakes.add(("plugins", "models"), "'models' is there as well: they are two spellings of one thing.")
+        for models, at in ((settings.models, ("models",)), (settings.plugins.models, ("plugins", "models"))):
+            if models is not None and models.default is not None and models.default not in models.providers:
+                hint = nearest(models.default, models.providers) or f" There are: {', '.join(models.providers) or 'none'}."
+                self.mistakes.add((*at, "default"), f"{shown(models.default)} has no settings here.{hint}")
+
+    def _tool_references(self, value: Any, at: Location) -> None:
         """Every `mcp://server/…` in a `config:` names a server of the document."""
-        names = [server.name for server in servers]
-        for config, at in agents:
-            for where, text in _texts(config, (*at, "config")):
-                match = _TOOL_SERVER.match(text)
-                if match and match[1] not in names:
-                    hint = nearest(match[1], names) or (f" There are: {', '.join(names)}." if names else " None is declared (mcp.servers).")
-                    self.mistakes.add(where, f"{shown(text)}: there is no MCP server {match[1]!r}.{hint}")
+        for where, text in _texts(value, at):
+            match = _TOOL_SERVER.match(text)
+            if match and match[1] not in self.server_names:
+                known = f" There are: {', '.join(self.server_names)}." if self.server_names else " None is declared (mcp.servers)."
+                hint = nearest(match[1], self.server_names) or known
+                self.mistakes.add(where, f"{shown(text)}: there is no MCP server {match[1]!r}.{hint}")
 
 
 def _said(settings: SupervisorOptions | AgentSettings) -> dict[str, Any]:
     """What the document says, without what it leaves to the class, and without the node's own keys."""
     own = {"name", "children", "type", "module", "class_", "config"}
-    return {key: getattr(settings, key) for key in type(settings).model_fields if key not in own and getattr(settings, key) is not None}
+    return {
+        key: getattr(settings, key) for key in type(settings).model_fields if key not in own and getattr(settings, key) is not None
+    }
 
 
 def _called(maker: Maker) -> str:
@@ -298,3 +322,16 @@ def _path_fault(path: str) -> str:
         return f"{shown(path)} has one parameter twice."
     reserved = next((own for own in RESERVED_PATHS if path == own or path.startswith(f"{own}/")), None)
     return f"{shown(path)} is reserved: {reserved} and what is below it belongs to the gateway." if reserved else ""
+
+
+def _member_fault(route: _Route) -> str:
+    """A path parameter that the request has no place for; empty where there is none."""
+    endpoint = route.endpoint
+    members = endpoint.operation.request_members if endpoint is not None else None
+    if endpoint is None or members is None:
+        return ""
+    name = next((name for name in _PARAMETER.findall(route.spec.path) if name not in members), None)
+    if name is None:
+        return ""
+    hint = nearest(name, members) or f" It has: {', '.join(sorted(members))}."
+    return f"the request of {endpoint.agent}.{endpoint.operation.name} has no member {name!r}, which the path names.{hint}"

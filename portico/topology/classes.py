@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.machinery import PathFinder
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from portico.kernel.dynamic_supervisor import DynamicSupervisor
 from portico.kernel.process import AgentProcess
@@ -22,13 +22,14 @@ from portico.kernel.supervisor import Supervisor
 from portico.topology.mistakes import Location, Mistakes, nearest, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Generator, Mapping
     from types import ModuleType
 
     from portico.topology.model import AgentSettings
 
-    Maker = Callable[..., AgentProcess | Supervisor]
 
+Maker: TypeAlias = "Callable[..., AgentProcess | Supervisor]"
+"""What makes a process or a supervisor from a name and keyword arguments: its class, or a function."""
 NODE_TYPES: Mapping[str, str] = {
     "agent": "portico.kernel.process:AgentProcess",
     "gen_server": "portico.kernel.genserver:GenServer",
@@ -42,7 +43,7 @@ _ABSTRACT = frozenset({"agent", "gen_server"})
 
 
 @contextmanager
-def importable(directory: Path | None) -> Iterator[None]:
+def importable(directory: Path | None) -> Generator[None]:
     """Let modules that stand beside a topology be imported, before all others of the same name.
 
     Afterwards the directory is the last on the import path, so that an import inside a handler still finds its module.
@@ -96,7 +97,9 @@ class Classes:
 
     def _by_table(self, name: str, at: Location) -> Maker | None:
         if name in _ABSTRACT:
-            self.mistakes.add((*at, "type"), f"{name!r} needs a class: add 'module' and 'class', or write the type as module.Class.")
+            self.mistakes.add(
+                (*at, "type"), f"{name!r} needs a class: add 'module' and 'class', or write the type as module.Class."
+            )
             return None
         module, _, attribute = NODE_TYPES[name].partition(":")
         return getattr(importlib.import_module(module), attribute)
@@ -116,7 +119,9 @@ class Classes:
         module, _, attribute = NODE_TYPES[agent.type].partition(":")
         base: type = getattr(importlib.import_module(module), attribute)
         if not (isinstance(maker, type) and issubclass(maker, base)):
-            self.mistakes.add((*at, "class"), f"{agent.module}.{agent.class_} is not a {base.__name__}, as type {agent.type!r} says.")
+            self.mistakes.add(
+                (*at, "class"), f"{agent.module}.{agent.class_} is not a {base.__name__}, as type {agent.type!r} says."
+            )
             return None
         return maker
 

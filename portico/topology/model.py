@@ -6,7 +6,7 @@ document (names, routes, constructors) is checked in `checks.py`. Keys are added
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal, cast
+from typing import Annotated, Any, ClassVar, Final, Literal, cast
 
 from pydantic import (
     BaseModel,
@@ -31,12 +31,14 @@ def _meant(value: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """The same, all the way down: what a free-form mapping hands on."""
+    """What a free-form mapping hands on, all the way down: there, only quotes tell a text from a number."""
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in cast("dict[str, Any]", value).items()}
     if isinstance(value, list):
         return [_plain(item) for item in cast("list[Any]", value)]
-    return _meant(value)
+    if isinstance(value, Substituted):
+        return str(value) if value.quoted else value.value
+    return value
 
 
 def _lower(value: Any) -> Any:
@@ -54,8 +56,8 @@ def _word(value: Any) -> Any:
 
 PROCESS_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.:-]{0,127}$"
 TOOL_SERVER_NAME = r"^[A-Za-z0-9_-]{1,64}$"
-UNKNOWN_KEY = "unknown_key"
-UNKNOWN_NODE = "unknown_node"
+UNKNOWN_KEY: Final = "unknown_key"
+UNKNOWN_NODE: Final = "unknown_node"
 
 Name = Annotated[str, StringConstraints(pattern=PROCESS_NAME)]
 Text = Annotated[str, StringConstraints(min_length=1)]
@@ -82,7 +84,9 @@ class Section(BaseModel):
     def _offer_the_nearest_key(cls, data: Any, handler: ValidatorFunctionWrapHandler) -> Any:
         if isinstance(data, dict):
             keys = cls.keys()
-            data = {key: value for key, value in cast("dict[str, Any]", data).items() if key not in keys or _meant(value) is not None}
+            data = {
+                key: value for key, value in cast("dict[str, Any]", data).items() if key not in keys or _meant(value) is not None
+            }
         try:
             return handler(data)
         except ValidationError as error:
@@ -91,12 +95,14 @@ class Section(BaseModel):
     @classmethod
     def _named(cls, fault: ErrorDetails) -> InitErrorDetails:
         """The same fault again; where it is an unknown key of this very section, with the keys that are known."""
-        place: Any = {"loc": fault["loc"], "input": fault["input"]}
-        if fault["type"] == "extra_forbidden" and len(fault["loc"]) == 1:
-            return {"type": PydanticCustomError(UNKNOWN_KEY, UNKNOWN_KEY, {"keys": cls.keys()}), **place}
-        if fault["type"] in {UNKNOWN_KEY, UNKNOWN_NODE}:
-            return {"type": PydanticCustomError(fault["type"], fault["type"], fault.get("ctx")), **place}
-        return {"type": fault["type"], "ctx": fault.get("ctx", {}), **place}
+        kind: str | PydanticCustomError = fault["type"]
+        if kind == "extra_forbidden" and len(fault["loc"]) == 1:
+            kind = PydanticCustomError(UNKNOWN_KEY, UNKNOWN_KEY, {"keys": cls.keys()})
+        elif kind == UNKNOWN_KEY:
+            kind = PydanticCustomError(UNKNOWN_KEY, UNKNOWN_KEY, fault.get("ctx"))
+        elif kind == UNKNOWN_NODE:
+            kind = PydanticCustomError(UNKNOWN_NODE, UNKNOWN_NODE)
+        return InitErrorDetails(type=kind, loc=fault["loc"], input=fault["input"], ctx=fault.get("ctx", {}))
 
     @classmethod
     def keys(cls) -> list[str]:
@@ -123,7 +129,7 @@ class SupervisorSettings(SupervisorOptions):
     """A supervisor and what stands below it."""
 
     name: Name
-    children: list[Node] = Field(default_factory=lambda: list[Node]())
+    children: list[Node] = Field(default_factory=list[Any])
 
 
 class RootSettings(SupervisorSettings):
@@ -185,27 +191,30 @@ class NestedAgent(Section):
 
 def _spelling(node: Any) -> str | None:
     if isinstance(node, Section):
-        return f"<{type(node).__name__}>"
+        return type(node).__name__
     if not isinstance(node, dict):
         return None
     keys = cast("dict[str, Any]", node)
     if "supervisor" in keys:
-        return "<NestedSupervisor>"
+        return "NestedSupervisor"
     if "agent" in keys:
-        return "<NestedAgent>"
+        return "NestedAgent"
     if len(keys) == 1 and isinstance(next(iter(keys.values())), dict):
         return None  # a nested spelling with a key that nobody knows
-    return "<FlatSupervisor>" if keys.get("type") == "supervisor" else "<AgentSettings>"
+    return "FlatSupervisor" if keys.get("type") == "supervisor" else "AgentSettings"
 
 
 Node = Annotated[
-    Annotated[NestedSupervisor, Tag("<NestedSupervisor>")]
-    | Annotated[NestedAgent, Tag("<NestedAgent>")]
-    | Annotated[FlatSupervisor, Tag("<FlatSupervisor>")]
-    | Annotated[AgentSettings, Tag("<AgentSettings>")],
+    Annotated[NestedSupervisor, Tag("NestedSupervisor")]
+    | Annotated[NestedAgent, Tag("NestedAgent")]
+    | Annotated[FlatSupervisor, Tag("FlatSupervisor")]
+    | Annotated[AgentSettings, Tag("AgentSettings")],
     Discriminator(_spelling, custom_error_type=UNKNOWN_NODE, custom_error_message=UNKNOWN_NODE),
 ]
-"""One entry of `children`. The tags begin with `<` so that no key of a document equals one; mistakes leave them out."""
+"""One entry of `children`."""
+
+SPELLINGS: Final = ("NestedSupervisor", "NestedAgent", "FlatSupervisor", "AgentSettings")
+"""The tags of `Node`, which pydantic puts into the locations of its faults."""
 
 
 # --- the faces --------------------------------------------------------------------------------------------------------
@@ -275,6 +284,11 @@ class ServerOfTools(Section):
     required: Flag = False
     timeout: Seconds | None = None
 
+    @property
+    def kind(self) -> str:
+        """Its transport: as it says, else what `url` or `command` implies."""
+        return self.transport or ("streamable_http" if self.url else "stdio")
+
 
 class ToolsSettings(Section):
     """`mcp:`."""
@@ -286,7 +300,7 @@ class ModelSettings(BaseModel):
     """`models:`: settings by provider, and which of them is the default."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
-    __pydantic_extra__: dict[str, FreeForm]
+    __pydantic_extra__: dict[str, FreeForm]  # pyright: ignore[reportIncompatibleVariableOverride]  # pydantic's way to type extra keys
 
     default: Text | None = None
 
@@ -300,8 +314,13 @@ def _as_mapping(value: Any) -> Any:
     """The seed's spelling of `plugins.models`: a list of `{type, config}`."""
     if not isinstance(value, list):
         return value
-    entries = [entry for entry in cast("list[Any]", value) if isinstance(entry, dict)]
-    return {str(entry.get("type")): entry.get("config") or {} for entry in cast("list[dict[str, Any]]", entries)}
+    entries = cast("list[Any]", value)
+    if not all(
+        isinstance(entry, dict) and {"type"} <= cast("dict[str, Any]", entry).keys() <= {"type", "config"} for entry in entries
+    ):
+        return entries
+    found: dict[str, Any] = {str(entry["type"]): entry.get("config") or {} for entry in cast("list[dict[str, Any]]", entries)}
+    return found
 
 
 class PluginSettings(Section):

@@ -34,9 +34,11 @@ _VARIABLE = re.compile(r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^{}]*))?\}|\$
 class Substituted(str):
     """A text into which environment variables were put. It may be a secret, so mistakes quote it as it was `written`."""
 
-    __slots__ = ("value", "written")
+    __slots__ = ("quoted", "value", "written")
+    quoted: bool
+    """Whether it stands in quotes."""
     value: Any
-    """What a plain (unquoted) YAML scalar of this text means: perhaps a number, true, false or null."""
+    """What a plain YAML scalar of this text means: perhaps a number, true, false or null."""
     written: str
     """What stands in the file, such as `${PORT}`."""
 
@@ -72,43 +74,57 @@ def adopt(data: Mapping[str, Any], env: Mapping[str, str], mistakes: Mistakes) -
 class _Loader(yaml.SafeLoader):
     """PyYAML's parser with the core schema's scalars and a limit on nesting. Its constructors are not used."""
 
-    yaml_implicit_resolvers = {}  # noqa: RUF012  # PyYAML's own declaration: rebound, not mutated
     depth = 0
+
+    def resolve(self, kind: type[Node], value: Any, implicit: Any) -> str:
+        """The tag of a value that has none."""
+        if kind is ScalarNode:
+            return _TAG + (_kind_of(value) if implicit[0] else "str")
+        return f"{_TAG}map" if kind is MappingNode else f"{_TAG}seq"
 
     def compose_node(self, parent: Node | None, index: Any) -> Node | None:
         """Compose one value; refuse what is nested too deep before the stack ends."""
         self.depth += 1
         if self.depth > MAX_DEPTH:
             problem = f"mappings and lists are nested more than {MAX_DEPTH} deep"
-            raise yaml.MarkedYAMLError(problem=problem, problem_mark=self.peek_event().start_mark)
+            here: Any = self
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=here.peek_event().start_mark)
         try:
             return super().compose_node(parent, index)
         finally:
             self.depth -= 1
 
 
-for _kind, _pattern, _first in (
-    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
-    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
-    ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", list("-+0123456789")),
-    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", list("-+.0123456789")),
-    ("merge", r"<<", ["<"]),
-):
-    _Loader.add_implicit_resolver(_TAG + _kind, re.compile(rf"(?:{_pattern})\Z", re.ASCII), _first)
+def _kind_of(text: str) -> str:
+    """What a plain scalar is, by YAML 1.2's core schema."""
+    return next((kind for kind, pattern in _KINDS if pattern.fullmatch(text)), "str")
+
+
+_KINDS = tuple(
+    (kind, re.compile(pattern, re.ASCII))
+    for kind, pattern in (
+        ("null", r"~|null|Null|NULL|"),
+        ("bool", r"true|True|TRUE|false|False|FALSE"),
+        ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+"),
+        ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"),
+        ("merge", r"<<"),
+    )
+)
 
 
 def _compose(text: str, mistakes: Mistakes) -> Node | None:
     loader: _Loader | None = None
     try:
         loader = _Loader(text)
-        return cast("Node | None", loader.get_single_node())
+        return loader.get_single_node()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
         mistakes.stop(f"this is not YAML: {_sentence(error)}.", line=line, column=column)
     except yaml.reader.ReaderError as error:
         at = error.position
-        mistakes.stop(f"this is not YAML: the character {error.character!r} is not allowed.", line=text.count("\n", 0, at) + 1)
+        line = text.count("\n", 0, at) + 1
+        mistakes.stop(f"this is not YAML: the character U+{ord(text[at]):04X} is not allowed.", line=line)
     except (ValueError, OverflowError):  # PyYAML lets chr() fail on escapes such as "\UFFFFFFFF"
         line = loader.line + 1 if loader else 0
         mistakes.stop("this is not YAML: an escape in a quoted text is not a character.", line=line)
@@ -116,9 +132,16 @@ def _compose(text: str, mistakes: Mistakes) -> Node | None:
 
 def _sentence(error: yaml.MarkedYAMLError) -> str:
     problem = " ".join((error.problem or "it cannot be parsed").split())
+    if problem.endswith("but got '{'"):
+        problem += " (inside of braces and brackets, put ${…} in quotes)"
     if "'\\t'" in problem:
         problem += " (indent with spaces, not tabs)"
     return f"{error.context}: {problem}" if error.context else problem
+
+
+def _is_unicode(text: str) -> bool:
+    """False for lone surrogates, which an escape in a quoted text can make."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 # --- from nodes to data -----------------------------------------------------------------------------------------------
@@ -129,7 +152,6 @@ class _Reader:
         self._env = env
         self._mistakes = mistakes
         self._values = 0
-        self._resolve = _Loader("").resolve
 
     def document(self, node: Node | None) -> Any:
         return None if node is None else self._value(node, (), 0)
@@ -138,7 +160,7 @@ class _Reader:
         """The value again; containers are new, texts have their variables."""
         self._count(len(at), 0)
         if isinstance(value, dict):
-            return {key: self.copy(item, (*at, str(key))) for key, item in cast("dict[Any, Any]", value).items()}
+            return {self._text(key, at): self.copy(item, (*at, str(key))) for key, item in cast("dict[Any, Any]", value).items()}
         if isinstance(value, (list, tuple)):
             return [self.copy(item, (*at, index)) for index, item in enumerate(cast("list[Any]", value))]
         return self._filled(value, at, plain=True) if isinstance(value, str) else value
@@ -161,9 +183,10 @@ class _Reader:
         if depth > MAX_DEPTH:
             self._mistakes.stop(f"mappings and lists are nested more than {MAX_DEPTH} deep, aliases expanded.", line=line)
 
-    def _mapping(self, node: MappingNode, at: Location, depth: int) -> Any:
+    def _mapping(self, node: MappingNode, at: Location, depth: int) -> dict[str, Any]:
         if node.tag != f"{_TAG}map":
-            return self._refuse_tag(node, at)
+            self._refuse_tag(node, at)
+            return {}
         merged: dict[str, Any] = {}
         own: dict[str, Any] = {}
         first: dict[str, int] = {}
@@ -185,35 +208,50 @@ class _Reader:
     def _merge(self, node: Node, at: Location, depth: int, *, into: dict[str, Any]) -> None:
         for part in node.value if isinstance(node, SequenceNode) else [node]:
             if not isinstance(part, MappingNode):
-                self._mistakes.add((*at, "<<"), "only a mapping, or a list of mappings, can be merged.", line=part.start_mark.line + 1)
+                self._mistakes.add(
+                    (*at, "<<"), "only a mapping, or a list of mappings, can be merged.", line=part.start_mark.line + 1
+                )
                 continue
             self._count(depth + 1, part.start_mark.line + 1)
-            for key, value in (self._mapping(part, at, depth + 1) or {}).items():
-                into.setdefault(key, value)
+            into.update({**self._mapping(part, at, depth + 1), **into})
 
     def _key(self, node: Node, at: Location) -> str:
-        if isinstance(node, ScalarNode) and node.tag == f"{_TAG}str":
-            return node.value
         line = node.start_mark.line + 1
-        text = str(node.value) if isinstance(node, ScalarNode) else f"<{node.id}>"
-        hint = f"write it in quotes: {text!r}." if isinstance(node, ScalarNode) else "not a list or a mapping."
-        self._mistakes.add((*at, text), f"a key is a text; {hint}", line=line)
-        return text
+        if not isinstance(node, ScalarNode):
+            self._mistakes.add((*at, "?"), "a key is a text, not a list or a mapping.", line=line)
+            return "?"
+        text: str = node.value
+        if node.tag != f"{_TAG}str":
+            self._mistakes.add((*at, text), f"a key is a text; write it in quotes: {text!r}.", line=line)
+        return self._text(text, at)
+
+    def _text(self, key: Any, at: Location) -> str:
+        """A key that every part of the program can print."""
+        if not isinstance(key, str):
+            self._mistakes.add((*at, str(key)), f"a key is a text, not {shown(key)}.")
+        elif not _is_unicode(key):
+            self._mistakes.add((*at, ascii(key)), "the key is not valid Unicode.")
+        else:
+            return key
+        return ascii(key)
 
     def _scalar(self, node: Node, at: Location) -> Any:
-        text: str = node.value if isinstance(node, ScalarNode) else ""
-        if isinstance(node, SequenceNode) or not node.tag.startswith(_TAG):
-            return self._refuse_tag(node, at)
+        if not isinstance(node, ScalarNode):
+            self._refuse_tag(node, at)
+            return None
+        text, style = str(node.value), cast("Any", node).style
         if node.tag in {f"{_TAG}str", f"{_TAG}merge"}:
-            return self._filled(text, at, plain=node.style is None)
-        return self._typed(node.tag, text, at)
+            return self._filled(text, at, plain=style is None)
+        if node.tag.removeprefix(_TAG) not in {"null", "bool", "int", "float"}:
+            self._refuse_tag(node, at)
+            return None
+        return self._typed(node.tag.removeprefix(_TAG), text, at)
 
     def _refuse_tag(self, node: Node, at: Location) -> None:
         tag = node.tag.replace(_TAG, "!!")
         self._mistakes.add(at, f"the tag {tag!r} is not supported: write plain values.", line=node.start_mark.line + 1)
 
-    def _typed(self, tag: str, text: str, at: Location) -> Any:
-        kind = tag.removeprefix(_TAG)
+    def _typed(self, kind: str, text: str, at: Location) -> Any:
         with suppress(ValueError, KeyError):
             if kind == "null":
                 return None
@@ -229,14 +267,15 @@ class _Reader:
     # --- environment variables ----------------------------------------------------------------------------------------
 
     def _filled(self, text: str, at: Location, *, plain: bool) -> str:
+        if not _is_unicode(text):
+            self._mistakes.add(at, f"{text!a} is not valid Unicode.")
+            return ascii(text)
         if "${" not in text:
             return text
         filled = Substituted(_VARIABLE.sub(lambda match: self._variable(match, text, at), text))
-        filled.written = text
-        filled.value = str(filled)
-        if plain:
-            tag: str = self._resolve(ScalarNode, filled.value, (True, False))
-            filled.value = filled.value if tag in {f"{_TAG}str", f"{_TAG}merge"} else self._typed(tag, filled.value, at)
+        kind = _kind_of(filled)
+        filled.written, filled.quoted = text, not plain
+        filled.value = str(filled) if kind in {"str", "merge"} else self._typed(kind, filled, at)
         return filled
 
     def _variable(self, match: re.Match[str], text: str, at: Location) -> str:
@@ -244,7 +283,9 @@ class _Reader:
             return "${"
         name, default = match[1], match[2]
         if name is None:
-            self._mistakes.add(at, f"{shown(text)} is not a variable: write ${{NAME}} or ${{NAME:-default}}; a plain '${{' is '$${{'.")
+            self._mistakes.add(
+                at, f"{shown(text)} is not a variable: write ${{NAME}} or ${{NAME:-default}}; a plain '${{' is '$${{'."
+            )
             return ""
         value = self._env.get(name)
         if default is not None:

@@ -40,10 +40,16 @@ class AgentSpec:
         handed_on = {key: value for key, value in self.options.items() if key in taken}
         process = self.maker(self.name, **self.config, **handed_on)
         if isinstance(process, AgentProcess):
-            process.config = self.config
-        for key in self.options.keys() - handed_on.keys():
-            setattr(process, key, self.options[key])
+            self._adjust(process, {key: value for key, value in self.options.items() if key not in taken})
         return process
+
+    def _adjust(self, process: AgentProcess, options: Mapping[str, Any]) -> None:
+        """Set what its constructor does not hand on to `AgentProcess`."""
+        process.config = self.config
+        for key, value in options.items():
+            setattr(process, key, value)
+        if options:
+            vars(process)["fresh"] = self.build  # a restart builds what the topology says, not what the constructor alone would
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 from pydantic import ValidationError
 
 from portico.topology.mistakes import Location, Mistakes, nearest, shown
-from portico.topology.model import PROCESS_NAME, TOOL_SERVER_NAME, UNKNOWN_KEY, UNKNOWN_NODE, TopologySettings
+from portico.topology.model import PROCESS_NAME, SPELLINGS, TOOL_SERVER_NAME, UNKNOWN_KEY, UNKNOWN_NODE, TopologySettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,9 +21,15 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 _ROUNDS = 20
-_VALUES = {"name": "unnamed", "path": "/unnamed", "agent": "unnamed"}
+UNNAMED = "unnamed"
+"""Stands in for a name that is wrong or missing; never offered as the nearest one."""
+_VALUES = {"name": UNNAMED, "path": "/", "agent": UNNAMED}
 """What stands in for a missing value, by its key."""
-_ENTRIES = {"children": {"type": "supervisor", "name": "unnamed"}, "routes": {"path": "/", "agent": "unnamed"}, "servers": {"name": "unnamed"}}
+_ENTRIES = {
+    "children": {"type": "supervisor", "name": UNNAMED},
+    "routes": {"path": "/", "agent": UNNAMED},
+    "servers": {"name": UNNAMED},
+}
 """What stands in for a faulty entry of a list, by the list's key."""
 
 
@@ -38,29 +44,48 @@ def validated(data: Any, mistakes: Mistakes) -> TopologySettings:
             return TopologySettings.model_validate(data)
         except ValidationError as error:
             faults = error.errors(include_url=False)
-        for fault in reversed(faults):  # from the end, so that indexes stay true
-            location = _location(fault)
-            mistakes.add(location, _sentence(fault))
-            _repair(data, location, missing=fault["type"] == "missing")
+        for fault in faults:
+            mistakes.add(_location(fault), _sentence({**fault, "input": _written(data, fault)}))
+        for fault in faults:
+            _repair(data, _location(fault), missing=fault["type"] == "missing")
     mistakes.check()
     raise AssertionError
 
 
 def _location(fault: ErrorDetails) -> Location:
-    return tuple(step for step in fault["loc"] if not str(step).startswith("<") and step != "[key]")
+    """Where a fault is in the document: pydantic also names the spelling after each entry of `children`."""
+    way: list[str | int] = []
+    for step in fault["loc"]:
+        spelling = step in SPELLINGS and way[-2:-1] == ["children"] and isinstance(way[-1], int)
+        if not spelling:
+            way.append(step)
+    return tuple(way)
+
+
+def _written(data: Any, fault: ErrorDetails) -> Any:
+    """The value as the document has it, where pydantic saw what a validator made of it."""
+    for step in _location(fault):
+        try:
+            data = data[step]
+        except (KeyError, IndexError, TypeError):
+            return fault["input"]
+    return data
 
 
 def _repair(data: Any, location: Location, *, missing: bool) -> None:
     """Take a faulty value out, or put something in for a missing one: a second mistake there is not told."""
     *way, last = location
-    for step in way:
+    for depth, step in enumerate(way):
+        if not isinstance(data[step], dict if isinstance(location[depth + 1], str) else list):
+            way, last, missing = way[:depth], step, False  # a validator made the rest of the way
+            break
         data = data[step]
     if missing:
         data[last] = _VALUES.get(str(last))
     elif isinstance(data, dict):
         cast("dict[Any, Any]", data).pop(last, None)
     else:
-        data[last] = deepcopy(_ENTRIES.get(str(way[-1]), "unnamed"))  # not taken out: the indexes of the others must stay true
+        data[last] = deepcopy(_ENTRIES.get(str(way[-1]), UNNAMED))  # not taken out: the indexes of the others must stay true
 
 
 # --- sentences --------------------------------------------------------------------------------------------------------

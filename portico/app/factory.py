@@ -1,0 +1,287 @@
+"""create_app: from a topology or a runtime to a FastAPI application. Wiring and lists, no logic.
+
+The middlewares stand in one list, the outermost first. The compiled agent table is the innermost: in front of FastAPI's own
+router and behind everything else.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.responses import Response
+from starlette.routing import Route
+
+from portico.app.gateway import HTTPGateway
+from portico.app.settings import GatewayConfig
+from portico.auth.api_key import ApiKey
+from portico.errors import ConfigurationError, ContractViolation, MethodNotAllowed, PorticoError, RouteNotFound
+from portico.kernel.runtime import Runtime as KernelRuntime
+from portico.mcp_bridge.http import MCPEndpoint
+from portico.openapi.document import build_document
+from portico.openapi.pages import STATIC_PATH, mount_pages
+from portico.operations.contract import pointer
+from portico.operations.decorators import route_spec
+from portico.routes.agent_table import AgentTable, Table
+from portico.routes.agents import agents_router
+from portico.routes.authentication import Authentication
+from portico.routes.exchange import problem_of, route_path
+from portico.routes.face import Face
+from portico.routes.host_guard import LOOPBACK, HostGuard
+from portico.routes.probes import PATHS as PROBES
+from portico.routes.probes import probes_router
+from portico.routes.problem_pages import problem_pages_router
+from portico.routes.problems import STATUSES, headers_of, rendered, status_of
+from portico.routes.request_id import RequestId
+from portico.routes.runs import runs_router
+from portico.runs.dispatcher import Dispatcher
+from portico.telemetry.setup import configure
+from portico.topology.runtime import Runtime
+from portico.topology.topology import Topology, load
+from portico.version import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping, Sequence
+
+    from portico.operations.operation import RouteSpec
+
+logger = logging.getLogger("portico")
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """What stands behind one application; in `app.state.gateway`."""
+
+    runtime: KernelRuntime
+    """Whose agents are served."""
+    dispatcher: Dispatcher
+    """The one door."""
+    face: Face
+    """The HTTP face."""
+    table: Table
+    """The compiled routes."""
+    settings: GatewayConfig
+    """The settings."""
+
+
+def create_app(
+    source: KernelRuntime | Topology | Path | str | Mapping[str, Any], settings: GatewayConfig | None = None
+) -> FastAPI:
+    """A FastAPI application that serves the agents of a runtime or a topology.
+
+    A topology becomes a runtime that the application owns: its lifespan starts and stops it. A runtime that is already started
+    is left alone; one that is not is started and stopped too. Mounted into a host application, whose lifespan is the only one
+    that runs, hand it on: `async with gateway.router.lifespan_context(gateway): yield`.
+
+    Args:
+        source: a runtime, a loaded topology, or what `topology.load` takes.
+        settings: by default those of the environment (`PORTICO_*`), and below them the topology's `server:`.
+
+    Raises:
+        TopologyError, ConfigurationError, InvalidOperation: before anything starts.
+    """
+    telemetry = configure(os.environ)
+    observers = [telemetry.observer] if telemetry is not None else []
+    routes: list[tuple[RouteSpec, str, str | None]] = []
+    if isinstance(source, KernelRuntime):
+        runtime = source
+        settings = settings or GatewayConfig.from_environ(os.environ)
+    else:
+        topology = source if isinstance(source, Topology) else load_topology(source)
+        runtime = build_runtime(topology)
+        settings = settings or GatewayConfig.from_environ(os.environ, server_settings(topology))
+        routes += topology.routes
+    runtime.services.observers += observers
+    routes += [_route(about) for about in settings.routes]
+    dispatcher = Dispatcher(runtime, routes, observers=observers)
+    face = Face(
+        dispatcher,
+        request_timeout=settings.request_timeout,
+        run_timeout=settings.run_timeout,
+        body_limit=settings.body_limit,
+        ping=settings.ping,
+    )
+    gateway = Gateway(runtime, dispatcher, face, Table(face), settings)
+    mcp = MCPEndpoint(dispatcher, run_timeout=settings.run_timeout) if settings.mcp_path is not None else None
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        owned = not runtime.started
+        if owned:
+            await runtime.start()
+        try:
+            if mcp is None:
+                yield
+            else:
+                async with mcp.running():
+                    yield
+        finally:
+            face.drain()
+            if owned:
+                await runtime.stop()
+            if telemetry is not None:
+                telemetry.shutdown()
+
+    app = FastAPI(
+        title=settings.title,
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        lifespan=lifespan,
+        middleware=_middlewares(gateway),
+        exception_handlers={Exception: _answer, PorticoError: _answer, HTTPException: _answer_http, RequestValidationError: _answer_invalid},
+    )
+    app.state.gateway = gateway
+    for router in (
+        agents_router(face),
+        runs_router(face),
+        probes_router(face, secured=lambda: settings.api_key is not None),
+        problem_pages_router(),
+    ):
+        app.include_router(router)
+    if mcp is not None:
+        app.router.routes.append(Route(str(settings.mcp_path), endpoint=mcp))
+    _document(app, gateway)
+    if telemetry is not None:
+        telemetry.instrument(app)
+    return app
+
+
+def load_topology(source: Path | str | Mapping[str, Any]) -> Topology:
+    """A checked topology, with this program's environment for `${NAME}` and the gateway's own types. Raises `TopologyError`."""
+    return load(source, env=os.environ, node_types={"http_gateway": HTTPGateway})
+
+
+def build_runtime(topology: Topology) -> Runtime:
+    """A runtime as a topology describes it; not started. Raises `ConfigurationError`."""
+    parts = topology.build()
+    return Runtime(parts.supervisor, model_provider=parts.model_provider, tool_registry=parts.tool_registry)
+
+
+def server_settings(topology: Topology) -> dict[str, Any]:
+    """What a topology's `server:` says, as settings."""
+    said = topology.server
+    values: dict[str, Any] = {
+        "host": said.host,
+        "port": said.port,
+        "allowed_hosts": tuple(said.allowed_hosts) if said.allowed_hosts is not None else None,
+        "request_timeout": said.request_timeout,
+        "body_limit": said.body_limit,
+    }
+    if said.docs is not None:
+        values |= {"docs_enabled": said.docs.enabled, "docs_path": said.docs.path}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _middlewares(gateway: Gateway) -> list[Middleware]:
+    """Everything that a request passes, the outermost first."""
+    settings = gateway.settings
+    allowed = settings.allowed_hosts or (LOOPBACK if settings.loopback else ())
+    stack = [Middleware(cast("Any", RequestId))]
+    if allowed:
+        stack.append(Middleware(cast("Any", HostGuard), allowed))
+    if settings.api_key is not None:
+        open_paths = (*PROBES, settings.docs_path, "/redoc") if settings.docs_enabled else PROBES
+        stack.append(Middleware(cast("Any", Authentication), ApiKey(settings.api_key).principal, open_paths, STATIC_PATH + "/"))
+    stack += [Middleware(_imported(middleware)) for middleware in settings.middleware]
+    stack.append(Middleware(cast("Any", AgentTable), gateway.table))
+    return stack
+
+
+def _imported(middleware: Any) -> Any:
+    """A middleware by dotted path. Raises `ConfigurationError`: one that is missing must not be skipped in silence."""
+    if not isinstance(middleware, str):
+        return middleware
+    module, _, name = middleware.rpartition(".")
+    try:
+        return getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigurationError(f"The middleware {middleware!r} cannot be imported: {error}.") from error
+
+
+def _route(about: Mapping[str, Any]) -> tuple[RouteSpec, str, str | None]:
+    known = {"method", "path", "agent", "operation", "mode", "timeout", "on_disconnect"}
+    unknown = set(about) - known
+    missing = {"method", "path", "agent"} - set(about)
+    if unknown or missing:
+        what = f"has unknown keys: {', '.join(sorted(unknown))}" if unknown else f"lacks {', '.join(sorted(missing))}"
+        raise ConfigurationError(f"The route {dict(about)!r} {what}. Known: {', '.join(sorted(known))}.")
+    spec = route_spec(
+        about["method"],
+        about["path"],
+        mode=about.get("mode", "ask"),
+        timeout=about.get("timeout"),
+        on_disconnect=about.get("on_disconnect"),
+    )
+    return spec, about["agent"], about.get("operation")
+
+
+def _document(app: FastAPI, gateway: Gateway) -> None:
+    """`/openapi.json` and the pages that show it."""
+    settings = gateway.settings
+    made: list[dict[str, Any]] = []
+
+    def openapi() -> dict[str, Any]:
+        if not made:
+            base = FastAPI.openapi(app)
+            made.append(
+                build_document(
+                    gateway.dispatcher.catalogue,
+                    title=settings.title,
+                    version=__version__,
+                    base=base,
+                    statuses=STATUSES,
+                    secured=settings.api_key is not None,
+                )
+            )
+        return made[0]
+
+    app.openapi = openapi
+
+    @app.get("/openapi.json", include_in_schema=False)
+    async def document() -> dict[str, Any]:  # pyright: ignore[reportUnusedFunction]
+        return openapi()
+
+    if settings.docs_enabled:
+        mount_pages(app, docs_path=settings.docs_path, title=settings.title)
+
+
+# --- errors of what FastAPI serves ------------------------------------------------------------------------------------
+
+
+async def _answer(request: Request, error: Exception) -> Response:
+    if not isinstance(error, PorticoError):
+        logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    return Response(rendered(problem_of(request.scope, error)), status_of(error), headers_of(error))
+
+
+async def _answer_http(request: Request, error: Exception) -> Response:
+    """Starlette's own refusals. A path that only the agent table knows is known all the same."""
+    path = route_path(request.scope)
+    status = getattr(error, "status_code", 500)
+    headers: Mapping[str, str] = getattr(error, "headers", None) or {}
+    allowed: Sequence[str] = [name.strip() for name in headers.get("allow", headers.get("Allow", "")).split(",") if name.strip()]
+    gateway: Gateway = request.app.state.gateway
+    methods = sorted({*allowed, *gateway.table.methods(path)})
+    if status in (404, 405) and methods:
+        return await _answer(request, MethodNotAllowed(request.method, path, methods))
+    if status == 404:  # noqa: PLR2004  # RFC 9110 §15.5.5
+        return await _answer(request, RouteNotFound(path))
+    return await _answer(request, error)
+
+
+async def _answer_invalid(request: Request, error: Exception) -> Response:
+    """A parameter or body of the gateway's own routes that breaks its contract."""
+    details: Sequence[Mapping[str, Any]] = cast("RequestValidationError", error).errors()
+    faults = [{"path": pointer(detail["loc"]), "message": detail["msg"], "type": detail["type"]} for detail in details]
+    return await _answer(request, ContractViolation(f"{request.method} {route_path(request.scope)}", faults))

@@ -1,0 +1,67 @@
+"""HTTPGateway: the HTTP face as a process of the tree. It owns its socket and leaves signals to its host.
+
+`Supervisor("root", children=[…, HTTPGateway("api", config=GatewayConfig(port=8080))])` serves the agents of its own runtime.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from portico.app.settings import GatewayConfig
+from portico.kernel.process import AgentProcess
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Mapping
+
+    from portico.app.server import GatewayServer
+
+
+class HTTPGateway(AgentProcess):
+    """Serves the agents of its runtime over HTTP and MCP.
+
+    Args:
+        name: its identity in the runtime.
+        config: the settings; a mapping where it comes from YAML. By default 127.0.0.1:8080.
+        options: as of `AgentProcess`.
+    """
+
+    internal = True
+    tag = "http"
+
+    def __init__(self, name: str, config: GatewayConfig | Mapping[str, Any] | None = None, **options: Any) -> None:
+        """Raises `ConfigurationError` for settings that cannot be."""
+        super().__init__(name, **options)
+        self.settings = config if isinstance(config, GatewayConfig) else GatewayConfig.from_mapping(config or {})
+        self._socket: socket.socket | None = None
+        self._server: GatewayServer | None = None
+
+    @property
+    def port(self) -> int | None:
+        """The port that is bound; None while it is not started."""
+        return self._socket.getsockname()[1] if self._socket is not None else None
+
+    async def on_start(self) -> None:
+        """Binds the port and serves. When this returns, connections are accepted.
+
+        Raises:
+            ConfigurationError: the port is taken, or others would reach it without a key.
+        """
+        # The web framework is loaded here: importing this class does not.
+        from portico.app.factory import create_app  # noqa: PLC0415
+        from portico.app.server import GatewayServer, bind  # noqa: PLC0415
+
+        self.settings.refuse_exposure()
+        self._socket = bind(self.settings)
+        self._server = GatewayServer(create_app(self.router.runtime, self.settings), self.settings, self._socket)
+        self.start_task(self._server.serve(), "serve")
+        await self._server.accepting.wait()
+
+    async def on_stop(self) -> None:
+        """Drains: no new calls, streams end, what is in flight is answered within `drain_timeout`."""
+        if self._server is not None:
+            self._server.should_exit = True
+            await self._server.ended.wait()
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None

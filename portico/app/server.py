@@ -1,0 +1,114 @@
+"""The server: uvicorn around the gateway's application, with a port that is bound before anything starts, and a drain.
+
+Order of a shutdown: readiness flips and no new call is taken, open streams get their last event, requests in flight are
+answered; then the tree stops. All within bounds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import socket
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+
+from portico.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fastapi import FastAPI
+
+    from portico.app.settings import GatewayConfig
+
+
+def bind(settings: GatewayConfig) -> socket.socket:
+    """A listening socket on the settings' address. Raises `ConfigurationError` where the address cannot be had."""
+    where = f"{settings.host}:{settings.port}"
+    try:
+        infos = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as error:
+        raise ConfigurationError(f"The address {where} cannot be resolved: {error.strerror}.") from None
+    family, kind, protocol, _, address = infos[0]
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(2048)
+        listener.setblocking(False)  # noqa: FBT003  # the socket module's own signature
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRINUSE:
+            text = f"The port {settings.port} of {settings.host} is taken by another program. Choose another with --port, or 0 for any."
+        else:
+            text = f"The address {where} cannot be bound: {error.strerror}."
+        raise ConfigurationError(text) from None
+    return listener
+
+
+class GatewayServer(uvicorn.Server):
+    """Serves one application on one socket, until it is told to stop.
+
+    The application's lifespan is not run here: whoever owns the runtime runs it. Signals stay with the host unless `signals`.
+    """
+
+    def __init__(self, app: FastAPI, settings: GatewayConfig, listener: socket.socket, *, signals: bool = False) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                lifespan="off",
+                access_log=False,
+                log_config=None,
+                server_header=False,
+                ssl_certfile=settings.tls_cert,
+                ssl_keyfile=settings.tls_key,
+                timeout_graceful_shutdown=max(1, int(settings.drain_timeout)),
+                ws="none",
+            )
+        )
+        self.accepting = asyncio.Event()
+        self.ended = asyncio.Event()
+        self._listener = listener
+        self._signals = signals
+        self._gateway = app.state.gateway
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Until `should_exit`, or a signal where signals are ours."""
+        try:
+            await super().serve([self._listener] if sockets is None else sockets)
+        finally:
+            self.ended.set()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """uvicorn's own, after which connections are accepted."""
+        await super().startup(sockets)
+        self.accepting.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Let the streams end first: one of them would hold everything up for the whole grace time."""
+        self._gateway.face.drain()
+        await super().shutdown(sockets)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """uvicorn's own where signals are ours, but without raising them again after a clean end."""
+        if not self._signals:
+            yield
+            return
+        loop = asyncio.get_running_loop()
+        for number in uvicorn.server.HANDLED_SIGNALS:
+            loop.add_signal_handler(number, self._signalled, number)
+        try:
+            yield
+        finally:
+            for number in uvicorn.server.HANDLED_SIGNALS:
+                loop.remove_signal_handler(number)
+
+    def _signalled(self, number: Any) -> None:
+        """The first signal drains, the second ends at once."""
+        if self.should_exit:
+            self.force_exit = True
+        self.should_exit = True
+        del number

@@ -1,0 +1,131 @@
+"""GatewayConfig: everything that can be set about the HTTP side. The only reader of the environment.
+
+One class for every way in: `create_app(…, settings)`, `HTTPGateway(config=…)`, the topology's `server:` and the command line.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Self
+
+from portico.errors import ConfigurationError, did_you_mean, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+PREFIX = "PORTICO_"
+
+LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
+"""Addresses that only this machine reaches."""
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayConfig:
+    """The settings of one gateway."""
+
+    host: str = "127.0.0.1"
+    """The address to bind."""
+    port: int = 8080
+    """The port to bind; 0 for any free one."""
+    tls_cert: str | None = None
+    """A PEM file with the certificate chain; with `tls_key`, the gateway speaks HTTPS."""
+    tls_key: str | None = None
+    """A PEM file with the certificate's key."""
+    api_key: str | None = field(default=None, repr=False)
+    """Callers must send it as a bearer token; None lets everybody in."""
+    insecure: bool = False
+    """Allow to bind an address that others reach, without a key."""
+    allowed_hosts: Sequence[str] = ()
+    """Names that a Host or Origin header may have, each with or without a port. Empty: this machine's names while bound to
+    loopback, else any."""
+    request_timeout: float = 30.0
+    """Seconds that a plain ask may take."""
+    run_timeout: float = 3600.0
+    """Seconds that a send, an async run or an MCP call may take."""
+    body_limit: int = 4 * 1024 * 1024
+    """Bytes that a request body may have."""
+    ping: float = 15.0
+    """Seconds between the heartbeats of an event stream."""
+    drain_timeout: float = 25.0
+    """Seconds that requests in flight get on shutdown."""
+    routes: Sequence[Mapping[str, Any]] = ()
+    """More routes: mappings with `method`, `path`, `agent` and, if not the only one, `operation`; `mode`, `timeout`."""
+    middleware: Sequence[Any] = ()
+    """ASGI middleware classes, the outermost first; they run inside authentication."""
+    docs_enabled: bool = True
+    """Serve Swagger UI and ReDoc."""
+    docs_path: str = "/docs"
+    """Where Swagger UI is."""
+    mcp_path: str | None = "/mcp"
+    """Where the MCP endpoint is; None for nowhere."""
+    title: str = "Portico"
+    """The API's title in its documentation."""
+
+    def __post_init__(self) -> None:
+        """Raises `ConfigurationError` for numbers and paths that cannot be."""
+        if not 0 <= self.port <= 65535:  # noqa: PLR2004  # RFC 9293
+            raise ConfigurationError(f"port is {self.port}: it must be between 0 and 65535.")
+        for name in ("request_timeout", "run_timeout", "body_limit", "ping", "drain_timeout"):
+            if getattr(self, name) <= 0:
+                raise ConfigurationError(f"{name} is {getattr(self, name)}: it must be more than 0.")
+        if not self.docs_path.startswith("/"):
+            raise ConfigurationError(f"docs_path is {self.docs_path!r}: it must begin with '/'.")
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ConfigurationError("tls_cert and tls_key belong together: give both or none.")
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine reaches the bound address."""
+        return self.host in LOOPBACK_HOSTS
+
+    def refuse_exposure(self) -> None:
+        """Raises `ConfigurationError` where others would reach the gateway without a key."""
+        if not self.loopback and self.api_key is None and not self.insecure:
+            raise ConfigurationError(
+                f"Binding {self.host} would let everybody who reaches this machine call its agents. "
+                "Set PORTICO_API_KEY to a secret, or say --insecure."
+            )
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str], base: Mapping[str, Any] | None = None, **given: Any) -> Self:
+        """Settings from `PORTICO_*` variables: they win over `base` (a topology's `server:`), and what is `given` over both.
+
+        Raises:
+            ConfigurationError: an unknown `PORTICO_` variable, or a value that cannot be read.
+        """
+        known = {PREFIX + about.name.upper(): about for about in fields(cls) if about.name not in ("routes", "middleware")}
+        values: dict[str, Any] = dict(base or {})
+        for name, text in environ.items():
+            if not name.startswith(PREFIX) or not text:
+                continue
+            if name not in known:
+                raise ConfigurationError(f"There is no setting {name}.{did_you_mean(nearest(name, known))}")
+            values[known[name].name] = _read(name, text, known[name].default)
+        values.update((name, value) for name, value in given.items() if value is not None)
+        return cls(**values)
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> Self:
+        """Settings from plain data, such as YAML. Raises `ConfigurationError` for an unknown key, with the nearest."""
+        known = [about.name for about in fields(cls)]
+        for key in values:
+            if key not in known:
+                raise ConfigurationError(f"A gateway has no setting {key!r}.{did_you_mean(nearest(key, known))}")
+        return cls(**values)
+
+
+def _read(name: str, text: str, default: Any) -> Any:
+    """A variable's text as the type of its default."""
+    if isinstance(default, bool):
+        if text.lower() not in ("1", "0", "true", "false", "yes", "no", "on", "off"):
+            raise ConfigurationError(f"{name} is {text!r}: it must be true or false.")
+        return text.lower() in ("1", "true", "yes", "on")
+    if isinstance(default, int | float):
+        try:
+            return type(default)(text)
+        except ValueError:
+            kind = "a whole number" if isinstance(default, int) else "a number"
+            raise ConfigurationError(f"{name} is {text!r}: it must be {kind}.") from None
+    if isinstance(default, tuple):
+        return tuple(part.strip() for part in text.split(",") if part.strip())
+    return text

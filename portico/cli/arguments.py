@@ -1,0 +1,25 @@
+"""The arguments that several commands share, and the logging of all."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+DEFAULT_TOPOLOGY = Path("topology.yaml")
+
+TopologyArgument = Annotated[Path, typer.Argument(help="The topology file.", show_default=True)]
+TopologyOption = Annotated[Path, typer.Option("--topology", "-t", help="The topology file.", show_default=True)]
+LogLevel = Annotated[str, typer.Option("--log-level", help="debug, info, warning or error.")]
+
+
+def log_to_stderr(level: str) -> None:
+    """Log lines on standard error, from `level` on. Standard output is for what was asked for."""
+    names = ("debug", "info", "warning", "error")
+    if level.lower() not in names:
+        raise typer.BadParameter(f"{level!r} is not a log level: {', '.join(names)}.", param_hint="--log-level")
+    logging.basicConfig(stream=sys.stderr, level=level.upper(), format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", force=True)
+    logging.getLogger("httpx").setLevel(logging.WARNING)

@@ -1,0 +1,47 @@
+"""`portico ask AGENT JSON`: start a topology, ask one agent through the one door, print the reply, stop."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from portico.cli.arguments import TopologyOption, log_to_stderr
+from portico.errors import MalformedBody
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+from portico.cli.arguments import DEFAULT_TOPOLOGY
+
+
+def ask(
+    agent: Annotated[str, typer.Argument(help="The agent's name.")],
+    payload: Annotated[str, typer.Argument(help="The request as JSON; - reads it from standard input.")] = "{}",
+    operation: Annotated[str | None, typer.Option("--operation", "-o", help="What it is asked; its only operation unless given.")] = None,
+    timeout: Annotated[float, typer.Option(min=0.001, help="Seconds to wait for the reply.")] = 30.0,
+    topology: TopologyOption = DEFAULT_TOPOLOGY,
+) -> None:
+    """Ask an agent of a topology and print its reply as JSON."""
+    text = sys.stdin.read() if payload == "-" else payload
+    try:
+        data = json.loads(text)
+    except ValueError as error:
+        raise MalformedBody(f"The request is not JSON: {error}.") from None
+    log_to_stderr("error")
+    typer.echo(json.dumps(asyncio.run(_ask(topology, agent, operation, data, timeout)), indent=2, ensure_ascii=False))
+
+
+async def _ask(path: Path, agent: str, operation: str | None, payload: Any, timeout: float) -> Any:  # noqa: ASYNC109  # handed on
+    from portico.app.factory import build_runtime, load_topology
+    from portico.runs.call import Call
+    from portico.runs.dispatcher import Dispatcher
+
+    topology = load_topology(path)
+    async with build_runtime(topology) as runtime:
+        dispatcher = Dispatcher(runtime, topology.routes)
+        endpoint = dispatcher.catalogue.find(agent, operation)
+        return (await dispatcher.ask(Call(endpoint, payload, timeout=timeout))).payload

@@ -1,0 +1,53 @@
+"""`portico check`: everything that can be known before starting: the topology, the routes, the settings, the external servers."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from portico.cli.arguments import DEFAULT_TOPOLOGY, TopologyArgument, log_to_stderr
+from portico.errors import StartError
+
+if TYPE_CHECKING:
+    from portico.topology.topology import Topology
+
+
+def check(
+    topology: TopologyArgument = DEFAULT_TOPOLOGY,
+    offline: Annotated[bool, typer.Option("--offline", help="Do not connect to the external MCP servers.")] = False,
+) -> None:
+    """Check a topology without serving it; the exit code is 0 when it is sound."""
+    from portico.app.factory import create_app, load_topology, server_settings
+    from portico.app.settings import GatewayConfig
+
+    log_to_stderr("error")
+    loaded = load_topology(topology)
+    settings = GatewayConfig.from_environ(os.environ, server_settings(loaded))
+    settings.refuse_exposure()
+    gateway = create_app(loaded, settings).state.gateway
+    dead = [] if offline or not loaded.tool_servers else asyncio.run(_dead_servers(loaded))
+    for line in dead:
+        typer.echo(f"{topology}: {line}", err=True)
+    if dead:
+        raise typer.Exit(1)
+    agents = sum(not agent.internal for agent in gateway.runtime.all_agents())
+    servers = f", {len(loaded.tool_servers)} MCP servers" if loaded.tool_servers else ""
+    typer.echo(f"{topology} is sound: {agents} agents, {sum(1 for _ in gateway.table)} routes{servers}. State is kept in memory.")
+
+
+async def _dead_servers(loaded: Topology) -> list[str]:
+    """Start nothing but the external servers, and hear how each of them does."""
+    from portico.kernel.runtime import Runtime
+    from portico.mcp_bridge.upstream import MCPUpstream
+
+    root = loaded.build().supervisor
+    servers: Any = root.children[0]
+    try:
+        async with Runtime(servers) as runtime:
+            upstreams = [agent for agent in runtime.all_agents() if isinstance(agent, MCPUpstream)]
+            return [f"MCP server {one.name!r} is down: {one.readiness().get('error')}" for one in upstreams if not one.readiness()["ready"]]
+    except StartError as error:
+        return [str(error)]

@@ -1,0 +1,27 @@
+"""`portico mcp`: a topology as an MCP server over stdio, the form that Claude Desktop starts."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from portico.cli.arguments import DEFAULT_TOPOLOGY, LogLevel, TopologyArgument, log_to_stderr
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def mcp(topology: TopologyArgument = DEFAULT_TOPOLOGY, log_level: LogLevel = "warning") -> None:
+    """Serve a topology as an MCP server over standard input and output; logs go to standard error."""
+    log_to_stderr(log_level)
+    asyncio.run(_serve(topology))
+
+
+async def _serve(path: Path) -> None:
+    from portico.app.factory import build_runtime, load_topology
+    from portico.mcp_bridge.stdio import serve_stdio
+    from portico.runs.dispatcher import Dispatcher
+
+    topology = load_topology(path)
+    async with build_runtime(topology) as runtime:
+        await serve_stdio(Dispatcher(runtime, topology.routes))

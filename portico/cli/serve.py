@@ -1,0 +1,96 @@
+"""`portico serve`: a topology behind HTTP and MCP, until a signal or until its root supervisor gives up."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from portico.cli.arguments import DEFAULT_TOPOLOGY, LogLevel, TopologyArgument, log_to_stderr
+from portico.errors import ConfigurationError, StartError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from portico.app.settings import GatewayConfig
+
+
+def serve(
+    topology: TopologyArgument = DEFAULT_TOPOLOGY,
+    host: Annotated[str | None, typer.Option(help="The address to bind. [default: 127.0.0.1]")] = None,
+    port: Annotated[int | None, typer.Option(help="The port to bind, 0 for any free one. [default: 8080]")] = None,
+    allowed_host: Annotated[list[str] | None, typer.Option(help="A name that the Host header may have; again for more.")] = None,
+    insecure: Annotated[bool, typer.Option("--insecure", help="Bind an address that others reach, without a key.")] = False,
+    workers: Annotated[int | None, typer.Option(hidden=True)] = None,
+    log_level: LogLevel = "info",
+) -> None:
+    """Serve a topology over HTTP and MCP."""
+    if workers is not None:
+        raise ConfigurationError(
+            "--workers would start several trees that know nothing of each other: two of every agent, with two states. "
+            "Scale out by running several gateways, each with agents of its own, behind a load balancer."
+        )
+    log_to_stderr(log_level)
+    given: dict[str, Any] = {"host": host, "port": port, "allowed_hosts": tuple(allowed_host) if allowed_host else None}
+    code = _run(topology, {**given, "insecure": insecure or None})
+    raise typer.Exit(code)
+
+
+def _run(path: Path, given: dict[str, Any]) -> int:
+    from portico.app.factory import load_topology, server_settings
+    from portico.app.settings import GatewayConfig
+
+    topology = load_topology(path)
+    settings = GatewayConfig.from_environ(os.environ, server_settings(topology), **given)
+    settings.refuse_exposure()
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(_serve(topology, settings))
+
+
+async def _serve(topology: Any, settings: GatewayConfig) -> int:
+    from portico.app.factory import create_app
+    from portico.app.server import GatewayServer, bind
+
+    app = create_app(topology, settings)
+    listener = bind(settings)
+    runtime = app.state.gateway.runtime
+    try:
+        async with app.router.lifespan_context(app), asyncio.TaskGroup() as group:
+            server = GatewayServer(app, settings, listener, signals=True)
+
+            async def give_up() -> None:
+                await runtime.wait()
+                server.should_exit = True
+
+            watcher = group.create_task(give_up())
+            announcer = group.create_task(_announce(server, listener.getsockname(), settings))
+            await server.serve()
+            watcher.cancel()
+            announcer.cancel()
+    except StartError as error:
+        raise ConfigurationError(error.detail) from error
+    finally:
+        listener.close()
+    if runtime.report is not None:
+        raise ConfigurationError(f"The tree has ended: {runtime.report}")
+    return 0
+
+
+async def _announce(server: Any, address: tuple[Any, ...], settings: GatewayConfig) -> None:
+    await server.accepting.wait()
+    host = f"[{address[0]}]" if ":" in address[0] else address[0]
+    scheme = "https" if settings.tls_cert else "http"
+    url = f"{scheme}://{host}:{address[1]}"
+    docs = f", docs at {url}{settings.docs_path}" if settings.docs_enabled else ""
+    mcp = f", MCP at {url}{settings.mcp_path}" if settings.mcp_path else ""
+    typer.echo(f"Portico serves {url}{docs}{mcp}")
+
+
+def _loop_factory() -> Any:
+    try:
+        import uvloop
+    except ImportError:  # not on every platform
+        return None
+    return uvloop.new_event_loop

@@ -1,0 +1,12 @@
+"""`portico tree`: the supervision tree of a topology, without starting it."""
+
+from __future__ import annotations
+
+from portico.cli.arguments import DEFAULT_TOPOLOGY, TopologyArgument
+
+
+def tree(topology: TopologyArgument = DEFAULT_TOPOLOGY) -> None:
+    """Print the supervision tree of a topology."""
+    from portico.app.factory import build_runtime, load_topology
+
+    build_runtime(load_topology(topology)).print_tree()

@@ -1,0 +1,62 @@
+"""The one table from errors to their MCP form. The catalogue is `portico.errors`; here stands only how each is told.
+
+What a model can act on is a tool result with `isError`: a sentence, and the slug with its particulars in `_meta`. What the client did
+wrong below that (a tool that there is not) is a JSON-RPC error. What nobody expected tells nothing of itself.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from mcp.shared.exceptions import MCPError
+from mcp.types import INVALID_PARAMS, CallToolResult, TextContent
+from pydantic_core import to_jsonable_python
+
+from portico.errors import ContractViolation, PorticoError, UnknownTool
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+META: Final = "portico/error"
+"""The key of a result's `_meta` under which the problem stands: slug, title, and what belongs to it."""
+
+INTERNAL: Final = "Something went wrong inside the gateway. Its log has the reason."
+
+
+def error_result(error: BaseException, *, below: str = "", run_id: str | None = None) -> CallToolResult:
+    """An error as a tool result.
+
+    Args:
+        error: what the call ended with. One that is not of the family shows nothing of itself.
+        below: the JSON Pointer that leads from the tool's arguments to what the contract calls the payload.
+        run_id: under which the run can be found.
+    """
+    known = isinstance(error, PorticoError)
+    about: dict[str, Any] = {
+        "slug": error.slug if known else PorticoError.slug,
+        "title": error.title if known else PorticoError.title,
+    }
+    if run_id is not None:
+        about["run_id"] = run_id
+    text = error.detail if known else INTERNAL
+    if isinstance(error, ContractViolation):
+        faults = [{**fault, "path": below + fault["path"]} for fault in error.faults]
+        about["errors"] = faults
+        text = _told(error.operation, faults)
+    elif known:
+        about = {**to_jsonable_python(error.extra, inf_nan_mode="null", fallback=str), **about}
+    retry_after: float | None = getattr(error, "retry_after", None)
+    if retry_after is not None:
+        about["retry_after"] = retry_after
+    return CallToolResult(content=[TextContent(text=text)], is_error=True, _meta={META: about})
+
+
+def protocol_error(error: UnknownTool) -> MCPError:
+    """The JSON-RPC error of a call to a tool that there is not."""
+    return MCPError(INVALID_PARAMS, error.detail, {"slug": error.slug})
+
+
+def _told(operation: str, faults: Sequence[Mapping[str, Any]]) -> str:
+    """Every fault on a line of its own, so that a model can mend all of them at once."""
+    lines = [f"- {fault['path'] or 'the arguments'}: {fault['message']}" for fault in faults]
+    return "\n".join([f"The arguments of {operation!r} are not valid:", *lines])

@@ -1,0 +1,143 @@
+"""MCPEndpoint: the MCP server as an ASGI application for exactly one path, both protocol eras.
+
+    endpoint = MCPEndpoint(dispatcher, allowed_hosts=None)
+    async with endpoint.lifespan():                     # in the application's lifespan, each time anew
+        ... Route("/mcp", endpoint=endpoint) ...        # a Route, not a mount: a mount answers 307
+
+Who may come in is decided in one place: by the guard in front (`allowed_hosts=None`: the gateway's HostGuard, for every route alike),
+or, where there is none, here by exact comparison. Authentication stands in front too and leaves the principal in the scope.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import anyio
+from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
+from mcp.server.auth.provider import AccessToken
+from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+from mcp.server.transport_security import TransportSecuritySettings
+from starlette.responses import Response
+
+from portico.mcp_bridge.server import PRINCIPAL, build_server
+from portico.runs.dispatcher import RUN_TIMEOUT
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable
+
+    from starlette.types import Message, Receive, Scope, Send
+
+    from portico.runs.dispatcher import Dispatcher
+
+logger = logging.getLogger("portico.mcp")
+
+BODY_LIMIT = 4 * 1024 * 1024
+"""Bytes that a request may have."""
+IDLE_TIMEOUT = 300.0
+"""Seconds after which a session of the old era that nobody uses is forgotten."""
+MAX_SESSIONS = 1000
+"""Sessions of the old era at once, of some 36 KiB each."""
+
+
+class MCPEndpoint:
+    """ASGI application.
+
+    Args:
+        dispatcher: the one door.
+        allowed_hosts: the values of `Host` that are served, each with its port as clients write it; an `Origin` must be one of them
+            after `http://` or `https://`. None: a guard in front has decided.
+        name: what the server calls itself to clients.
+        run_timeout: seconds that a call may take.
+        body_limit: bytes that a request may have.
+    """
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        *,
+        allowed_hosts: Iterable[str] | None,
+        name: str = "portico",
+        run_timeout: float = RUN_TIMEOUT,
+        body_limit: int = BODY_LIMIT,
+    ) -> None:
+        self._dispatcher = dispatcher
+        self._security = _security(allowed_hosts)
+        self._name = name
+        self._run_timeout = run_timeout
+        self._body_limit = body_limit
+        self._manager: StreamableHTTPSessionManager | None = None
+        self._drained = asyncio.Event()
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        """Serve for as long as it is entered; outside, every request is answered 503. Enter and leave it in one task."""
+        manager = StreamableHTTPSessionManager(
+            build_server(self._dispatcher, name=self._name, run_timeout=self._run_timeout),
+            security_settings=self._security,
+            session_idle_timeout=IDLE_TIMEOUT,
+            max_request_body_size=self._body_limit,
+            max_sessions=MAX_SESSIONS,
+        )
+        self._drained = asyncio.Event()
+        async with manager.run():
+            self._manager = manager
+            try:
+                yield
+            finally:
+                self._manager = None
+                self._drained.set()
+
+    def drain(self) -> None:
+        """End the streams that clients of the old era hold open for news; calls in flight go on. Before the server waits for them."""
+        self._drained.set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        manager = self._manager
+        if manager is None:
+            await Response("The MCP endpoint is not running.", status_code=503)(scope, receive, send)
+        elif scope["method"] == "GET":
+            await self._stream(manager, scope, receive, send)
+        else:
+            await manager.handle_request(_with_owner(scope), receive, send)
+
+    async def _stream(self, manager: StreamableHTTPSessionManager, scope: Scope, receive: Receive, send: Send) -> None:
+        """A stream that has no end of its own: it ends whole when the gateway drains, so that no client holds up the stop."""
+        open_response = False
+
+        async def watched(message: Message) -> None:
+            nonlocal open_response
+            open_response = message["type"] == "http.response.start" or bool(message.get("more_body", False))
+            await send(message)
+
+        async with anyio.create_task_group() as tasks:
+
+            async def serve() -> None:
+                await manager.handle_request(_with_owner(scope), receive, watched)
+                tasks.cancel_scope.cancel()
+
+            tasks.start_soon(serve)
+            await self._drained.wait()
+            tasks.cancel_scope.cancel()
+        if open_response:
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def _with_owner(scope: Scope) -> Scope:
+    """The SDK binds a session to who opened it; for everybody else it does not exist."""
+    principal: str | None = scope.get(PRINCIPAL)
+    if principal is None:
+        return scope
+    return {**scope, "user": AuthenticatedUser(AccessToken(token="", client_id=principal, scopes=[]))}  # noqa: S106  # no token is needed: the principal is known
+
+
+def _security(allowed_hosts: Iterable[str] | None) -> TransportSecuritySettings:
+    if allowed_hosts is None:
+        return TransportSecuritySettings(enable_dns_rebinding_protection=False)
+    hosts = [host for host in allowed_hosts if not host.endswith(":*")]  # the SDK compares a wildcard port by prefix
+    origins = [f"{scheme}://{host}" for host in hosts for scheme in ("http", "https")]
+    settings: dict[str, Any] = {"allowed_hosts": hosts, "allowed_origins": origins}
+    return TransportSecuritySettings(enable_dns_rebinding_protection=True, **settings)

@@ -1,0 +1,131 @@
+"""ServedTool: one endpoint of the catalogue as an MCP tool. Arguments in, payload out; reply in, result out.
+
+Above: `server.py`, which speaks the protocol. Below: operations. It neither calls anything nor knows who calls.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Final
+
+from mcp.types import (
+    AudioContent,
+    BlobResourceContents,
+    CallToolResult,
+    EmbeddedResource,
+    ImageContent,
+    TextContent,
+    Tool,
+    ToolAnnotations,
+)
+from pydantic_core import PydanticSerializationError, from_json, to_json
+
+from portico.errors import ContractViolation, InvalidReply
+from portico.mcp_bridge.schemas import ANY_OBJECT, object_schema
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mcp.types import ContentBlock
+
+    from portico.kernel.messages import Message
+    from portico.operations.catalogue import Endpoint
+    from portico.operations.operation import Operation
+
+REQUEST_MEMBER: Final = "payload"
+"""The argument that holds a request which is no object."""
+REPLY_MEMBER: Final = "result"
+"""The member that holds a reply which is no object, as the SDK's own servers name it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServedTool:
+    """What `tools/list` shows of an endpoint, and how `tools/call` translates."""
+
+    endpoint: Endpoint
+    """What is called."""
+    tool: Tool
+    """As it is listed."""
+    wraps_request: bool
+    """Whether the request stands under `payload`."""
+    wraps_reply: bool
+    """Whether the reply stands under `result`."""
+
+    @property
+    def below(self) -> str:
+        """The JSON Pointer from the arguments to the payload."""
+        return f"/{REQUEST_MEMBER}" if self.wraps_request else ""
+
+    def payload(self, arguments: Mapping[str, Any] | None) -> Any:
+        """The payload that the arguments stand for. Raises `ContractViolation` where `payload` is missing or not alone."""
+        given = dict(arguments or {})
+        if not self.wraps_request:
+            return given
+        faults = [{"path": f"/{name}", "message": "Unknown argument", "type": "extra"} for name in given if name != REQUEST_MEMBER]
+        if REQUEST_MEMBER not in given:
+            faults.append({"path": self.below, "message": "Field required", "type": "missing"})
+        if faults:
+            raise ContractViolation(self.endpoint.operation.name, [{**fault, "path": fault["path"]} for fault in faults])
+        return given[REQUEST_MEMBER]
+
+    def result(self, reply: Message) -> CallToolResult:
+        """The result that a reply becomes. Raises `InvalidReply` for one that is not JSON-able."""
+        hints, payload = reply.meta or {}, reply.payload
+        failed = hints.get("status", HTTPStatus.OK) >= HTTPStatus.BAD_REQUEST
+        typed = self.tool.output_schema is not None
+        if isinstance(payload, bytes) and not typed:
+            return CallToolResult(content=[_block(payload, hints.get("media_type"))], is_error=failed)
+        if payload is None and not typed:
+            return CallToolResult(content=[], is_error=failed)
+        text = self._json(payload)
+        value = from_json(text)
+        if self.wraps_reply:
+            value = {REPLY_MEMBER: value}
+        shown = payload if isinstance(payload, str) else text.decode()
+        structured = value if typed or isinstance(value, dict) else None
+        return CallToolResult(content=[TextContent(text=shown)], structured_content=structured, is_error=failed)
+
+    def _json(self, payload: Any) -> bytes:
+        try:
+            return to_json(payload, inf_nan_mode="null")
+        except PydanticSerializationError as error:
+            fault = {"path": "", "message": f"not JSON-able: {error}", "type": "json"}
+            raise InvalidReply(self.endpoint.agent, self.endpoint.operation.name, [fault]) from error
+
+
+def served_tool(endpoint: Endpoint) -> ServedTool:
+    """The tool of an endpoint. Raises `InvalidOperation` for types that cannot become a contract."""
+    operation = endpoint.operation
+    request, reply = operation.request_schema, operation.response_schema
+    input_schema, wraps_request = object_schema(request, REQUEST_MEMBER) if request else (dict(ANY_OBJECT), False)
+    output_schema, wraps_reply = object_schema(reply, REPLY_MEMBER) if reply else (None, False)
+    tool = Tool(
+        name=endpoint.tool,
+        title=operation.title or None,
+        description=operation.description or None,
+        input_schema=input_schema,
+        output_schema=output_schema,
+        annotations=_annotations(operation),
+    )
+    return ServedTool(endpoint, tool, wraps_request, wraps_reply)
+
+
+def _annotations(operation: Operation) -> ToolAnnotations | None:
+    if operation.read_only is None and operation.destructive is None and operation.idempotent is None:
+        return None
+    return ToolAnnotations(
+        read_only_hint=operation.read_only,
+        destructive_hint=operation.destructive,
+        idempotent_hint=operation.idempotent,
+    )
+
+
+def _block(data: bytes, media_type: str | None) -> ContentBlock:
+    kind, encoded = media_type or "application/octet-stream", b64encode(data).decode()
+    if kind.startswith("image/"):
+        return ImageContent(data=encoded, mime_type=kind)
+    if kind.startswith("audio/"):
+        return AudioContent(data=encoded, mime_type=kind)
+    return EmbeddedResource(resource=BlobResourceContents(uri="portico:reply", blob=encoded, mime_type=kind))

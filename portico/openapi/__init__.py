@@ -1,0 +1,1 @@
+"""The OpenAPI document of a gateway, and the pages that show it."""

@@ -1,0 +1,105 @@
+"""Pages: Swagger UI and ReDoc, from files of this package alone. They work without internet, under any prefix, under a strict CSP.
+
+Above: the app adds these routes. The files in `static/` are as their makers ship them (its README has versions and licences), but
+for `docs.js` and `docs.css`. A page tells nothing about the agents: where the document that it loads needs the key, it asks for it.
+"""
+
+from __future__ import annotations
+
+import html
+import posixpath
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from starlette.responses import HTMLResponse
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.staticfiles import StaticFiles
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+STATIC: Final = Path(__file__).parent / "static"
+VIEWERS: Final = {"swagger": "swagger-ui-bundle.js", "redoc": "redoc.standalone.js"}
+"""The script of each viewer."""
+POLICY: Final = (
+    "default-src 'none'",
+    "script-src 'self'",
+    "style-src 'self' 'unsafe-inline'",  # both viewers style their elements from their scripts
+    "img-src 'self' data:",
+    "font-src 'self' data:",
+    "connect-src 'self'",
+    "worker-src blob:",  # ReDoc searches in a worker
+    "form-action 'self'",
+    "base-uri 'none'",
+    "frame-ancestors 'self'",
+)
+"""What a page may load and do: nothing from elsewhere."""
+HEADERS: Final = {
+    "Content-Security-Policy": "; ".join(POLICY),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+}
+
+
+def assets_path(docs_path: str) -> str:
+    """Below which path the files are; they hold nothing of the gateway's own."""
+    return f"{docs_path.rstrip('/')}/assets"
+
+
+def page_routes(
+    title: str, *, docs_path: str = "/docs", redoc_path: str = "/redoc", openapi_path: str = "/openapi.json"
+) -> list[BaseRoute]:
+    """The routes of both pages and of their files.
+
+    Args:
+        title: the API's, shown in the browser's tab.
+        docs_path: where Swagger UI is.
+        redoc_path: where ReDoc is.
+        openapi_path: where the document is.
+    """
+    assets = assets_path(docs_path)
+
+    def route(path: str, viewer: str) -> Route:
+        body = page(title, viewer, _relative(assets, path), _relative(openapi_path, path))
+
+        async def show(_: Request) -> HTMLResponse:
+            return HTMLResponse(body, headers=HEADERS)
+
+        return Route(path, show, methods=["GET"], name=viewer, include_in_schema=False)
+
+    files = Mount(assets, StaticFiles(directory=STATIC), name="docs_assets")
+    return [files, route(docs_path, "swagger"), route(redoc_path, "redoc")]
+
+
+def page(title: str, viewer: str, assets: str, openapi: str) -> str:
+    """The HTML of a page. `assets` and `openapi` are relative to it, so that it works wherever the gateway is mounted."""
+    style = f'<link rel="stylesheet" href="{assets}/swagger-ui.css">' if viewer == "swagger" else ""
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{html.escape(title)}</title>
+<link rel="icon" type="image/png" href="{assets}/favicon-32x32.png">
+<link rel="stylesheet" href="{assets}/docs.css">
+{style}
+</head>
+<body>
+<form id="key-form" hidden>
+<label for="key">This gateway needs its key.</label>
+<input id="key" name="key" type="password" autocomplete="off" required>
+<button>Continue</button>
+<output></output>
+</form>
+<main id="docs" data-viewer="{viewer}" data-openapi="{html.escape(openapi)}"></main>
+<script src="{assets}/{VIEWERS[viewer]}"></script>
+<script src="{assets}/docs.js"></script>
+</body>
+</html>
+"""
+
+
+def _relative(target: str, page_path: str) -> str:
+    """The way from a page to another path of the gateway."""
+    return html.escape(posixpath.relpath(target, posixpath.dirname(page_path)))

@@ -1,0 +1,117 @@
+"""Request: how the payload of an operation is spread over path, query and body of one route, as OpenAPI objects.
+
+Path parameters that the contract names come out of the body. Methods without a body take the other members from the query.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from portico.errors import ContractViolation
+from portico.openapi.examples import NoExampleError, example
+from portico.openapi.schemas import definitions_of, resolved, without_definitions
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from portico.openapi.schemas import Schemas
+    from portico.operations.catalogue import Endpoint
+    from portico.operations.operation import Operation, RouteSpec
+
+Object = dict[str, Any]
+
+BODY_METHODS: Final = frozenset({"POST", "PUT", "PATCH"})
+ANY_EXAMPLE: Final = {"text": "hello"}
+"""What an agent without a contract is tried out with."""
+_PARAMETER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)(?::path)?\}")
+
+
+@dataclass(slots=True)
+class Request:
+    """One route's request."""
+
+    parameters: list[Object] = field(default_factory=list[Object])
+    """Path and query parameters."""
+    body: Object | None = None
+    """The request body object; None where there is none."""
+
+
+def plain_path(template: str) -> str:
+    """A path template as OpenAPI has it: `{rest:path}` becomes `{rest}`."""
+    return _PARAMETER.sub(r"{\1}", template)
+
+
+def request_of(spec: RouteSpec, endpoint: Endpoint, schemas: Schemas) -> Request:
+    """The request of a route."""
+    operation = endpoint.operation
+    schema = operation.request_schema
+    definitions = definitions_of(schema)
+    members: Mapping[str, Any] = resolved(without_definitions(schema), definitions)
+    properties: Mapping[str, Any] = members.get("properties", {})
+    required: list[str] = members.get("required", [])
+    shown = request_example(operation)
+    in_path = _PARAMETER.findall(spec.path)
+    takes_body = spec.method in BODY_METHODS
+
+    def parameter(name: str, where: str) -> Object:
+        about = schemas.put({**properties.get(name, {"type": "string"}), "$defs": definitions}, endpoint.agent)
+        made: Object = {"name": name, "in": where, "required": where == "path" or name in required, "schema": about}
+        description = about.pop("description", None)
+        if description:
+            made["description"] = description
+        if isinstance(shown, dict) and name in shown:
+            made["example"] = cast("Object", shown)[name]
+        return made
+
+    request = Request([parameter(name, "path") for name in in_path])
+    taken = [name for name in in_path if name in properties]
+    if not takes_body:
+        request.parameters += [parameter(name, "query") for name in properties if name not in taken]
+    elif not (taken and len(taken) == len(properties)):
+        request.body = _body(schema, members, taken, shown, schemas, endpoint)
+    return request
+
+
+def _body(
+    schema: Mapping[str, Any], members: Mapping[str, Any], taken: list[str], shown: Any, schemas: Schemas, endpoint: Endpoint
+) -> Object:
+    """The body's object, without the members that were `taken` into the path."""
+    if taken:
+        rest: Object = {**members, "$defs": definitions_of(schema)}
+        rest["properties"] = {name: about for name, about in members["properties"].items() if name not in taken}
+        rest["required"] = [name for name in members.get("required", []) if name not in taken]
+        if not rest["required"]:
+            del rest["required"]
+        content: Object = {"schema": schemas.put(rest, endpoint.agent)}
+        if isinstance(shown, dict):
+            shown = {name: value for name, value in cast("Object", shown).items() if name not in taken}
+    else:
+        rest = dict(members)
+        content = {"schema": schemas.put(schema, endpoint.agent, title_of(schema, endpoint))}
+    if shown is not None:
+        content["example"] = shown
+    needed = bool(schema) and (bool(rest.get("required")) or rest.get("type") != "object")
+    return {"required": needed, "content": {"application/json": content}}
+
+
+def title_of(schema: Mapping[str, Any], endpoint: Endpoint) -> str | None:
+    """Under which name a contract's schema is kept in the document; None where it is no model, and stands inline."""
+    if schema.get("type") != "object" or "properties" not in schema or "title" not in schema:
+        return None
+    title: str = schema["title"]
+    return f"{endpoint.agent}.{title}" if title == endpoint.operation.attribute else title
+
+
+def request_example(operation: Operation) -> Any:
+    """A payload that the contract accepts; None where none was found."""
+    schema = operation.request_schema
+    if not operation.contract.typed_request:
+        return ANY_EXAMPLE
+    try:
+        shown = example(without_definitions(schema), definitions_of(schema))
+        operation.contract.accept(shown)
+    except (NoExampleError, ContractViolation):
+        return None
+    return shown

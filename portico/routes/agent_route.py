@@ -1,0 +1,225 @@
+"""AgentRoute: one route to one operation, compiled once. From a request's bytes to a `Call`, from a reply to a response's bytes.
+
+It stands in front of FastAPI's machinery: contract, headers and limits are known before the first request, and a request passes
+no dependency injection. It translates and decides nothing: everything else happens behind the dispatcher's door.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Final
+
+from pydantic_core import PydanticSerializationError, from_json, to_json
+
+from portico.errors import InvalidReply, MalformedBody, MalformedHeader, NotAcceptable, PorticoError, UnsupportedMediaType
+from portico.routes.event_stream import EVENT_STREAM, stream
+from portico.routes.exchange import PRINCIPAL, ClientLeftError, encoded, read_body, respond, respond_with_problem
+from portico.routes.parameters import Parameters
+from portico.runs.call import Call
+from portico.runs.run_view import reference
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from starlette.types import Receive, Scope, Send
+
+    from portico.kernel.messages import Message
+    from portico.operations.catalogue import Endpoint
+    from portico.operations.operation import RouteSpec
+    from portico.routes.disconnects import Disconnects
+    from portico.routes.face import Face
+    from portico.runs.run import Run
+
+JSON: Final = b"application/json"
+JSON_HEADER: Final = (b"content-type", JSON)
+_ANY_JSON: Final = frozenset({b"*/*", b"application/json", b"application/*"})
+_ZERO: Final = (b"agent-attempt", b"0")
+
+
+class AgentRoute:
+    """Serves one `RouteSpec`."""
+
+    __slots__ = ("_disconnects", "_face", "_operation", "_parameters", "endpoint", "spec", "takes_body")
+
+    def __init__(self, spec: RouteSpec, endpoint: Endpoint, face: Face) -> None:
+        """Compile it. Raises `InvalidOperation` where the contract cannot be compiled."""
+        self.spec = spec
+        self.endpoint = endpoint
+        self.takes_body = spec.method in ("POST", "PUT", "PATCH")
+        self._face = face
+        self._operation = endpoint.operation
+        self._parameters = Parameters(endpoint.operation)
+        self._disconnects: Disconnects = face.disconnects
+        _ = endpoint.operation.contract
+
+    async def serve(self, scope: Scope, receive: Receive, send: Send, path: Mapping[str, str] | None) -> None:
+        """Answer one request. `path`: its path parameters."""
+        try:
+            headers: dict[bytes, bytes] = dict(scope["headers"])
+            accept = headers.get(b"accept")
+            streams = accept is not None and accept not in _ANY_JSON and self._negotiate(accept)
+            call = await self._call(scope, receive, headers, path)
+            if self.spec.mode == "send":
+                await self._accepted(scope, send, call)
+            elif streams:
+                await stream(scope, receive, send, self._face.dispatcher.start(call), self._face, cancel_on_disconnect=True)
+            elif b"prefer" in headers:
+                await self._prefer(scope, send, call, headers[b"prefer"].decode("latin-1"))
+            else:
+                await self._ask(scope, receive, send, call)
+        except PorticoError as error:
+            await respond_with_problem(scope, send, error)
+
+    # --- the request --------------------------------------------------------------------------------------------------
+
+    async def _call(self, scope: Scope, receive: Receive, headers: Mapping[bytes, bytes], path: Mapping[str, str] | None) -> Call:
+        raw: bytes | None = None
+        payload: Any = {}
+        if self.takes_body:
+            body = await read_body(receive, headers, self._face.body_limit)
+            if body:
+                self._check_media_type(headers.get(b"content-type", b""))
+                raw, payload = body, parse(body)
+        query: bytes = scope["query_string"]
+        if query or path:
+            merged = self._parameters.merge(payload, query, path)
+            if merged is not payload:
+                raw, payload = None, merged
+        client = scope.get("client")
+        traceparent = headers.get(b"traceparent")
+        return Call(
+            self.endpoint,
+            payload,
+            raw,
+            one_way=self.spec.mode == "send",
+            timeout=self._timeout(headers.get(b"request-timeout")),
+            principal=scope.get(PRINCIPAL),
+            address=client[0] if client else None,
+            traceparent=traceparent.decode("latin-1") if traceparent is not None else None,
+        )
+
+    def _check_media_type(self, content_type: bytes) -> None:
+        if content_type == JSON:
+            return
+        media_type = content_type.partition(b";")[0].strip().lower()
+        if media_type != JSON and not (media_type.startswith(b"application/") and media_type.endswith(b"+json")):
+            raise UnsupportedMediaType(content_type.decode("latin-1"))
+
+    def _negotiate(self, accept: bytes) -> bool:
+        """Whether the client wants a stream. Raises `NotAcceptable` where it wants neither that nor JSON (RFC 9110 §12.5.1)."""
+        ranges = [part.partition(";")[0].strip().lower() for part in accept.decode("latin-1").split(",")]
+        if EVENT_STREAM in ranges and "application/json" not in ranges:
+            return True
+        if not any(kind in ("*/*", "application/*", "application/json") or kind.endswith("+json") for kind in ranges if kind):
+            raise NotAcceptable(accept.decode("latin-1"))
+        return False
+
+    def _timeout(self, given: bytes | None) -> float | None:
+        limit = self.spec.timeout if self.spec.timeout is not None else self._face.request_timeout
+        if self.spec.mode == "send":
+            limit = self._face.run_timeout
+        if given is None:
+            return limit
+        return min(seconds("Request-Timeout", given), limit)
+
+    # --- the response -------------------------------------------------------------------------------------------------
+
+    async def _ask(self, scope: Scope, receive: Receive, send: Send, call: Call) -> None:
+        if self.spec.on_disconnect == "continue":
+            await self._replied(send, await self._finished(self._face.dispatcher.start(call)))
+            return
+        watch = self._disconnects.watch(receive)
+        try:
+            reply = await self._face.dispatcher.ask(call)
+        except asyncio.CancelledError:
+            if watch.took_effect():
+                raise ClientLeftError from None
+            raise
+        finally:
+            watch.end()
+        await self._replied(send, reply)
+
+    async def _finished(self, run: Run) -> Message:
+        await run.wait()
+        if run.error is not None:
+            raise run.error
+        if run.reply is None:
+            raise InvalidReply(self.endpoint.agent, self._operation.name, [])
+        return run.reply
+
+    async def _replied(self, send: Send, reply: Message) -> None:
+        status, body, headers = 200, b"", []
+        mailbox = self._face.dispatcher.runtime.router.registry.get(self.endpoint.agent)
+        incarnation = mailbox.incarnations if mailbox is not None else 0
+        attempt = _ZERO if reply.attempt == 0 else (b"agent-attempt", b"%d" % reply.attempt)
+        headers = [(b"agent-incarnation", b"%d" % incarnation), attempt]
+        meta, payload = reply.meta, reply.payload
+        if meta is not None:
+            body, media_type = self._hinted(payload, meta)
+            headers += [(b"content-type", media_type.encode("latin-1")), *encoded(meta.get("headers", {}))]
+            status = meta.get("status", 200)
+        elif payload is None and self._operation.returns_nothing:
+            status = 204
+        elif isinstance(payload, bytes):
+            body = payload
+            headers.append((b"content-type", b"application/octet-stream"))
+        else:
+            body = self._json(payload)
+            headers.append(JSON_HEADER)
+        await respond(send, status, body, headers)
+
+    def _hinted(self, payload: Any, meta: Mapping[str, Any]) -> tuple[bytes, str]:
+        media_type: str | None = meta.get("media_type")
+        if isinstance(payload, bytes):
+            return payload, media_type or "application/octet-stream"
+        if isinstance(payload, str) and media_type is not None and not media_type.endswith("json"):
+            return payload.encode(), media_type
+        return self._json(payload), media_type or "application/json"
+
+    def _json(self, payload: Any) -> bytes:
+        try:
+            return to_json(payload, inf_nan_mode="null")
+        except PydanticSerializationError as error:
+            fault = {"path": "", "message": f"not JSON-able: {error}", "type": "json"}
+            raise InvalidReply(self.endpoint.agent, self._operation.name, [fault]) from error
+
+    async def _accepted(self, scope: Scope, send: Send, call: Call) -> None:
+        run = self._face.dispatcher.start(call)
+        await self._refer(scope, send, run)
+
+    async def _refer(self, scope: Scope, send: Send, run: Run) -> None:
+        location = f"{scope.get('root_path', '')}/runs/{run.run_id}"
+        await respond(send, 202, to_json(reference(run)), [JSON_HEADER, (b"location", location.encode("latin-1"))])
+
+    async def _prefer(self, scope: Scope, send: Send, call: Call, prefer: str) -> None:
+        """`Prefer: respond-async` and `Prefer: wait=n` (RFC 7240 §4.1, §4.3)."""
+        wishes = {name.strip().lower(): value.strip().strip('"') for name, _, value in (part.partition("=") for part in prefer.split(","))}
+        if "respond-async" not in wishes and "wait" not in wishes:
+            await self._replied(send, await self._face.dispatcher.ask(call))
+            return
+        patience = seconds("Prefer: wait", wishes.get("wait", "0").encode("latin-1"), least=0.0)
+        call.timeout = self._face.run_timeout
+        run = self._face.dispatcher.start(call)
+        if patience and await self._face.ended_within(run, patience):
+            await self._replied(send, await self._finished(run))
+        else:
+            await self._refer(scope, send, run)
+
+
+def parse(body: bytes) -> Any:
+    """A body as RFC 8259 JSON. Raises `MalformedBody`: not UTF-8, NaN, cut short, too deep."""
+    try:
+        return from_json(body, allow_inf_nan=False)
+    except ValueError as error:
+        raise MalformedBody(f"The body is not JSON: {error}.") from None
+
+
+def seconds(header: str, value: bytes, *, least: float = 0.001) -> float:
+    """A number of seconds out of a header. Raises `MalformedHeader`."""
+    try:
+        number = float(value)
+    except ValueError:
+        number = float("nan")
+    if not least <= number < 1e9:  # noqa: PLR2004  # also false for NaN
+        raise MalformedHeader(f"{header} is {value.decode('latin-1')!r}: it must be a number of seconds, at least {least:g}.")
+    return number

@@ -1,0 +1,58 @@
+"""`/agents`: the tree, an agent's status and its state. Asks and sends to agents are in the compiled table, not here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fastapi import APIRouter, Request
+
+from portico.errors import RouteNotFound, UnknownAgent, UnknownOperation, nearest
+from portico.kernel.memory import copied
+from portico.routes.exchange import PRINCIPAL
+from portico.routes.host_guard import LOOPBACK
+from portico.routes.tree_view import agent_view, tree_view
+
+if TYPE_CHECKING:
+    from portico.kernel.process import AgentProcess
+    from portico.routes.face import Face
+
+
+def agents_router(face: Face) -> APIRouter:
+    """The routes."""
+    router = APIRouter(tags=["agents"])
+    dispatcher = face.dispatcher
+
+    def exposed(name: str) -> AgentProcess:
+        agent = dispatcher.runtime.get_agent(name) if dispatcher.catalogue.has(name) else None
+        if agent is None:
+            raise UnknownAgent(name, nearest(name, dispatcher.catalogue.agents))
+        return agent
+
+    @router.get("/agents", summary="The supervision tree")
+    async def tree() -> dict[str, Any]:  # pyright: ignore[reportUnusedFunction]
+        """Every supervisor and process, with strategy, status, incarnation, restarts and mailbox depth."""
+        runtime = dispatcher.runtime
+        return tree_view(runtime, runtime.supervisor, dispatcher.catalogue)
+
+    @router.get("/agents/{name}", summary="An agent's status")
+    async def status(name: str) -> dict[str, Any]:  # pyright: ignore[reportUnusedFunction]
+        """Status, incarnation, restarts, mailbox depth and operations of an exposed agent."""
+        return agent_view(dispatcher.runtime, exposed(name), dispatcher.catalogue)
+
+    @router.get("/agents/{name}/state", summary="An agent's committed state")
+    async def state(name: str, request: Request) -> dict[str, Any]:  # pyright: ignore[reportUnusedFunction]
+        """What the agent has committed. Needs the key; without authentication it is shown on this machine only."""
+        client = request.client.host if request.client else ""
+        if request.scope.get(PRINCIPAL) is None and client not in (*LOOPBACK, "::1"):
+            raise RouteNotFound(request.url.path)
+        commit = dispatcher.runtime.services.commit
+        return copied(await commit.load(exposed(name).name)) if commit is not None else {}
+
+    @router.post("/agents/{name}", include_in_schema=False)
+    @router.post("/agents/{name}/{operation}", include_in_schema=False)
+    async def unknown(name: str, operation: str | None = None) -> None:  # pyright: ignore[reportUnusedFunction]
+        """What the compiled table does not have: say what is nearest."""
+        endpoint = dispatcher.catalogue.find(name, None if operation == "cast" else operation)
+        raise UnknownOperation(name, operation or endpoint.operation.name)
+
+    return router

@@ -1,0 +1,80 @@
+"""Disconnects: notices that a client went away while its ask is handled, and cancels the ask.
+
+Most asks are over before anybody could leave, so they must not pay for a task of their own: each only signs a list, and a sweep
+every `SWEEP` seconds starts a watcher for those that are still there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from starlette.types import Receive
+
+    from portico.kernel.router import Router
+
+SWEEP = 0.05
+"""Seconds between two looks at the list; an ask that is younger than that is not watched."""
+
+
+class Watch:
+    """One ask whose client may leave."""
+
+    __slots__ = ("_list", "asker", "left", "receive", "watcher")
+
+    def __init__(self, receive: Receive, asker: asyncio.Task[object] | None, list_: dict[Watch, None]) -> None:
+        self.receive = receive
+        self.asker = asker
+        self.watcher: asyncio.Task[None] | None = None
+        self.left = False
+        self._list = list_
+
+    def took_effect(self) -> bool:
+        """Whether the cancellation that the asker just saw was ours; then it is taken back."""
+        if self.left and self.asker is not None:
+            self.asker.uncancel()
+        return self.left
+
+    def end(self) -> None:
+        """The ask is over."""
+        self._list.pop(self, None)
+        if self.watcher is not None:
+            self.watcher.cancel()
+        self.asker = None
+
+
+class Disconnects:
+    """All asks in flight."""
+
+    def __init__(self, router: Router) -> None:
+        self._router = router
+        self._new: dict[Watch, None] = {}
+        self._sweeper: asyncio.Task[None] | None = None
+
+    def watch(self, receive: Receive) -> Watch:
+        """Watch the client of the present task; what it awaits is cancelled when the client leaves. Call `end()` afterwards."""
+        watch = Watch(receive, asyncio.current_task(), self._new)
+        self._new[watch] = None
+        if (self._sweeper is None or self._sweeper.done()) and self._router.tasks is not None:
+            self._sweeper = self._router.start_task(self._sweep(), "disconnects")
+        return watch
+
+    async def _sweep(self) -> None:
+        """Until the list is empty; the next ask starts another."""
+        while self._new:
+            old = list(self._new)
+            await asyncio.sleep(SWEEP)
+            for watch in old:
+                if watch in self._new:
+                    del self._new[watch]
+                    watch.watcher = self._router.start_task(self._await_disconnect(watch), "disconnect")
+
+    async def _await_disconnect(self, watch: Watch) -> None:
+        while True:
+            message = await watch.receive()
+            if message["type"] == "http.disconnect":
+                break
+        if watch.asker is not None:
+            watch.left = True
+            watch.asker.cancel()

@@ -1,0 +1,99 @@
+"""Exchange: one HTTP request and its response, without a framework in between.
+
+Reads the body within a limit, writes whole responses. What the compiled routes, the guards and the streams have in common.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from portico.errors import BodyTooLarge, MalformedBody
+from portico.routes.problems import headers_of, problem, rendered, status_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from starlette.types import Receive, Scope, Send
+
+PRINCIPAL: Final = "portico.principal"
+"""The scope key under which authentication leaves who calls (a string, or None)."""
+REQUEST_ID: Final = "portico.request_id"
+"""The scope key of the request's id."""
+
+Headers = list[tuple[bytes, bytes]]
+
+
+class ClientLeftError(Exception):
+    """The client went away before its request was whole; there is nobody to answer."""
+
+
+def header(scope: Scope, name: bytes) -> str | None:
+    """A request header's value, or None. Of several the first."""
+    for key, value in scope["headers"]:
+        if key == name:
+            return value.decode("latin-1")
+    return None
+
+
+def route_path(scope: Scope) -> str:
+    """The path below the place where the application is mounted."""
+    path: str = scope["path"]
+    root: str = scope.get("root_path", "")
+    return path[len(root) :] if root and path.startswith(root) else path
+
+
+async def read_body(receive: Receive, headers: Mapping[bytes, bytes], limit: int) -> bytes:
+    """The whole body.
+
+    Raises:
+        BodyTooLarge: it is, or says that it is, longer than `limit` bytes; it is not read to the end.
+        MalformedBody: the Content-Length is no number.
+        ClientLeftError: the client left before the end.
+    """
+    announced = headers.get(b"content-length")
+    if announced is not None:
+        if not announced.isdigit():
+            raise MalformedBody(f"Content-Length {announced.decode('latin-1')!r} is not a number.")
+        if int(announced) > limit:
+            raise BodyTooLarge(limit)
+    message = await receive()
+    if message["type"] == "http.request" and not message.get("more_body", False):
+        body: bytes = message.get("body", b"")
+        if len(body) > limit:
+            raise BodyTooLarge(limit)
+        return body
+    chunks: list[bytes] = []
+    size = 0
+    while True:
+        if message["type"] == "http.disconnect":
+            raise ClientLeftError
+        chunk: bytes = message.get("body", b"")
+        size += len(chunk)
+        if size > limit:
+            raise BodyTooLarge(limit)
+        chunks.append(chunk)
+        if not message.get("more_body", False):
+            return b"".join(chunks)
+        message = await receive()
+
+
+def encoded(headers: Mapping[str, str]) -> Headers:
+    """Headers in ASGI's form. Raises `UnicodeEncodeError` for what no header can hold."""
+    return [(name.lower().encode("ascii"), value.encode("latin-1")) for name, value in headers.items()]
+
+
+async def respond(send: Send, status: int, body: bytes, headers: Sequence[tuple[bytes, bytes]]) -> None:
+    """Send a whole response; the Content-Length is added."""
+    await send({"type": "http.response.start", "status": status, "headers": [*headers, (b"content-length", b"%d" % len(body))]})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def respond_with_problem(scope: Scope, send: Send, error: BaseException, run_id: str | None = None) -> None:
+    """Send an error as a problem."""
+    about = problem_of(scope, error, run_id)
+    await respond(send, status_of(error), rendered(about), encoded(headers_of(error)))
+
+
+def problem_of(scope: Scope, error: BaseException, run_id: str | None = None) -> dict[str, Any]:
+    """An error as the problem object of this request."""
+    return problem(error, prefix=scope.get("root_path", ""), request_id=scope.get(REQUEST_ID), run_id=run_id)

@@ -1,0 +1,49 @@
+"""Face: what every route of one gateway shares: the dispatcher, the limits, and whether the gateway is draining."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from portico.routes.disconnects import Disconnects
+
+if TYPE_CHECKING:
+    from portico.runs.dispatcher import Dispatcher
+    from portico.runs.run import Run
+
+
+class Face:
+    """The HTTP face of one dispatcher.
+
+    Args:
+        dispatcher: the one door.
+        request_timeout: seconds that a plain ask may take; a route may say otherwise.
+        run_timeout: seconds that a send or an async run may take.
+        body_limit: bytes that a request body may have.
+        ping: seconds between the heartbeats of a stream.
+    """
+
+    def __init__(
+        self, dispatcher: Dispatcher, *, request_timeout: float, run_timeout: float, body_limit: int, ping: float
+    ) -> None:
+        self.dispatcher = dispatcher
+        self.request_timeout = request_timeout
+        self.run_timeout = run_timeout
+        self.body_limit = body_limit
+        self.ping = ping
+        self.drained = asyncio.Event()
+        self.disconnects = Disconnects(dispatcher.runtime.router)
+
+    def drain(self) -> None:
+        """Take no new calls, and let the open streams end. What is in flight goes on."""
+        self.dispatcher.draining = True
+        self.drained.set()
+
+    async def ended_within(self, run: Run, patience: float) -> bool:
+        """Whether a run ends within so many seconds; it goes on if not."""
+        try:
+            async with asyncio.timeout(patience):
+                await run.wait()
+        except TimeoutError:
+            return False
+        return True

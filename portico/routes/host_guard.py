@@ -1,0 +1,60 @@
+"""HostGuard: refuses requests whose Host or Origin names somebody else.
+
+A page on any site can make a browser send requests to 127.0.0.1 (DNS rebinding, cross-site requests); the two headers give it
+away. Names are compared whole, and ports must be numbers: a prefix match would let `localhost:1.evil.example` in.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from portico.errors import ForeignHost
+from portico.routes.exchange import header, respond_with_problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+"""The names of this machine."""
+
+_HOST = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]+\]|[^\[\]:/@?#\s]+)(?::(?P<port>[0-9]{1,5}))?")
+_ORIGIN = re.compile(r"https?://(?P<host>[^/?#@]+)")
+
+
+class HostGuard:
+    """ASGI middleware. `allowed`: names, each with or without a port; one without a port allows every port."""
+
+    def __init__(self, app: ASGIApp, allowed: Iterable[str]) -> None:
+        self._app = app
+        self._allowed = frozenset(name.lower() for name in allowed)
+        self._seen: dict[str, bool] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection, or refuse it."""
+        if scope["type"] == "http":
+            error = self._objection(header(scope, b"host") or "", header(scope, b"origin"))
+            if error is not None:
+                await respond_with_problem(scope, send, error)
+                return
+        await self._app(scope, receive, send)
+
+    def _objection(self, host: str, origin: str | None) -> ForeignHost | None:
+        if not self._is_allowed(host):
+            return ForeignHost("Host", host)
+        if origin is not None:
+            match = _ORIGIN.fullmatch(origin)
+            if match is None or not self._is_allowed(match["host"]):
+                return ForeignHost("Origin", origin)
+        return None
+
+    def _is_allowed(self, host: str) -> bool:
+        verdict = self._seen.get(host)
+        if verdict is None:
+            match = _HOST.fullmatch(host.lower())
+            verdict = match is not None and (match["name"] in self._allowed or match[0] in self._allowed)
+            if len(self._seen) < 1000:  # noqa: PLR2004  # strangers choose these strings
+                self._seen[host] = verdict
+        return verdict

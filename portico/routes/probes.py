@@ -1,0 +1,49 @@
+"""Probes: `/livez`, `/readyz`, `/startupz`, `/healthz`. What they say is derived from the supervision tree."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse
+
+from portico.routes.exchange import PRINCIPAL
+from portico.routes.tree_view import readiness
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from portico.routes.face import Face
+
+PATHS = ("/livez", "/readyz", "/startupz", "/healthz")
+
+
+def probes_router(face: Face, *, secured: Callable[[], bool]) -> APIRouter:
+    """The routes. `secured`: whether the details of `?verbose` need a principal."""
+    router = APIRouter(tags=["probes"])
+    runtime = face.dispatcher.runtime
+
+    def answer(passes: bool, **more: Any) -> JSONResponse:  # noqa: FBT001  # it is what is answered
+        return JSONResponse({"status": "ok" if passes else "unavailable", **more}, 200 if passes else 503)
+
+    @router.get("/livez", summary="Is the root supervisor alive?")
+    async def live() -> JSONResponse:  # pyright: ignore[reportUnusedFunction]
+        """200 while the root supervisor is alive, else 503: restart the program."""
+        return answer(runtime.alive, **({"reason": runtime.report} if runtime.report else {}))
+
+    @router.get("/startupz", summary="Has the tree started?")
+    async def startup() -> JSONResponse:  # pyright: ignore[reportUnusedFunction]
+        """200 once the tree has started."""
+        return answer(runtime.started)
+
+    @router.get("/readyz", summary="Can it take calls?")
+    @router.get("/healthz", summary="Can it take calls?")
+    async def ready(request: Request) -> JSONResponse:  # pyright: ignore[reportUnusedFunction]
+        """200 when every process runs that the whole depends on and nothing is draining. `?verbose` lists them."""
+        passes, parts = readiness(runtime)
+        passes = passes and not face.dispatcher.draining
+        if "verbose" not in request.query_params or (secured() and request.scope.get(PRINCIPAL) is None):
+            return answer(passes)
+        return answer(passes, draining=face.dispatcher.draining, processes=parts)
+
+    return router

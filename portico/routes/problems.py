@@ -1,0 +1,104 @@
+"""Problems: the one table from errors to HTTP statuses, and their form (RFC 9457, `application/problem+json`).
+
+Above: everything that answers HTTP. Below: `errors.py`, whose slugs are the last segments of the problem types.
+"""
+
+from __future__ import annotations
+
+import math
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Final
+
+from pydantic_core import to_json
+
+from portico.errors import AgentError, ForeignHost, MethodNotAllowed, PorticoError, Unauthenticated
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+MEDIA_TYPE: Final = "application/problem+json"
+
+STATUSES: Final[Mapping[str, int]] = {
+    "bad-request": 400,
+    "malformed-body": 400,
+    "malformed-header": 400,
+    "reserved-type": 400,
+    "unauthenticated": 401,
+    "not-found": 404,
+    "agent-not-found": 404,
+    "operation-not-found": 404,
+    "run-not-found": 404,
+    "method-not-allowed": 405,
+    "not-acceptable": 406,
+    "wrong-state": 409,
+    "cancelled": 409,
+    "agent-error": 409,
+    "body-too-large": 413,
+    "unsupported-media-type": 415,
+    "foreign-host": 421,
+    "contract-violated": 422,
+    "crash-budget-spent": 429,
+    "internal-error": 500,
+    "invalid-reply": 500,
+    "no-reply": 500,
+    "tool-failed": 502,
+    "tool-not-found": 500,
+    "mcp-tool-failed": 502,
+    "mcp-server-unavailable": 503,
+    "model-failed": 502,
+    "agent-crashed": 502,
+    "agent-failed": 503,
+    "mailbox-full": 503,
+    "draining": 503,
+    "runtime-not-started": 503,
+    "deadline-exceeded": 504,
+}
+"""HTTP status by slug; a slug that is not here is a 500."""
+
+INTERNAL: Final = "Something went wrong inside the gateway. The log has the reason under this request id."
+
+
+def status_of(error: BaseException) -> int:
+    """The HTTP status of an error."""
+    if isinstance(error, AgentError):
+        return error.status if HTTPStatus.BAD_REQUEST <= error.status < 600 else 500  # noqa: PLR2004  # the end of the 5xx
+    if isinstance(error, ForeignHost) and error.header == "Origin":
+        return 403
+    return STATUSES.get(error.slug, 500) if isinstance(error, PorticoError) else 500
+
+
+def problem(error: BaseException, *, prefix: str = "", request_id: str | None = None, run_id: str | None = None) -> dict[str, Any]:
+    """The problem object of an error. `prefix`: where the gateway is mounted. An unexpected error shows nothing of itself."""
+    known = isinstance(error, PorticoError)
+    slug, title = (error.slug, error.title) if known else (PorticoError.slug, PorticoError.title)
+    body: dict[str, Any] = {
+        "type": f"{prefix}/problems/{slug}",
+        "title": title,
+        "status": status_of(error),
+        "detail": error.detail if known else INTERNAL,
+    }
+    if request_id is not None:
+        body["request_id"] = request_id
+    if run_id is not None:
+        body["run_id"] = run_id
+    if known:
+        body |= {key: value for key, value in error.extra.items() if key not in body}
+    return body
+
+
+def headers_of(error: BaseException) -> dict[str, str]:
+    """The headers that belong to an error: `Allow`, `Retry-After` (whole seconds, RFC 9110 §10.2.3), `WWW-Authenticate`."""
+    headers = {"content-type": MEDIA_TYPE}
+    if isinstance(error, MethodNotAllowed):
+        headers["allow"] = ", ".join(error.allowed)
+    if isinstance(error, Unauthenticated):
+        headers["www-authenticate"] = 'Bearer realm="portico"'
+    retry_after: float | None = getattr(error, "retry_after", None)
+    if retry_after is not None:
+        headers["retry-after"] = str(max(1, math.ceil(retry_after)))
+    return headers
+
+
+def rendered(body: Mapping[str, Any]) -> bytes:
+    """A problem object as JSON text; what is not JSON-able in it is printed as text."""
+    return to_json(body, inf_nan_mode="null", fallback=str)

@@ -1,0 +1,56 @@
+"""RequestId: gives every request an id, echoes the client's own, and puts it on the response (`X-Request-ID`).
+
+The outermost of the gateway's middlewares: what goes wrong unexpectedly further in becomes a problem here.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import TYPE_CHECKING
+
+from portico.kernel.messages import new_id
+from portico.routes.exchange import REQUEST_ID, ClientLeftError, header, respond_with_problem
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+logger = logging.getLogger("portico.http")
+
+ACCEPTED = re.compile(r"[A-Za-z0-9._~:/+=@-]{1,128}")
+"""A client's own id is taken when it looks like one; anything else would end up in logs as it is."""
+
+
+class RequestId:
+    """ASGI middleware."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        given = header(scope, b"x-request-id")
+        request_id = given if given is not None and ACCEPTED.fullmatch(given) else new_id()
+        scope[REQUEST_ID] = request_id
+        stamp = (b"x-request-id", request_id.encode("ascii"))
+        begun = False
+
+        async def stamped(message: Message) -> None:
+            nonlocal begun
+            if message["type"] == "http.response.start":
+                begun = True
+                message["headers"] = [*message["headers"], stamp]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, stamped)
+        except ClientLeftError:
+            return
+        except Exception as error:
+            logger.exception("request %s failed", request_id)
+            if begun:
+                raise
+            await respond_with_problem(scope, stamped, error)

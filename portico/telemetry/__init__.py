@@ -1,0 +1,1 @@
+"""Traces of what passes through a gateway, for OpenTelemetry."""

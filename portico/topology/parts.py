@@ -1,0 +1,56 @@
+"""Parts: what a runtime is made of, built from a topology's settings. The call sites of the rooms that make tools and models."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from portico.kernel.protocols import ModelProvider, ToolSet
+    from portico.kernel.supervisor import Supervisor
+    from portico.topology.model import ModelSettings, ServerOfTools
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Fresh parts for one runtime."""
+
+    supervisor: Supervisor
+    """The root, with fresh children; the external MCP servers, if there are any, come first."""
+    model_provider: ModelProvider | None
+    """`self.llm`; None where no models are declared."""
+    tool_registry: ToolSet | None
+    """`self.tools`; None where no MCP servers are declared."""
+
+
+def build_tools(servers: Sequence[ServerOfTools], directory: Path | None) -> tuple[Supervisor | None, ToolSet | None]:
+    """The supervisor over the external MCP servers and the tools that they offer; nothing where none is declared.
+
+    A relative `cwd` is taken from the topology's directory, which is also the default.
+
+    Raises:
+        ConfigurationError: a server that cannot be.
+    """
+    if not servers:
+        return None, None
+    # Half a second of imports, which a topology without servers need not pay.
+    from portico.mcp_bridge.config import MCPServerConfig  # noqa: PLC0415
+    from portico.mcp_bridge.wiring import build_upstreams  # noqa: PLC0415
+
+    def config(server: ServerOfTools) -> MCPServerConfig:
+        said = {key: value for key, value in server.model_dump(exclude_unset=True).items() if value is not None}
+        if server.kind == "stdio" and directory is not None:
+            said["cwd"] = str((directory / (server.cwd or ".")).resolve())
+        return MCPServerConfig(**{**said, "transport": server.kind})
+
+    return build_upstreams([config(server) for server in servers])
+
+
+def build_models(models: ModelSettings | None) -> ModelProvider | None:
+    """The provider behind `self.llm`; None where no models are declared. Raises `ConfigurationError` for one that cannot be."""
+    if models is None:
+        return None
+    raise NotImplementedError

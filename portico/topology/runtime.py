@@ -1,0 +1,48 @@
+"""Runtime: the kernel's, with `from_config`. What users import as `portico.Runtime`.
+
+It reads YAML and checks it only inside `from_config`: a program that builds its tree by hand loads neither pydantic nor YAML.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Self
+
+from portico.kernel import runtime as kernel
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from portico.kernel.process import AgentProcess
+
+
+class Runtime(kernel.Runtime):
+    """One supervised tree, built by hand or from a topology."""
+
+    __doc__ = kernel.Runtime.__doc__
+
+    @classmethod
+    def from_config(
+        cls,
+        path: Path | str | Mapping[str, Any],
+        agent_classes: Mapping[str, type[AgentProcess]] | None = None,
+        *,
+        env: Mapping[str, str] | None = None,
+        **settings: Any,
+    ) -> Self:
+        """A runtime as a topology describes it; not started.
+
+        Args:
+            path: of a YAML file, or its content as a mapping. Its `routes` and `server` are for the gateway, not for a runtime.
+            agent_classes: classes under the names that the topology uses as types.
+            env: the variables for `${NAME}`: `os.environ`, or fewer. None unless given.
+            settings: the other arguments of `Runtime`.
+
+        Raises:
+            TopologyError: with every mistake.
+        """
+        from portico.topology.topology import load  # noqa: PLC0415  # `import portico` loads neither pydantic nor YAML
+
+        parts = load(path, env=env, agent_classes=agent_classes).build()
+        given: dict[str, Any] = {"model_provider": parts.model_provider, "tool_registry": parts.tool_registry}
+        return cls(parts.supervisor, **{**given, **settings})
