@@ -391,7 +391,7 @@ class ForeignHost(BadRequest):
     title = "Foreign host"
 
     def __init__(self, header: str, value: str) -> None:
-        super().__init__(f"{header} {value!r} is not served here. Allow it with --allowed-host, or GatewayConfig(allowed_hosts=[…]).")
+        super().__init__(f"{header} {value!r} is not served here. Allow it: --allowed-host, or GatewayConfig(allowed_hosts=[…]).")
         self.header = header
 
 
@@ -453,7 +453,7 @@ class InvalidReply(CallError):
     def __init__(self, name: str, operation: str, faults: Sequence[Mapping[str, Any]]) -> None:
         first = faults[0] if faults else {"path": "", "message": "invalid"}
         where = f" at {first['path']}" if first["path"] else ""
-        super().__init__(f"The reply of {name!r} to {operation!r} broke its contract{where}: {first['message']}", errors=list(faults))
+        super().__init__(f"The reply of {name!r} to {operation!r} broke its contract{where}: {first['message']}", errors=[*faults])
         self.faults = list(faults)
 
 

@@ -1,0 +1,1 @@
+"""Kinds of process that do an agent's work."""

@@ -52,6 +52,8 @@ from portico.version import __version__
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
+    from starlette.types import ASGIApp
+
     from portico.operations.operation import RouteSpec
 
 logger = logging.getLogger("portico")
@@ -71,6 +73,23 @@ class Gateway:
     """The compiled routes."""
     settings: GatewayConfig
     """The settings."""
+
+
+class GatewayApp(FastAPI):
+    """A FastAPI application with the agent table between its middlewares and everything of FastAPI's own."""
+
+    def __init__(self, table: Table, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._table = table
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """The middlewares, those of `add_middleware` too; then the table; then FastAPI's own stack and router."""
+        middlewares, self.user_middleware = self.user_middleware, []
+        app: ASGIApp = AgentTable(super().build_middleware_stack(), self._table)
+        self.user_middleware = middlewares
+        for cls, args, kwargs in reversed(middlewares):
+            app = cls(app, *args, **kwargs)
+        return app
 
 
 def create_app(
@@ -111,7 +130,10 @@ def create_app(
         ping=settings.ping,
     )
     gateway = Gateway(runtime, dispatcher, face, Table(face), settings)
-    mcp = MCPEndpoint(dispatcher, run_timeout=settings.run_timeout) if settings.mcp_path is not None else None
+    mcp = None
+    if settings.mcp_path is not None:
+        mcp = MCPEndpoint(dispatcher, allowed_hosts=None, run_timeout=settings.run_timeout, body_limit=settings.body_limit)
+        face.on_drain.append(mcp.drain)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -122,7 +144,7 @@ def create_app(
             if mcp is None:
                 yield
             else:
-                async with mcp.running():
+                async with mcp.lifespan():
                     yield
         finally:
             face.drain()
@@ -131,12 +153,14 @@ def create_app(
             if telemetry is not None:
                 telemetry.shutdown()
 
-    app = FastAPI(
+    app = GatewayApp(
+        gateway.table,
         title=settings.title,
         version=__version__,
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # spans are portico.telemetry's; looking costs 5 µs a request
         lifespan=lifespan,
         middleware=_middlewares(gateway),
         exception_handlers={Exception: _answer, PorticoError: _answer, HTTPException: _answer_http, RequestValidationError: _answer_invalid},
@@ -184,7 +208,7 @@ def server_settings(topology: Topology) -> dict[str, Any]:
 
 
 def _middlewares(gateway: Gateway) -> list[Middleware]:
-    """Everything that a request passes, the outermost first."""
+    """What a request passes before the agent table, the outermost first."""
     settings = gateway.settings
     allowed = settings.allowed_hosts or (LOOPBACK if settings.loopback else ())
     stack = [Middleware(cast("Any", RequestId))]
@@ -194,7 +218,6 @@ def _middlewares(gateway: Gateway) -> list[Middleware]:
         open_paths = (*PROBES, settings.docs_path, "/redoc") if settings.docs_enabled else PROBES
         stack.append(Middleware(cast("Any", Authentication), ApiKey(settings.api_key).principal, open_paths, STATIC_PATH + "/"))
     stack += [Middleware(_imported(middleware)) for middleware in settings.middleware]
-    stack.append(Middleware(cast("Any", AgentTable), gateway.table))
     return stack
 
 
@@ -253,7 +276,7 @@ def _document(app: FastAPI, gateway: Gateway) -> None:
         return openapi()
 
     if settings.docs_enabled:
-        mount_pages(app, docs_path=settings.docs_path, title=settings.title)
+        mount_pages(app, title=settings.title, docs_path=settings.docs_path)
 
 
 # --- errors of what FastAPI serves ------------------------------------------------------------------------------------

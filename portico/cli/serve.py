@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from portico.app.settings import GatewayConfig
+
+COLLECTOR_THRESHOLDS = (20_000, 20, 10)
+"""Net allocations before a young collection, young ones before a middle one, middle ones before a full one."""
 
 
 def serve(
@@ -66,6 +70,7 @@ async def _serve(topology: Any, settings: GatewayConfig) -> int:
 
             watcher = group.create_task(give_up())
             announcer = group.create_task(_announce(server, listener.getsockname(), settings))
+            spare_the_collector()
             await server.serve()
             watcher.cancel()
             announcer.cancel()
@@ -86,6 +91,17 @@ async def _announce(server: Any, address: tuple[Any, ...], settings: GatewayConf
     docs = f", docs at {url}{settings.docs_path}" if settings.docs_enabled else ""
     mcp = f", MCP at {url}{settings.mcp_path}" if settings.mcp_path else ""
     typer.echo(f"Portico serves {url}{docs}{mcp}")
+
+
+def spare_the_collector() -> None:
+    """Keep the garbage collector from what lives as long as the program, and from looking after every few requests.
+
+    This process is ours, so its collector is ours to set. A full collection walks every module that was imported (40 ms); with
+    the defaults 32 concurrent requests trigger a young collection each time round. Both together cost a third of the throughput.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*COLLECTOR_THRESHOLDS)
 
 
 def _loop_factory() -> Any:

@@ -32,13 +32,18 @@ class Subscription:
         self._buffer: deque[Published] = deque()
         self._limit = buffer
         self._missed = 0
+        self._closed = False
         self._waiter: asyncio.Future[None] | None = None
 
-    def _offer(self, subject: str, data: Any) -> None:
+    def offer(self, subject: str, data: Any) -> None:
+        """Called by the bus: take one thing, in place of the oldest where the buffer is full."""
         if len(self._buffer) >= self._limit:
             self._buffer.popleft()
             self._missed += 1
         self._buffer.append(Published(subject, data, 0))
+        self._wake()
+
+    def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
@@ -49,14 +54,18 @@ class Subscription:
         self.close()
 
     def close(self) -> None:
-        """Take no more."""
+        """Take no more; what was taken can still be read, then the iteration ends."""
+        self._closed = True
         self._bus.unsubscribe(self)
+        self._wake()
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Published:
         while not self._buffer:
+            if self._closed:
+                raise StopAsyncIteration
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
         missed, self._missed = self._missed, 0
@@ -84,4 +93,4 @@ class Bus:
         """Hand `data` to everybody who listens to `subject`. Never waits."""
         for subscription in self._subscriptions:
             if fnmatchcase(subject, subscription.pattern):
-                subscription._offer(subject, data)  # noqa: SLF001  # two classes, one mechanism
+                subscription.offer(subject, data)

@@ -1,9 +1,15 @@
-"""JsonCodec: payloads as standard JSON (RFC 8259). The codec of `Runtime(strict=True)`, which finds what would not survive a wire."""
+"""JsonCodec: payloads as standard JSON (RFC 8259), bytes as they are.
+
+The codec of `Runtime(strict=True)`, which finds what would not survive a wire.
+"""
 
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Final
+
+BYTES: Final = b"\0"
+"""Begins a payload that is bytes. No JSON text begins so."""
 
 
 class JsonCodec:
@@ -11,6 +17,8 @@ class JsonCodec:
 
     def encode(self, value: Any) -> bytes:
         """See `Codec.encode`."""
+        if isinstance(value, bytes):
+            return BYTES + value
         try:
             return json.dumps(value, allow_nan=False, separators=(",", ":"), ensure_ascii=False).encode()
         except TypeError as error:
@@ -18,4 +26,4 @@ class JsonCodec:
 
     def decode(self, data: bytes) -> Any:
         """See `Codec.decode`."""
-        return json.loads(data)
+        return data[1:] if data.startswith(BYTES) else json.loads(data)

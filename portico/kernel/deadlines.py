@@ -52,11 +52,13 @@ class Deadlines:
             delivery.bucket = None
 
     def close(self) -> None:
-        """Stop the timer."""
+        """Stop the timer and forget what was watched."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         self._armed_for = None
+        self._buckets.clear()
+        self._heap.clear()
 
     def _arm(self) -> None:
         earliest = self._heap[0] if self._heap else None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from portico.errors import DuplicateName, LifecycleError, SpawnError, StartError
 from portico.kernel.process import Restart
 from portico.kernel.supervisor import Supervisor
+from portico.kernel.words import word
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,8 +31,9 @@ class DynamicSupervisor(Supervisor):
     """
 
     tag = "dyn"
+    dynamic = True
 
-    def __init__(
+    def __init__(  # noqa: PLR0917  # the seed's order
         self,
         name: str,
         max_children: int | None = None,
@@ -53,7 +55,7 @@ class DynamicSupervisor(Supervisor):
         )
         self.max_children = max_children
         self.max_total_spawns = max_total_spawns
-        self.child_restart = Restart(restart)
+        self.child_restart = word(Restart, restart, f"The restart of the children of {name!r}")
         self.total_spawns = 0
 
     async def on_spawn_requested(self, agent_class: type[AgentProcess], name: str, config: Mapping[str, Any]) -> bool:
@@ -77,15 +79,20 @@ class DynamicSupervisor(Supervisor):
             self._check_limits(name)
             if supervision.knows(name):
                 raise DuplicateName(name)
-            process = agent_class(name, **settings).adjust(config=settings, restart=self.child_restart)
-            await supervision.add(process)
+            await supervision.add(self._built(agent_class, name, settings))
             self.total_spawns += 1
 
         try:
             await self._running().request(add)
-        except (StartError, TypeError) as error:
-            raise SpawnError(f"{name!r} was not spawned: {error}") from error
+        except StartError as error:
+            raise SpawnError(f"{name!r} was not spawned: {error.reason}") from error
         return name
+
+    def _built(self, agent_class: type[AgentProcess], name: str, settings: Mapping[str, Any]) -> AgentProcess:
+        try:
+            return agent_class(name, **settings).adjust(config=settings, restart=self.child_restart)
+        except Exception as error:
+            raise SpawnError(f"{name!r} was not spawned: {type(error).__name__}: {error}") from error
 
     async def despawn(self, name: str) -> None:
         """End a child now, without letting it finish. Raises `LifecycleError` where there is none of that name."""

@@ -1,21 +1,23 @@
 """GenServer: a process in OTP's form. Calls, casts and everything else come to three methods.
 
-    user module (GenServer)      generic (AgentProcess)
-    -----------------------      -------------------------------------------
-    init                 <----   on_start
-    handle_call          <----   an ask; what it returns is the reply, `defer()` postpones it
-    handle_cast          <----   a send
-    handle_info          <----   a timer of `send_after`, or another message of type `info`
+user module (GenServer)      generic (AgentProcess)
+-----------------------      -------------------------------------------
+init                 <----   on_start
+handle_call          <----   an ask; what it returns is the reply, `defer()` postpones it
+handle_cast          <----   a send
+handle_info          <----   a timer of `send_after`, or another message of type `info`
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from portico.errors import UnknownOperation
-from portico.kernel.messages import Message
+from portico.errors import MailboxFull, UnknownOperation
 from portico.kernel.process import AgentProcess
 from portico.kernel.router import current
+
+if TYPE_CHECKING:
+    from portico.kernel.messages import Message
 
 CAST = "cast"
 INFO = "info"
@@ -59,10 +61,19 @@ class GenServer(AgentProcess):
         return await self.handle_call(message.payload, message)
 
     def send_after(self, delay_ms: float, payload: Any) -> None:
-        """Let `handle_info(payload)` be called after so many milliseconds, unless this incarnation has ended by then."""
+        """Let `handle_info(payload)` be called after so many milliseconds, unless this incarnation has ended by then.
+
+        Where the mailbox is full at that time, it is tried again until there is room.
+        """
 
         async def later() -> None:
             await self.sleep(delay_ms / 1000)
-            self.router.send(self.name, payload, INFO, self.name)
+            while True:
+                try:
+                    self.router.send(self.name, payload, INFO, self.name)
+                except MailboxFull as full:
+                    await self.sleep(full.retry_after)
+                else:
+                    return
 
         self.start_task(later(), "send_after")

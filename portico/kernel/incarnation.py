@@ -20,8 +20,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from portico.errors import AgentCrashed, DeadlineExceeded, NoReply, PorticoError
+from portico.errors import AgentCrashed, DeadlineExceeded, InvalidReply, NoReply, PorticoError
+from portico.kernel import hooks
 from portico.kernel.clock import sleep
+from portico.kernel.events import EventKind
 from portico.kernel.mailbox import YIELD_EVERY, Delivery, Mailbox
 from portico.kernel.messages import Message
 from portico.kernel.process import DEFERRED, ErrorAction, ProcessStatus
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from portico.kernel.clock import Timer
     from portico.kernel.inbox import Inbox
     from portico.kernel.process import AgentProcess
+    from portico.kernel.protocols import Codec
     from portico.kernel.router import Router
 
 logger = logging.getLogger("portico.kernel")
@@ -103,6 +106,10 @@ class HandleTimeoutError(Exception):
     """One handling took longer than `handle_timeout`."""
 
 
+class StrayCancellationError(Exception):
+    """A handler raised `asyncio.CancelledError` though nobody had cancelled it: it awaited something that was cancelled."""
+
+
 class DeafError(Exception):
     """A handler ignored its cancellation for `shutdown_timeout`."""
 
@@ -111,6 +118,7 @@ class Incarnation:
     """One life of a process: a task in the runtime's group."""
 
     __slots__ = (
+        "_begun",
         "_cancelling",
         "_deaf_timer",
         "_deferred",
@@ -122,6 +130,7 @@ class Incarnation:
         "_stopping",
         "_task",
         "_tasks",
+        "_watched",
         "handled",
         "mailbox",
         "max_attempts",
@@ -143,11 +152,13 @@ class Incarnation:
         self._tasks: set[asyncio.Task[None]] = set()
         self._in_hand: Delivery | None = None
         self._deferred: dict[str, Delivery] | None = None
+        self._begun = False
         self._cancelling = False
         self._stopping = False
         self._outlived = False
         self._fault: BaseException | None = None
         self._deaf_timer: Timer | None = None
+        self._watched = process.handle_timeout is not None or router.strict is not None
         process.bind(router, self)
 
     # --- control: called by the supervisor ----------------------------------------------------------------------------
@@ -183,7 +194,7 @@ class Incarnation:
     def kill(self) -> None:
         """Cancel whatever it does."""
         self._stopping = True
-        if self._task is not None:
+        if self._task is not None and self._begun:  # a task cancelled before its first step would end without a word
             self._task.cancel()
 
     def give_up(self) -> Delivery | None:
@@ -207,6 +218,10 @@ class Incarnation:
             self._reports_to.put(Ended(self, exit_))
 
     async def _live(self) -> Exit:
+        self._begun = True
+        current.set(None)
+        if self._stopping:
+            return Exit(ExitKind.SHUTDOWN)
         try:
             await self._start()
         except asyncio.CancelledError:
@@ -223,9 +238,9 @@ class Incarnation:
     async def _start(self) -> None:
         process, commit = self.process, self._router.services.commit
         if commit is not None:
-            process._state = await commit.load(process.name)  # noqa: SLF001  # the incarnation is the process's other half
+            process.kept_state = await commit.load(process.name) or process.kept_state
         await process.on_start()
-        if process._state_touched:  # noqa: SLF001
+        if process.state_touched:
             await self._commit(START, None)
         process.status = ProcessStatus.STOPPING if self._stopping else ProcessStatus.RUNNING
         self._reports_to.put(Started(self))
@@ -239,16 +254,12 @@ class Incarnation:
                 if delivery is None:
                     in_a_row = 0
                     await mailbox.wait()
-                elif delivery.finished:
-                    continue
-                else:
-                    in_a_row += 1
-                    if in_a_row > YIELD_EVERY:
-                        in_a_row = 0
-                        mailbox.put_back(delivery)
-                        await asyncio.sleep(0)
-                        continue
+                elif not delivery.finished:
                     await self._handle(delivery)
+                    in_a_row += 1
+                    if in_a_row == YIELD_EVERY:
+                        in_a_row = 0
+                        await asyncio.sleep(0)
         except _CrashError as crash:
             return crash.exit
         except asyncio.CancelledError:
@@ -268,70 +279,71 @@ class Incarnation:
         """Run `on_stop` and end the tasks: also after a crash or a cancellation, but never longer than `shutdown_timeout`."""
         self.process.status = ProcessStatus.STOPPING
         current.set(None)
-        timer = None
-        if self._task is not None and self.shutdown_timeout is not None:
-            clock = self._router.clock
-            timer = clock.call_at(clock.now() + self.shutdown_timeout, self._task.cancel)
+        self._hears()
         try:
-            await self.process.on_stop()
-        except asyncio.CancelledError:
-            self._take_back_cancellation()
-            logger.warning("on_stop of %r was cancelled", self.name)
+            await self._within_shutdown_timeout(self.process.on_stop())
         except Exception:
             logger.exception("on_stop of %r failed", self.name)
+        await self._end_tasks()
+        for delivery in reversed((self._deferred or {}).values()):
+            if exit_.kind is ExitKind.NORMAL or delivery.one_way:
+                delivery.fail(NoReply(self.name, delivery.message.type))
+            elif self.may_repeat(delivery.message):
+                self.mailbox.put_back(delivery)
+            else:
+                self._router.dead_letter(delivery, exit_.reason)
+                delivery.fail(self.crashed(exit_.error, delivery.message))
+
+    async def _end_tasks(self) -> None:
+        tasks = [task for task in self._tasks if task.cancel()]
+        if tasks:
+            await self._within_shutdown_timeout(asyncio.wait(tasks))
+
+    async def _within_shutdown_timeout(self, ending: Coroutine[Any, Any, Any]) -> None:
+        """Await a part of the end; cancel it when `shutdown_timeout` has passed, and count as deaf if it does not obey."""
+        timer = None
+        if self.shutdown_timeout is not None:
+            clock = self._router.clock
+            timer = clock.call_at(clock.now() + self.shutdown_timeout, self._cancel_and_expect_obedience)
+        try:
+            await ending
+        except asyncio.CancelledError:
+            self._take_back_cancellation()
+            logger.warning("%r took longer than shutdown_timeout to end, and was cut short", self.name)
         finally:
             if timer is not None:
                 timer.cancel()
-        await self._end_tasks()
-        for delivery in (self._deferred or {}).values():
-            if exit_.kind is ExitKind.NORMAL or delivery.one_way:
-                delivery.fail(NoReply(self.name, delivery.message.type))
-            else:
-                self.mailbox.put_back(delivery)
-
-    async def _end_tasks(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            try:
-                await asyncio.wait(self._tasks, timeout=self.shutdown_timeout)
-            except asyncio.CancelledError:
-                self._take_back_cancellation()
+            self._hears()
 
     # --- one message --------------------------------------------------------------------------------------------------
 
     async def _handle(self, delivery: Delivery) -> None:
-        message = delivery.message
+        message, process = delivery.message, self.process
         deadline = message.deadline
         if deadline is not None and deadline <= self._router.clock.now():
-            self._router.deadlines.discard(delivery)
-            delivery.fail(DeadlineExceeded(message.recipient))
+            self._too_late(delivery)
             return
         self._in_hand = delivery
         delivery.holder = self
         current.set(delivery)
+        operation = process.operations.get(message.type)
         try:
-            result = await self._invoke(message)
-        except asyncio.CancelledError:
-            if not self._cancelling:
-                delivery.holder = None
-                raise  # somebody stops this process; what is in hand has no end yet
-            result = None
-        except PorticoError as error:
-            delivery.holder = None
-            await self._roll_back()
-            delivery.fail(error)
-        except Exception as error:  # noqa: BLE001  # the border of user code: the supervisor decides
-            delivery.holder = None
-            await self._roll_back()
-            await self._on_error(error, delivery)
+            if self._watched or self._router.services.observers:
+                result = await self._invoke_watched(message)
+            elif operation is None:
+                result = await process.handle(message)
+            else:
+                result = await operation.invoke(process, message)
+        except BaseException as error:  # noqa: BLE001  # sorted one line further, nothing is swallowed
+            await self._handling_failed(error, delivery)
         else:
             delivery.holder = None
             if not self._cancelling and not self._outlived:
-                try:
+                self.handled = True
+                if result is None or result is DEFERRED or process.state_touched:
                     await self._finish(delivery, result)
-                except Exception as error:
-                    raise _CrashError(Exit(ExitKind.CRASHED, error, delivery, charged=True)) from error
+                else:  # the usual end, without a detour
+                    delivery.resolve(self._addressed(result, message))
         if self._outlived:
             raise asyncio.CancelledError
         if self._cancelling:
@@ -339,16 +351,41 @@ class Incarnation:
             await self._roll_back()
         self._in_hand = None
 
-    async def _invoke(self, message: Message) -> Any:
+    def _too_late(self, delivery: Delivery) -> None:
+        self._router.deadlines.discard(delivery)
+        delivery.fail(DeadlineExceeded(delivery.message.recipient))
+        self._router.emit(EventKind.MESSAGE_EXPIRED, self.name, message=delivery.message)
+
+    async def _handling_failed(self, error: BaseException, delivery: Delivery) -> None:
+        """Sort what a handler raised: a cancellation of this handling, an end that the caller gets, or a crash."""
+        if self._outlived:
+            return
+        if isinstance(error, asyncio.CancelledError):
+            if self._cancelling:
+                return
+            delivery.holder = None
+            if self._task is None or self._task.cancelling():
+                raise error  # somebody stops this process; what is in hand has no end yet
+            error = StrayCancellationError("nobody cancelled the handler, but something that it awaited was cancelled")
+        delivery.holder = None
+        if not isinstance(error, Exception):
+            raise error
+        await self._roll_back()
+        if isinstance(error, PorticoError):
+            self._refuse(delivery, error)
+        else:
+            await self._on_error(error, delivery)
+
+    def _refuse(self, delivery: Delivery, error: PorticoError) -> None:
+        """The caller gets the error; where nobody waits for an end, it is not lost without a trace."""
+        if delivery.future is None:
+            self._router.dead_letter(delivery, str(error))
+        delivery.fail(error)
+
+    async def _invoke_watched(self, message: Message) -> Any:
         process = self.process
         operation = process.operations.get(message.type)
-        target = process.handle(message) if operation is None else operation.invoke(process, message)
-        if not self._router.services.observers and process.handle_timeout is None:
-            return await target
-        return await self._invoke_watched(target, message)
-
-    async def _invoke_watched(self, target: Coroutine[Any, Any, Any], message: Message) -> Any:
-        limit = self.process.handle_timeout
+        limit = process.handle_timeout
         timer = None
         if limit is not None:
             clock = self._router.clock
@@ -356,69 +393,106 @@ class Incarnation:
         try:
             with ExitStack() as stack:
                 for observer in self._router.services.observers:
-                    hook = observer.handling(message)
-                    traceparent = stack.enter_context(hook) if hook is not None else None
+                    traceparent = hooks.enter(stack, observer.handling, message)
                     if traceparent is not None and self._in_hand is not None:
                         self._in_hand.traceparent = traceparent
-                return await target
-        except asyncio.CancelledError:
-            if isinstance(self._fault, HandleTimeoutError):
-                self._take_back_cancellation()
-                fault, self._fault = self._fault, None
-                raise fault from None
-            raise
+                result = await (process.handle(message) if operation is None else operation.invoke(process, message))
         finally:
             if timer is not None:
                 timer.cancel()
-                self._hears()
+                self._raise_handle_timeout()
+        return result if self._router.strict is None else self._as_sent(message, result, self._router.strict)
+
+    def _as_sent(self, message: Message, result: Any, codec: Codec) -> Any:
+        """The reply as it would come out of a wire. Raises `InvalidReply`."""
+        if result is None or result is DEFERRED:
+            return result
+        try:
+            if isinstance(result, Message):
+                result.payload = codec.decode(codec.encode(result.payload))
+                return result
+            return codec.decode(codec.encode(result))
+        except ValueError as error:
+            raise InvalidReply(self.name, message.type, [{"path": "", "message": str(error), "type": "json"}]) from error
 
     async def _finish(self, delivery: Delivery, result: Any) -> None:
+        """Commit, then reply. A commit that fails is a crash."""
         message = delivery.message
-        reply: Message | None
+        reply = None if result is DEFERRED else self._reply(delivery, result)
+        try:
+            if self.process.state_touched:
+                await self._commit(message, reply)
+        except Exception as error:
+            raise _CrashError(Exit(ExitKind.CRASHED, error, delivery, charged=True)) from error
         if result is DEFERRED:
-            self.handled = True
-            waiting = self._deferred or {}
-            self._deferred = {key: other for key, other in waiting.items() if not other.finished}
-            self._deferred[message.id] = delivery
-            if self.process._state_touched:  # noqa: SLF001
-                await self._commit(message, None)
-            return
-        if isinstance(result, Message):
-            reply = result
-            reply.recipient, reply.correlation_id = message.sender, message.id
-        elif result is None:
-            operation = self.process.operations.get(message.type)
-            nothing_is_right = delivery.one_way or (operation is not None and operation.none_is_a_reply)
-            reply = Message("reply", None, self.name, message.sender, correlation_id=message.id) if nothing_is_right else None
-        else:
-            reply = Message("reply", result, self.name, message.sender, correlation_id=message.id)
-        if self.process._state_touched:  # noqa: SLF001
-            await self._commit(message, reply)
-        self.handled = True
-        if reply is None:
+            self._defer(delivery)
+        elif reply is None:
             delivery.fail(NoReply(self.name, message.type))
         else:
-            reply.attempt = message.attempt
             delivery.resolve(reply)
 
+    def _reply(self, delivery: Delivery, result: Any) -> Message | None:
+        """What a handler returned, as the reply; None where it returned nothing though somebody waits."""
+        if result is None and not delivery.one_way:
+            operation = self.process.operations.get(delivery.message.type)
+            if operation is None or not operation.none_is_a_reply:
+                return None
+        return self._addressed(result, delivery.message)
+
+    def _addressed(self, result: Any, message: Message) -> Message:
+        reply = result if result.__class__ is Message else Message("reply", result, self.process.name)
+        reply.recipient = message.sender
+        reply.attempt = message.attempt
+        return reply
+
+    def _defer(self, delivery: Delivery) -> None:
+        waiting = self._deferred or {}
+        if len(waiting) % 64 == 63:  # noqa: PLR2004  # now and then: those whose callers have left
+            waiting = {key: other for key, other in waiting.items() if not other.finished}
+        waiting[delivery.message.id] = delivery
+        self._deferred = waiting
+
     async def _on_error(self, error: Exception, delivery: Delivery) -> None:
+        if self._cancelling:  # nobody waits for it any more; what a cancelled handler raises on its way out is no crash
+            logger.warning("a cancelled handler of %r raised", self.name, exc_info=error)
+            return
         message = delivery.message
+        delivery.holder = self  # a deadline or a caller who leaves ends this too
         try:
-            action = await self.process.on_error(error, message)
-        except Exception:
-            logger.exception("on_error of %r failed", self.name)
-            action = ErrorAction.ESCALATE
-        if action is ErrorAction.RETRY and message.attempt + 1 < self.max_attempts:
+            action = await self._ask_on_error(error, message)
+            again = action is ErrorAction.RETRY and message.attempt + 1 < self.max_attempts and self.may_repeat(message)
+            if again:
+                await sleep(self._router.clock, self.process.retry_delay)
+        except asyncio.CancelledError:
+            if self._cancelling:
+                return
+            raise
+        finally:
+            delivery.holder = None
+        if self._cancelling:
+            return
+        if again:
             message.attempt += 1
-            await sleep(self._router.clock, self.process.retry_delay)
-            if not delivery.finished:
-                await self._handle(delivery)
+            message.local = None
+            await self._handle(delivery)
         elif action is ErrorAction.ESCALATE:
             raise _CrashError(Exit(ExitKind.CRASHED, error, delivery, charged=True))
         else:
-            delivery.fail(self.crashed(error, message))
+            self._refuse(delivery, self.crashed(error, message))
             if action is ErrorAction.STOP:
                 raise _CrashError(Exit(ExitKind.NORMAL))
+
+    async def _ask_on_error(self, error: Exception, message: Message) -> ErrorAction:
+        try:
+            return await self.process.on_error(error, message)
+        except Exception:
+            logger.exception("on_error of %r failed", self.name)
+            return ErrorAction.ESCALATE
+
+    def may_repeat(self, message: Message) -> bool:
+        """Whether a message may be handled again: not where its operation says `idempotent=False`."""
+        operation = self.process.operations.get(message.type)
+        return operation is None or operation.idempotent is not False
 
     def crashed(self, error: BaseException | None, message: Message) -> AgentCrashed:
         """What the caller of a message gets that crashed its handler."""
@@ -434,20 +508,26 @@ class Incarnation:
 
     async def _commit(self, message: Message, reply: Message | None) -> None:
         process, commit = self.process, self._router.services.commit
-        process._state_touched = False  # noqa: SLF001
-        if commit is not None:
-            of_mine = message if message.recipient == process.name else Message(type=message.type, recipient=process.name)
-            await commit.commit(of_mine, reply, process._state, ())  # noqa: SLF001
+        if commit is None or self._outlived:
+            return
+        of_mine = message if message.recipient == process.name else Message(type=message.type, recipient=process.name)
+        process.state_touched = False
+        try:
+            await commit.commit(of_mine, reply, process.kept_state, ())
+        except BaseException:
+            process.state_touched = True
+            raise
 
     async def checkpoint(self) -> None:
         """Commit the state as it is now."""
         await self._commit(self._in_hand.message if self._in_hand else START, None)
+        self.process.state_touched = True  # what the handler still holds may change again
 
     async def _roll_back(self) -> None:
         process, commit = self.process, self._router.services.commit
-        if process._state_touched and commit is not None:  # noqa: SLF001
-            process._state = await commit.load(process.name)  # noqa: SLF001
-            process._state_touched = False  # noqa: SLF001
+        if process.state_touched and commit is not None:
+            process.kept_state = await commit.load(process.name)
+            process.state_touched = False
 
     # --- deferred replies ---------------------------------------------------------------------------------------------
 
@@ -455,7 +535,7 @@ class Incarnation:
         """Answer a message whose handler returned `defer()`."""
         delivery = (self._deferred or {}).pop(message.id, None)
         if delivery is not None:
-            delivery.resolve(Message("reply", payload, self.name, message.sender, correlation_id=message.id))
+            delivery.resolve(Message("reply", payload, self.name, message.sender, attempt=message.attempt))
 
     # --- tasks of its own ---------------------------------------------------------------------------------------------
 
@@ -481,16 +561,20 @@ class Incarnation:
         if delivery.holder is not self or self._cancelling or self._task is None:
             return
         self._cancelling = True
-        self._task.cancel()
-        self._expect_obedience()
+        self._cancel_and_expect_obedience()
 
     def _cancelled_handling(self) -> None:
         self._cancelling = False
         self._take_back_cancellation()
         self._hears()
 
+    def _cancel_and_expect_obedience(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            self._expect_obedience()
+
     def _expect_obedience(self) -> None:
-        if self.shutdown_timeout is not None:
+        if self.shutdown_timeout is not None and self._deaf_timer is None:
             clock = self._router.clock
             self._deaf_timer = clock.call_at(clock.now() + self.shutdown_timeout, self._is_deaf)
 
@@ -506,13 +590,19 @@ class Incarnation:
             self._reports_to.put(Ended(self, Exit(ExitKind.CRASHED, error, delivery, charged=True)))
 
     def _over_handle_timeout(self, limit: float) -> None:
-        if self._task is not None and not self._cancelling:
+        if not self._cancelling:
             self._fault = HandleTimeoutError(f"one handling took longer than handle_timeout ({limit:g} s)")
-            self._task.cancel()
-            self._expect_obedience()
+            self._cancel_and_expect_obedience()
+
+    def _raise_handle_timeout(self) -> None:
+        """Also where the handler swallowed its cancellation, or made another exception of it."""
+        if isinstance(self._fault, HandleTimeoutError) and not self._outlived:
+            fault, self._fault = self._fault, None
+            self._take_back_cancellation()
+            self._hears()
+            raise fault from None
 
     def _take_back_cancellation(self) -> None:
         task = self._task
         while task is not None and task.cancelling():
             task.uncancel()
-

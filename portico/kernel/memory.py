@@ -61,9 +61,7 @@ class MemoryCommit:
         """See `Commit.load`."""
         return copied(self._states.get(name, {}))
 
-    async def commit(
-        self, message: Message, reply: Message | None, state: dict[str, Any] | None, sends: Sequence[Message]
-    ) -> None:
+    async def commit(self, message: Message, reply: Message | None, state: dict[str, Any] | None, sends: Sequence[Message]) -> None:
         """See `Commit.commit`. Sends have left already: only a durable commit keeps an outbox."""
         del reply, sends
         if state is not None:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import itertools
 import os
-import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from time import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -30,9 +30,9 @@ new_id: Callable[[], str] = _id_maker()
 """An id that is unique among all processes: a random prefix of this one, and a number. Ten times cheaper than a UUID."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Origin:
-    """Who outside caused a message. Inherited by every message that its handling sends."""
+    """Who outside caused a message. Inherited by every message that its handling sends. Read-only by convention, as `Message` is."""
 
     call_id: str
     """The id of the call (and of its run) at the gateway's door."""
@@ -47,46 +47,115 @@ class Origin:
         return self.principal or self.address or self.call_id
 
 
-@dataclass(slots=True, eq=False)
 class Message:
-    """Plain data for one process. Read-only by convention (frozen would make it six times dearer to build).
+    """Plain data for one process. Read-only by convention.
 
     `payload` is JSON-able data (any JSON value, or bytes). In one process it is neither copied nor serialised: once sent, it
-    is given away.
+    is given away. Written by hand rather than as a dataclass, since one is made for every ask and every reply: `id` is made
+    when somebody looks, which most of the time nobody does.
     """
 
-    type: str = DEFAULT_TYPE
+    __slots__ = (
+        "attempt",
+        "correlation_id",
+        "deadline",
+        "id",
+        "local",
+        "meta",
+        "origin",
+        "payload",
+        "priority",
+        "recipient",
+        "reply_to",
+        "sender",
+        "timestamp",
+        "traceparent",
+        "ttl",
+        "type",
+    )
+
+    type: str
     """The operation's name; `message` for a bare `handle()`."""
-    payload: Any = None
+    payload: Any
     """The data."""
-    sender: str = ""
+    sender: str
     """The name of the sending process; empty for the outside."""
-    recipient: str = ""
+    recipient: str
     """The name of the process that it is for."""
-    id: str = field(default_factory=new_id)
+    id: str
     """Unique among all messages."""
-    correlation_id: str | None = None
-    """On a reply: the id of the message that it answers."""
-    reply_to: str | None = None
-    """The process that waits for the reply; None for a send."""
-    timestamp: float = field(default_factory=time.time)
+    correlation_id: str | None
+    """On a reply over a wire: the id of the message that it answers."""
+    reply_to: str | None
+    """The process that waits for the reply; None for a send, empty for the outside."""
+    timestamp: float
     """When it was made: seconds since the epoch."""
-    deadline: float | None = None
+    deadline: float | None
     """When it is no longer wanted: seconds on the runtime's clock (monotonic)."""
-    origin: Origin | None = None
+    origin: Origin | None
     """Who outside caused it; None for what the tree does of itself."""
-    traceparent: str | None = None
+    traceparent: str | None
     """W3C Trace Context of the sender's span."""
-    attempt: int = 0
+    attempt: int
     """How often it was delivered before: 0 the first time."""
-    priority: int = 0
+    priority: int
     """Higher is handled first."""
-    ttl: float | None = None
+    ttl: float | None
     """Seconds after `timestamp` when it is dropped unhandled; None for never."""
-    meta: Mapping[str, Any] | None = None
+    meta: Mapping[str, Any] | None
     """On a reply: hints for the face that translates it (`status`, `headers`, `media_type`)."""
-    local: Any = None
+    local: Any
     """A validated form of the payload that rides along in this process; never over a wire."""
+
+    def __init__(  # noqa: PLR0917  # the seed's order; the kernel gives the first four by position
+        self,
+        type: str = DEFAULT_TYPE,  # noqa: A002  # the seed's name
+        payload: Any = None,
+        sender: str = "",
+        recipient: str = "",
+        id: str | None = None,  # noqa: A002  # the seed's name
+        correlation_id: str | None = None,
+        reply_to: str | None = None,
+        timestamp: float | None = None,
+        deadline: float | None = None,
+        origin: Origin | None = None,
+        traceparent: str | None = None,
+        attempt: int = 0,
+        priority: int = 0,
+        ttl: float | None = None,
+        meta: Mapping[str, Any] | None = None,
+        local: Any = None,
+    ) -> None:
+        self.type = type
+        self.payload = payload
+        self.sender = sender
+        self.recipient = recipient
+        if id is not None:
+            self.id = id
+        self.correlation_id = correlation_id
+        self.reply_to = reply_to
+        self.timestamp = time() if timestamp is None else timestamp
+        self.deadline = deadline
+        self.origin = origin
+        self.traceparent = traceparent
+        self.attempt = attempt
+        self.priority = priority
+        self.ttl = ttl
+        self.meta = meta
+        self.local = local
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Make the id on first use."""
+            if name != "id":
+                raise AttributeError(f"a message has no {name!r}")
+            self.id = new_id()
+            return self.id
+
+    def __repr__(self) -> str:
+        who = f"{self.sender or 'outside'} -> {self.recipient or '?'}"
+        return f"Message({self.type!r}, {who}, payload={self.payload!r}, attempt={self.attempt})"
 
     @property
     def trace_id(self) -> str | None:
@@ -94,6 +163,6 @@ class Message:
         return self.traceparent.split("-")[1] if self.traceparent else None
 
     @property
-    def parent_span_id(self) -> str | None:
+    def span_id(self) -> str | None:
         """The span that sent it: 16 hex digits, or None."""
         return self.traceparent.split("-")[2] if self.traceparent else None

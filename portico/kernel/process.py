@@ -7,13 +7,15 @@ overrides hooks and adds operations (methods that a decorator of `portico.operat
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, Final, ParamSpec, Self, TypeVar, cast
 
-from portico.errors import LifecycleError, RuntimeNotStarted, UnknownOperation, nearest
+from portico.errors import LifecycleError, MailboxFull, ProcessExited, RuntimeNotStarted, UnknownOperation, nearest
 from portico.kernel.clock import sleep
 from portico.kernel.messages import DEFAULT_TYPE, Message
 from portico.kernel.router import current
+from portico.kernel.words import not_negative, word
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping
@@ -88,8 +90,11 @@ class AgentProcess:
         start_timeout: seconds that `on_start` may take.
         shutdown_timeout: seconds to finish the message in hand on a stop, and to obey a cancellation.
         handle_timeout: seconds that one handling may take before it counts as a crash; None for no limit.
-        restart: `permanent`, `transient` or `temporary`.
+        restart: `permanent`, `transient` or `temporary`; upper case is accepted.
         expose: whether the gateway serves it to the outside; None leaves it to the topology.
+
+    Raises:
+        ConfigurationError: an unknown restart, a negative number.
     """
 
     capabilities: ClassVar[list[str]] = []
@@ -102,11 +107,17 @@ class AgentProcess:
     """Seconds before `ErrorAction.RETRY` handles a message again."""
     internal: ClassVar[bool] = False
     """True for processes of the gateway itself: never served to the outside."""
+    description: str = ""
+    """What the outside reads about it; the class docstring unless given."""
     tag: ClassVar[str] = "agent"
     """What `print_tree` shows in brackets before its name."""
 
     spent: bool = False
     """True once it was started: the next incarnation needs a fresh instance."""
+    kept_state: dict[str, Any]
+    """For the incarnation, its other half: `state` without the touch."""
+    state_touched: bool
+    """For the incarnation: whether anybody had `state` in hand since it was last committed or rolled back."""
     _arguments: tuple[tuple[Any, ...], dict[str, Any]]
     _adjusted: dict[str, Any]
 
@@ -138,18 +149,24 @@ class AgentProcess:
         restart: str | Restart = Restart.PERMANENT,
         expose: bool | None = None,
     ) -> None:
+        not_negative(
+            repr(name),
+            mailbox_size=mailbox_size,
+            start_timeout=start_timeout,
+            shutdown_timeout=shutdown_timeout,
+            handle_timeout=handle_timeout,
+        )
         self.name = name
         self.mailbox_size = mailbox_size
         self.start_timeout = start_timeout
         self.shutdown_timeout = shutdown_timeout
         self.handle_timeout = handle_timeout
-        self.restart = Restart(restart)
+        self.restart = word(Restart, restart, f"The restart of {name!r}")
         self.expose = expose
-        self.description = ""
         self.config: Mapping[str, Any] = {}
         self.status = ProcessStatus.CREATED
-        self._state: dict[str, Any] = {}
-        self._state_touched = False
+        self.kept_state: dict[str, Any] = {}
+        self.state_touched = False
         self._router: Router | None = None
         self._incarnation: Incarnation | None = None
 
@@ -163,7 +180,7 @@ class AgentProcess:
         """Set what the constructor would have set, for classes that do not hand it on. Kept across restarts. Returns itself."""
         self._adjusted = {**self._adjusted, **options}
         for name, value in options.items():
-            setattr(self, name, Restart(value) if name == "restart" else value)
+            setattr(self, name, word(Restart, value, f"The restart of {self.name!r}") if name == "restart" else value)
         return self
 
     def bind(self, router: Router, incarnation: Incarnation) -> None:
@@ -200,14 +217,18 @@ class AgentProcess:
 
     @property
     def state(self) -> dict[str, Any]:
-        """JSON-able data that survives crashes. Changes are committed when a message was handled, else rolled back."""
-        self._state_touched = True
-        return self._state
+        """JSON-able data that survives crashes. Changes are committed when a message was handled, else rolled back.
+
+        Take it anew for every message (`self.state["n"] += 1`): only what was taken is committed. What a constructor puts
+        here holds until something was committed.
+        """
+        self.state_touched = True
+        return self.kept_state
 
     @state.setter
     def state(self, value: dict[str, Any]) -> None:
-        self._state_touched = True
-        self._state = value
+        self.state_touched = True
+        self.kept_state = value
 
     @property
     def router(self) -> Router:
@@ -221,7 +242,7 @@ class AgentProcess:
         """The runtime's model provider. Raises `LifecycleError` where the runtime was given none."""
         provider = self.router.services.llm
         if provider is None:
-            raise LifecycleError(f"Agent {self.name!r} uses self.llm, but the runtime has no model provider: Runtime(model_provider=…).")
+            raise LifecycleError(f"Agent {self.name!r} uses self.llm, but the runtime has none: Runtime(model_provider=…).")
         return provider
 
     @property
@@ -254,12 +275,18 @@ class AgentProcess:
     # --- verbs --------------------------------------------------------------------------------------------------------
 
     def reply(
-        self, payload: Any = None, *, status: int | None = None, headers: Mapping[str, str] | None = None, media_type: str | None = None
+        self,
+        payload: Any = None,
+        *,
+        status: int | None = None,
+        headers: Mapping[str, str] | None = None,
+        media_type: str | None = None,
     ) -> Message:
         """The reply to the message in hand, to be returned from the handler. The keywords are hints for an HTTP caller."""
+        if status is None and headers is None and media_type is None:
+            return Message("reply", payload, self.name)
         hints = {"status": status, "headers": headers, "media_type": media_type}
-        meta = {key: value for key, value in hints.items() if value is not None}
-        return Message(type="reply", payload=payload, sender=self.name, meta=meta or None)
+        return Message("reply", payload, self.name, meta={key: value for key, value in hints.items() if value is not None})
 
     def defer(self) -> Any:
         """To be returned from a handler whose reply comes later by `reply_to(message, payload)`."""
@@ -274,7 +301,7 @@ class AgentProcess:
         """Send one way. Raises `UnknownAgent`, `MailboxFull` or `ProcessExited`; then nothing was sent."""
         self.router.send(recipient, payload, message_type, self.name)
 
-    async def ask(self, recipient: str, payload: Any, message_type: str = DEFAULT_TYPE, timeout: float = 30.0) -> Message:  # noqa: ASYNC109  # the seed's name; the deadline travels with the message
+    async def ask(self, recipient: str, payload: Any, message_type: str = DEFAULT_TYPE, timeout: float = 30.0) -> Message:
         """Send and wait for the reply, at most `timeout` seconds and never beyond the deadline of the message in hand.
 
         Raises:
@@ -282,7 +309,7 @@ class AgentProcess:
         """
         return await self.router.call(recipient, payload, message_type, timeout, self.name)
 
-    async def call(self, name: str, payload: Any, timeout: float = 5.0) -> Any:  # noqa: ASYNC109  # the seed's name
+    async def call(self, name: str, payload: Any, timeout: float = 5.0) -> Any:
         """Ask and return the reply's payload: GenServer's verb."""
         return (await self.ask(name, payload, timeout=timeout)).payload
 
@@ -291,20 +318,24 @@ class AgentProcess:
         await self.send(name, payload, "cast")
 
     async def broadcast(self, pattern: str, payload: Any, message_type: str = DEFAULT_TYPE) -> list[str]:
-        """Send to everybody whose name matches a glob, except oneself. Returns the names."""
+        """Send to everybody whose name matches a glob, except oneself.
+
+        Returns the names that it reached: who has a full mailbox, or has ended, is left out.
+        """
         names = [box.name for box in self.router.registry.lookup_all(pattern) if box.name != self.name]
         return self._send_each(names, payload, message_type)
 
     async def send_capable(self, capability: str, payload: Any, message_type: str = DEFAULT_TYPE) -> list[str]:
-        """Send to everybody who has the capability, except oneself. Returns the names."""
+        """Send to everybody who has the capability, except oneself. Returns the names that it reached, as `broadcast`."""
         names = [name for name in self.router.registry.find_by_capability(capability) if name != self.name]
         return self._send_each(names, payload, message_type)
 
     def _send_each(self, names: Iterable[str], payload: Any, message_type: str) -> list[str]:
         reached: list[str] = []
         for name in names:
-            self.router.send(name, payload, message_type, self.name)
-            reached.append(name)
+            with suppress(MailboxFull, ProcessExited):
+                self.router.send(name, payload, message_type, self.name)
+                reached.append(name)
         return reached
 
     async def checkpoint(self) -> None:

@@ -158,9 +158,7 @@ class Commit(Protocol):
         """The last committed state of the process, as a fresh copy; empty at first."""
         ...
 
-    async def commit(
-        self, message: Message, reply: Message | None, state: dict[str, Any] | None, sends: Sequence[Message]
-    ) -> None:
+    async def commit(self, message: Message, reply: Message | None, state: dict[str, Any] | None, sends: Sequence[Message]) -> None:
         """Store, all or nothing: the process's state (None: untouched), the reply, and the messages that it sent."""
         ...
 
@@ -225,10 +223,14 @@ class Journal(Protocol):
     """Where a run's events go: what `Context` writes to. Implemented by `runs`."""
 
     @property
-    def run_id(self) -> str: ...
+    def run_id(self) -> str:
+        """The id of the run."""
+        ...
 
     @property
-    def cancelled(self) -> bool: ...
+    def cancelled(self) -> bool:
+        """True once the run was cancelled."""
+        ...
 
     def append(self, event_type: str, data: Any = None) -> None:
         """Append one numbered event."""
@@ -265,7 +267,7 @@ class Observer(Protocol):
     """Sees everything, changes nothing. What a hook raises is logged and forgotten."""
 
     def event(self, event: KernelEvent) -> None:
-        """A process started, ended, was restarted, a message became a dead letter …"""
+        """Something happened: a process started, ended, was restarted, a message became a dead letter."""
         ...
 
     def handling(self, message: Message) -> AbstractContextManager[str | None] | None:
@@ -287,5 +289,3 @@ class Services:
     """What makes a handled message final."""
     observers: list[Observer] = field(default_factory=list[Observer])
     """Those who see everything."""
-
-

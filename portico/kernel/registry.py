@@ -23,9 +23,7 @@ class Registry:
         self._mailboxes: dict[str, Mailbox] = {}
         self._capabilities: dict[str, dict[str, Mapping[str, Any]]] = {}
 
-    def register(
-        self, mailbox: Mailbox, capabilities: Iterable[str] = (), metadata: Mapping[str, Any] | None = None
-    ) -> None:
+    def register(self, mailbox: Mailbox, capabilities: Iterable[str] = (), metadata: Mapping[str, Any] | None = None) -> None:
         """Enter a mailbox under its name, with what its process can do (`metadata` is kept per capability)."""
         self._mailboxes[mailbox.name] = mailbox
         for names in self._capabilities.values():
@@ -72,7 +70,7 @@ class Registry:
         found = [set(self._capabilities.get(tag, {})) for tag in tags]
         if not found:
             return []
-        return sorted(set.union(*found) if match == "any" else set.intersection(*found))
+        return sorted(found[0].union(*found) if match == "any" else found[0].intersection(*found))
 
     def capability_metadata(self, tag: str, name: str) -> Mapping[str, Any]:
         """What `name` says about that capability of its own; empty where it says nothing."""

@@ -11,7 +11,7 @@ import logging
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from portico.errors import DeadlineExceeded, ReservedType, RuntimeNotStarted
+from portico.errors import Cancelled, ProcessExited, ReservedType, RuntimeNotStarted
 from portico.kernel.bus import Bus
 from portico.kernel.deadlines import Deadlines
 from portico.kernel.events import EventKind, KernelEvent
@@ -22,9 +22,9 @@ from portico.kernel.registry import Registry
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
+    from portico.errors import PorticoError
     from portico.kernel.clock import Clock
-    from portico.kernel.messages import Origin
-    from portico.kernel.protocols import Codec, Journal, Services
+    from portico.kernel.protocols import Codec, Services
     from portico.kernel.runtime import Runtime
 
 logger = logging.getLogger("portico.kernel")
@@ -53,80 +53,70 @@ class Router:
 
         Raises:
             RuntimeNotStarted, UnknownAgent, MailboxFull, ProcessExited: nothing was delivered.
-            DeadlineExceeded: it is too late already.
+            ValueError: in strict mode, a payload that is not JSON-able.
         """
         message = delivery.message
         if self.tasks is None:
-            raise RuntimeNotStarted
-        if message.deadline is not None and message.deadline <= self.clock.now():
-            raise DeadlineExceeded(message.recipient)
+            raise self.down(message.recipient)
         if self.strict is not None:
             message.payload = self.strict.decode(self.strict.encode(message.payload))
         self.registry.lookup(message.recipient).put(delivery)
 
-    async def ask(self, message: Message, *, journal: Journal | None = None) -> Message:
-        """Deliver a message and wait for its reply, until its deadline. A caller that is cancelled cancels the handling.
+    async def call(self, recipient: str, payload: Any, message_type: str, timeout: float | None, sender: str = "") -> Message:
+        """Ask, with what the delivery in hand hands on: deadline, origin, trace and journal. `timeout` in seconds.
+
+        A caller that is cancelled cancels the handling.
 
         Raises:
             CallError: as it ended. See `errors.py`.
         """
+        deadline = None if timeout is None else self.clock.now() + timeout
+        in_hand = current.get()
+        if in_hand is None:
+            message = self.message(recipient, payload, message_type, sender, None, deadline)
+        else:
+            inherited = in_hand.message.deadline
+            if inherited is not None and (deadline is None or inherited < deadline):
+                deadline = inherited
+            message = self.message(recipient, payload, message_type, sender, in_hand, deadline)
+        message.reply_to = sender
         future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
-        delivery = Delivery(message, future, journal=journal)
+        delivery = Delivery(message, future)
+        if in_hand is not None:
+            delivery.journal = in_hand.journal
         self.deliver(delivery)
         deadlines = self.deadlines
         deadlines.add(delivery)
         try:
             return await future
         except asyncio.CancelledError:
-            delivery.cancel(DeadlineExceeded(message.recipient))
+            delivery.cancel(Cancelled("Its caller was cancelled."))
             raise
         finally:
             deadlines.discard(delivery)
 
     def message(
-        self,
-        recipient: str,
-        payload: Any,
-        message_type: str,
-        *,
-        sender: str = "",
-        timeout: float | None = None,
-        expects_reply: bool = False,
+        self, recipient: str, payload: Any, message_type: str, sender: str, in_hand: Delivery | None, deadline: float | None = None
     ) -> Message:
-        """A message that inherits deadline, origin and trace from the delivery in hand. `timeout` in seconds."""
+        """A message that inherits origin and trace from the delivery in hand. Raises `ReservedType`."""
         if message_type.startswith(RESERVED_PREFIX):
             raise ReservedType(message_type, RESERVED_PREFIX)
-        deadline = None if timeout is None else self.clock.now() + timeout
-        origin: Origin | None = None
-        traceparent: str | None = None
-        in_hand = current.get()
+        message = Message(message_type, payload, sender, recipient, deadline=deadline)
         if in_hand is not None:
-            cause = in_hand.message
-            origin, traceparent = cause.origin, in_hand.traceparent
-            if expects_reply and cause.deadline is not None:
-                deadline = cause.deadline if deadline is None else min(deadline, cause.deadline)
-        return Message(
-            type=message_type,
-            payload=payload,
-            sender=sender,
-            recipient=recipient,
-            reply_to=sender if expects_reply else None,
-            deadline=deadline,
-            origin=origin,
-            traceparent=traceparent,
-        )
-
-    async def call(self, recipient: str, payload: Any, message_type: str, timeout: float | None, sender: str = "") -> Message:
-        """Ask with what the delivery in hand hands on."""
-        in_hand = current.get()
-        message = self.message(recipient, payload, message_type, sender=sender, timeout=timeout, expects_reply=True)
-        return await self.ask(message, journal=in_hand.journal if in_hand is not None else None)
+            message.origin = in_hand.message.origin
+            message.traceparent = in_hand.traceparent
+        return message
 
     def send(self, recipient: str, payload: Any, message_type: str, sender: str = "") -> None:
-        """Send one way, with what the delivery in hand hands on."""
+        """Send one way, with what the delivery in hand hands on: origin, trace and journal."""
         in_hand = current.get()
-        message = self.message(recipient, payload, message_type, sender=sender)
+        message = self.message(recipient, payload, message_type, sender, in_hand)
         self.deliver(Delivery(message, one_way=True, journal=in_hand.journal if in_hand is not None else None))
+
+    def down(self, recipient: str) -> PorticoError:
+        """Why nothing is delivered: the runtime was not started, was stopped, or its root supervisor gave up."""
+        report = self.runtime.report
+        return RuntimeNotStarted() if report is None else ProcessExited(recipient, report)
 
     # --- telling ------------------------------------------------------------------------------------------------------
 

@@ -52,7 +52,7 @@ class Runtime:
         ConfigurationError: an unknown transport.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917  # the seed's order
         self,
         supervisor: Supervisor | None = None,
         transport: str = "in_process",
@@ -73,8 +73,8 @@ class Runtime:
         self.stop_timeout = stop_timeout
         services = Services(
             llm=model_provider or parts.model_provider,
-            tools=tool_registry or parts.tool_registry,
-            store=state_store or parts.store,
+            tools=parts.tool_registry if tool_registry is None else tool_registry,  # an empty one may be false
+            store=parts.store if state_store is None else state_store,
             commit=commit or parts.commit,
             observers=[*(observers or []), *([parts.tracer] if parts.tracer is not None else [])],
         )
@@ -109,6 +109,7 @@ class Runtime:
             return
         self._refuse_duplicates()
         self.report = None
+        self._inbox = Inbox(self.router.clock)
         self._down = asyncio.Event()
         ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         # The one task that no group owns: it opens the group in which every other task of this runtime lives.
@@ -163,7 +164,8 @@ class Runtime:
         root.spawn()
         event = await self._inbox.get()
         if isinstance(event, Started):
-            ready.set_result(None)
+            if not ready.done():
+                ready.set_result(None)
             event = await self._inbox.get()
         if isinstance(event, Stop):
             event = await self._stop_tree(root)
@@ -204,7 +206,7 @@ class Runtime:
 
     # --- messages -----------------------------------------------------------------------------------------------------
 
-    async def ask(self, name: str, payload: Any, timeout: float = 30.0, message_type: str = DEFAULT_TYPE) -> Message:  # noqa: ASYNC109  # the seed's name; the deadline travels with the message
+    async def ask(self, name: str, payload: Any, timeout: float = 30.0, message_type: str = DEFAULT_TYPE) -> Message:
         """Send and wait for the reply, at most `timeout` seconds.
 
         Raises:
@@ -217,7 +219,7 @@ class Runtime:
         """Send one way. Raises `RuntimeNotStarted`, `UnknownAgent`, `MailboxFull` or `ProcessExited`; then nothing was sent."""
         self.router.send(name, payload, message_type)
 
-    async def call(self, name: str, payload: Any, timeout: float = 5.0) -> Any:  # noqa: ASYNC109  # the seed's name
+    async def call(self, name: str, payload: Any, timeout: float = 5.0) -> Any:
         """Ask and return the reply's payload: GenServer's verb."""
         return (await self.ask(name, payload, timeout)).payload
 

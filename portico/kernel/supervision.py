@@ -185,7 +185,8 @@ class Supervision:
         try:
             result = await request.action()
         except (_StopError, IntensityExceededError):
-            request.done.cancel()
+            if not request.done.done():
+                request.done.set_exception(LifecycleError(f"Supervisor {self.name!r} is stopping."))
             raise
         except Exception as error:  # noqa: BLE001  # whoever asked gets it
             if not request.done.done():
@@ -198,6 +199,10 @@ class Supervision:
 
     async def _start(self, child: Child) -> None:
         """Build and start one child. Raises `StartError`; `_StopError` where a stop came in between."""
+        stop = await self._inbox.get(lambda e: isinstance(e, Stop), until=self._clock.now())
+        if stop is not None:
+            self._stop = stop
+            raise _StopError
         try:
             life = self._build(child)
         except Exception as error:
@@ -230,7 +235,9 @@ class Supervision:
         if isinstance(child.present, Supervisor):
             return Supervision(child.present, self._router, self._inbox)
         process, registry = child.present, self._router.registry
-        mailbox = registry.get(process.name) or Mailbox(process.name, process.mailbox_size)
+        mailbox = registry.get(process.name)
+        if mailbox is None:  # `or` would not do: an empty mailbox is false
+            mailbox = Mailbox(process.name, process.mailbox_size)
         mailbox.reopen()
         registry.register(mailbox, process.capabilities, process.capability_metadata)
         return Incarnation(process, mailbox, self._router, self._inbox, 1 + self.supervisor.max_restarts)
@@ -307,15 +314,22 @@ class Supervision:
             try:
                 await self._start(child)
             except StartError as error:
-                self._report("start_error", error.reason, child.name)
-                child.crashes += 1
-                self._count(error.reason)
-                self._mark(child, ProcessStatus.RESTARTING)
-                await self._take_down_group(child, self.supervisor.delay(child.crashes))
+                await self._restart_failed(child, error)
             else:
-                if isinstance(child.life, Incarnation):
-                    child.life.mailbox.restarts += 1
-                self._router.emit(EventKind.PROCESS_RESTARTED, child.name)
+                self._restarted(child)
+
+    def _restarted(self, child: Child) -> None:
+        if isinstance(child.life, Incarnation):
+            child.life.mailbox.restarts += 1
+        self._router.emit(EventKind.PROCESS_RESTARTED, child.name)
+
+    async def _restart_failed(self, child: Child, error: StartError) -> None:
+        """A start failure after the first start counts, and is tried again."""
+        self._report("start_error", error.reason, child.name)
+        child.crashes += 1
+        self._mark(child, ProcessStatus.RESTARTING)
+        self._count(error.reason)
+        await self._take_down_group(child, self.supervisor.delay(child.crashes))
 
     def _settle(self, child: Child, exit_: Exit, delay: float | None) -> None:
         """Decide what becomes of the message that was in hand; `delay` is the wait for the next life, None without one."""
@@ -326,21 +340,27 @@ class Supervision:
         if delivery.finished:
             return
         message, now = delivery.message, self._clock.now()
-        operation = life.process.operations.get(message.type)
         again = (
             delay is not None
             and not (delivery.one_way and exit_.charged)
-            and not (operation is not None and operation.idempotent is False)
+            and life.may_repeat(message)
             and not (exit_.charged and message.attempt + 1 >= life.max_attempts)
             and not (message.deadline is not None and now + delay >= message.deadline)
         )
         if again:
             message.attempt += exit_.charged
+            message.local = None  # the crashed handler may have changed it; the payload is validated anew
             life.mailbox.put_back(delivery)
             return
         error = life.crashed(exit_.error, message)
         self._router.dead_letter(delivery, str(error))
         delivery.fail(error)
+
+    def _drop(self, child: Child, delivery: Delivery | None, reason: str) -> None:
+        """What was in hand will not be handled again."""
+        if delivery is not None and not delivery.finished:
+            self._router.dead_letter(delivery, reason)
+            delivery.fail(ProcessExited(child.name, reason))
 
     def _finish(self, child: Child, status: ProcessStatus, reason: str) -> None:
         """A child has ended for good."""
@@ -349,6 +369,9 @@ class Supervision:
         self._close(child, reason)
         kind = EventKind.PROCESS_STOPPED if status is ProcessStatus.STOPPED else EventKind.PROCESS_FAILED
         self._router.emit(kind, child.name, reason=reason)
+        if self.supervisor.dynamic:
+            self.children.remove(child)
+            self._router.registry.deregister(child.name)
 
     def _close(self, child: Child, reason: str) -> None:
         child.due = None
@@ -361,14 +384,16 @@ class Supervision:
     # --- stopping -----------------------------------------------------------------------------------------------------
 
     async def _stop_all(self, status: ProcessStatus = ProcessStatus.STOPPED) -> None:
-        """Stop the children in reverse order. For good where the parent said so, else their mailboxes wait for its decision."""
-        final = self._stop is not None and self._stop.final
-        for child in reversed(self.children):
+        """Stop the children in reverse order.
+
+        For good where the parent said so, or where no next life will know them; else their mailboxes wait for its decision.
+        """
+        final = self.supervisor.dynamic or (self._stop is not None and self._stop.final)
+        for child in list(reversed(self.children)):
             child.due = None
             exit_ = await self._halt(child, final=final)
             if final:
-                if exit_.delivery is not None:
-                    exit_.delivery.fail(ProcessExited(child.name, "it was stopped"))
+                self._drop(child, exit_.delivery, "it was stopped")
                 self._finish(child, status, "it was stopped")
             else:
                 self._settle(child, exit_, 0.0)
@@ -379,15 +404,15 @@ class Supervision:
         life = child.life
         if life is None:
             return Exit(ExitKind.SHUTDOWN)
-        event = None
-        if not at_once:
-            life.request_stop(final=final)
-            event = await self._ended_within(life)
+        life.request_stop(final=final)
+        event = None if at_once else await self._ended_within(life)
         if event is None:
             life.kill()
             event = await self._ended_within(life)
         child.life = None
         if event is not None:
+            if event.exit.kind is ExitKind.CRASHED:
+                self._tell(child, event.exit)
             return event.exit
         delivery = life.give_up()
         error = DeafError(f"ignored its cancellation for {life.shutdown_timeout or 0:g} s")
@@ -434,11 +459,8 @@ class Supervision:
         """Stop a child for good and forget its name."""
         child = self.child(name)
         exit_ = await self._halt(child, final=True, at_once=at_once)
-        if exit_.delivery is not None:
-            exit_.delivery.fail(ProcessExited(name, "it was stopped"))
+        self._drop(child, exit_.delivery, "it was stopped")
         self._finish(child, ProcessStatus.STOPPED, "it was stopped")
-        self.children.remove(child)
-        self._router.registry.deregister(name)
 
     def knows(self, name: str) -> bool:
         """Whether the name is taken in this runtime."""
@@ -452,11 +474,13 @@ class Supervision:
         raise LifecycleError(f"Supervisor {self.name!r} has no child {name!r}.")
 
     async def restart_child(self, name: str) -> None:
-        """Stop a child and start it again; counts to no window."""
+        """Stop a child and start it again; counts to no window. Raises `StartError`; that counts, and is tried again."""
         child = self.child(name)
         exit_ = await self._halt(child)
         self._settle(child, exit_, 0.0)
-        await self._start(child)
-        if isinstance(child.life, Incarnation):
-            child.life.mailbox.restarts += 1
-        self._router.emit(EventKind.PROCESS_RESTARTED, name)
+        try:
+            await self._start(child)
+        except StartError as error:
+            await self._restart_failed(child, error)
+            raise
+        self._restarted(child)

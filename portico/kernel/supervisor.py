@@ -7,17 +7,15 @@ from __future__ import annotations
 
 import random
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from portico.errors import ConfigurationError, did_you_mean, nearest
 from portico.kernel.process import AgentProcess, Restart
+from portico.kernel.words import not_negative, word
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from portico.kernel.supervision import Supervision
-
-Member = TypeVar("Member", bound=StrEnum)
 
 
 class Strategy(StrEnum):
@@ -42,15 +40,6 @@ class Backoff(StrEnum):
     """Doubles with each crash, of which a random part between a half and the whole is waited."""
 
 
-def _member(kind: type[Member], value: str, what: str) -> Member:
-    try:
-        return kind(value.lower())
-    except ValueError:
-        names = [member.value for member in kind]
-        hint = did_you_mean(nearest(value.lower(), names)) or f" Known: {', '.join(names)}."
-        raise ConfigurationError(f"{what} {value!r} is unknown.{hint}") from None
-
-
 class Supervisor:
     """Starts its children in order, restarts those that end, stops them in reverse order.
 
@@ -72,6 +61,8 @@ class Supervisor:
 
     tag: ClassVar[str] = "sup"
     """What `print_tree` shows in brackets before its name."""
+    dynamic: ClassVar[bool] = False
+    """True where children come at run time: then one that ended for good is forgotten, as are all at the end of its life."""
 
     spent: bool = False
     """True once it was started: the next life needs a fresh instance."""
@@ -83,7 +74,7 @@ class Supervisor:
         self._arguments = (args, kwargs)
         return self
 
-    def __init__(
+    def __init__(  # noqa: PLR0917  # the seed's order
         self,
         name: str,
         children: Sequence[AgentProcess | Supervisor] | None = None,
@@ -96,23 +87,22 @@ class Supervisor:
         *,
         restart: str | Restart = Restart.PERMANENT,
     ) -> None:
-        for what, value in (
-            ("max_restarts", max_restarts),
-            ("restart_window", restart_window),
-            ("backoff_base", backoff_base),
-            ("backoff_max", backoff_max),
-        ):
-            if value < 0:
-                raise ConfigurationError(f"{what} of supervisor {name!r} is {value}: it cannot be negative.")
+        not_negative(
+            f"supervisor {name!r}",
+            max_restarts=max_restarts,
+            restart_window=restart_window,
+            backoff_base=backoff_base,
+            backoff_max=backoff_max,
+        )
         self.name = name
         self.children: list[AgentProcess | Supervisor] = list(children or [])
-        self.strategy = _member(Strategy, strategy, f"The strategy of supervisor {name!r}")
+        self.strategy = word(Strategy, strategy, f"The strategy of supervisor {name!r}")
         self.max_restarts = max_restarts
         self.restart_window = restart_window
-        self.backoff = _member(Backoff, backoff, f"The backoff of supervisor {name!r}")
+        self.backoff = word(Backoff, backoff, f"The backoff of supervisor {name!r}")
         self.backoff_base = backoff_base
         self.backoff_max = backoff_max
-        self.restart = Restart(restart)
+        self.restart = word(Restart, restart, f"The restart of supervisor {name!r}")
         self.supervision: Supervision | None = None
 
     def fresh(self) -> Self:

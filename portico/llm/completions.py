@@ -43,7 +43,7 @@ def parse(text: str | bytes, what: str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
-        raise ValueError(f"{what} is not a JSON object")
+        raise ValueError(f"{what} is not a JSON object")  # noqa: TRY004  # whatever is nonsense in an answer is one kind of error
     found = cast("dict[str, Any]", value)
     if found.get("error"):
         raise ReportedError(found["error"])
@@ -64,7 +64,7 @@ def whole(answer: Mapping[str, Any], asked: str) -> ModelResponse:
     choice = _first_choice(answer)
     message = _member(choice, "message")
     if not isinstance(message, Mapping):
-        raise ValueError("an answer has no message")  # noqa: TRY004  # whatever is nonsense in an answer is one kind of error
+        raise ValueError("its answer has no message")  # noqa: TRY004
     pieces = Pieces(asked)
     pieces.take_message(cast("Mapping[str, Any]", message))
     pieces.take_frame(answer)
@@ -99,7 +99,7 @@ class Pieces:
     def add(self, piece: Mapping[str, Any]) -> str:
         """Take one streamed piece. Returns its text, which may be empty. Raises `ValueError`."""
         self.take_frame(piece)
-        choice = _first_choice(piece) if piece.get("choices") else {}
+        choice = _first_choice(piece) if piece.get("choices") else None
         delta = _member(choice, "delta")
         text = self.take_message(cast("Mapping[str, Any]", delta)) if isinstance(delta, Mapping) else ""
         reason = _word(_member(choice, "finish_reason"))
@@ -145,7 +145,7 @@ class Pieces:
                 return index
         if given or not self._calls:
             return len(self._calls)
-        return max(position, max(self._calls))
+        return max(position, *self._calls)
 
     def response(self) -> ModelResponse:
         """Everything that came. Raises `ValueError` where a tool call cannot be made of it."""
@@ -183,7 +183,7 @@ def _member(value: Any, key: str) -> Any:
 def _first_choice(answer: Mapping[str, Any]) -> Any:
     choices = _list(answer.get("choices"), "choices")
     if not choices:
-        raise ValueError("an answer has no choices")
+        raise ValueError("its answer has no choices")
     return choices[0]
 
 
@@ -191,7 +191,7 @@ def _list(value: Any, name: str) -> list[Any]:
     if value is None:
         return []
     if not isinstance(value, list):
-        raise ValueError(f"the {name!r} of an answer is not a list")  # noqa: TRY004
+        raise ValueError(f"the {name!r} of its answer is not a list")  # noqa: TRY004
     return cast("list[Any]", value)
 
 

@@ -1,7 +1,7 @@
-"""OpenAIModel: any API that speaks OpenAI's chat completions: OpenAI itself, vLLM, Ollama, LiteLLM, Azure, a router …
+"""OpenAIModel: any API that speaks OpenAI's chat completions: OpenAI itself, vLLM, Ollama, LiteLLM, Azure.
 
-The one file that knows httpx. Above: agents, by the port `ModelProvider`. It decides nothing: no retry, no budget, no fallback; what
-goes wrong becomes one `ModelError` that says what happened, with the status and the wait that the API asked for.
+The one file that knows httpx. Above: agents, by the port `ModelProvider`. It decides nothing: no retry, no budget, no fallback.
+What goes wrong becomes one `ModelError` that says what happened, with the status and the wait that the API asked for.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from portico.llm import completions
 from portico.llm.sse import EventDecoder
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 
     from portico.kernel.protocols import ModelResponse
 
@@ -34,6 +34,8 @@ LARGEST: Final = 16 * 1024 * 1024
 """The bytes that an answer may have."""
 _QUOTED: Final = 300
 """How many characters of an error's text are quoted."""
+_DONE: Final = "[DONE]"
+"""The last event of a stream."""
 _LINGER: Final = 1.0
 """Seconds that a server has to end its answer after it said that this is all; then its connection is not used again."""
 
@@ -68,13 +70,16 @@ class OpenAIModel:
         name: str = "openai",
     ) -> None:
         if not (timeout > 0 and math.isfinite(timeout)):
-            raise ConfigurationError(f"The timeout of the model provider {name!r} is {timeout!r}: it needs to be a number of seconds above 0.")
+            raise ConfigurationError(
+                f"The timeout of the model provider {name!r} is {timeout!r}: it needs to be a number of seconds above 0."
+            )
+        api_key = (api_key or "").strip()
         self.name = name
         self.timeout = timeout
         self._url = _url(name, base_url)
         self._model = model
         self._headers = _headers(name, api_key, headers or {})
-        if self._url.host == httpx.URL(OPENAI_URL).host and not api_key:
+        if base_url.rstrip("/") == OPENAI_URL and not api_key and not headers:
             raise ConfigurationError(f"The model provider {name!r} needs an api_key: {OPENAI_URL} takes no calls without one.")
         self._secrets = [secret for secret in (api_key, *(headers or {}).values(), self._url.password) if secret]
         self._parameters = dict(parameters or {})
@@ -101,7 +106,8 @@ class OpenAIModel:
         self, model: str, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] | None = None
     ) -> AsyncIterator[str | ModelResponse]:
         """See `ModelProvider.stream`."""
-        body = self._body(model, messages, tools) | {"stream": True}
+        body = self._body(model, messages, tools)
+        body["stream"] = True
         if self._include_usage:
             body["stream_options"] = {"include_usage": True}
         pieces = completions.Pieces(body["model"])
@@ -114,10 +120,11 @@ class OpenAIModel:
                 return
             async with aclosing(_events(response)) as events:
                 async for data in events:
-                    if data == "[DONE]":
+                    text = ""
+                    if data == _DONE:
                         pieces.complete = True
-                        break
-                    text = pieces.add(completions.parse(data, "a piece of its answer"))
+                    else:
+                        text = pieces.add(completions.parse(data, "a piece of its answer"))
                     if text:
                         yield text
             if not pieces.complete:
@@ -132,16 +139,14 @@ class OpenAIModel:
 
     # --- one exchange -------------------------------------------------------------------------------------------------
 
-    def _body(
-        self, model: str, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] | None
-    ) -> dict[str, Any]:
+    def _body(self, model: str, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] | None) -> dict[str, Any]:
         name = model.removeprefix(f"{self.name}:") or self._model
         if not name:
             raise self._error(f"no model is named. Name one ({self.name}:…), or give the provider a default: model.")
         return completions.request(name, messages, tools, self._parameters)
 
     @asynccontextmanager
-    async def _exchange(self, body: Mapping[str, Any]) -> AsyncIterator[httpx.Response]:
+    async def _exchange(self, body: Mapping[str, Any]) -> AsyncGenerator[httpx.Response]:
         """Send a request; the answer's body is still to be read. Whatever goes wrong meanwhile becomes a `ModelError`."""
         content = json.dumps(body, allow_nan=False).encode()
         try:
@@ -160,7 +165,9 @@ class OpenAIModel:
         except httpx.HTTPError as error:
             raise self._error(f"the request failed: {type(error).__name__}: {self._clean(str(error))}.") from error
         except completions.ReportedError as error:
-            raise self._error(f"it reports an error: {self._clean(error.text) or 'without a message'}", status=error.status) from None
+            raise self._error(
+                f"it reports an error: {self._clean(error.text) or 'without a message'}", status=error.status
+            ) from None
         except ValueError as error:
             raise self._error(f"{error}.") from None
 
@@ -219,7 +226,7 @@ def _url(name: str, base_url: str) -> httpx.URL:
     return url.copy_with(path=f"{url.path.rstrip('/')}/chat/completions", fragment=None)
 
 
-def _headers(name: str, api_key: str | None, headers: Mapping[str, str]) -> dict[str, str]:
+def _headers(name: str, api_key: str, headers: Mapping[str, str]) -> dict[str, str]:
     """Checked here, since httpx would quote a value that cannot be sent, and these are secrets."""
     authorization = {"Authorization": f"Bearer {api_key}"} if api_key else {}
     made = {"Content-Type": "application/json", **headers, **authorization}
@@ -234,17 +241,25 @@ def _headers(name: str, api_key: str | None, headers: Mapping[str, str]) -> dict
 
 
 async def _events(response: httpx.Response) -> AsyncGenerator[str]:
-    """The data of each event. Once closed, what is left of the answer is read, so that the connection can be used again."""
+    """The data of each event, `[DONE]` included."""
     decoder = EventDecoder()
     async with aclosing(cast("AsyncGenerator[bytes]", response.aiter_bytes())) as chunks:
-        try:
-            async for chunk in chunks:
-                for data in decoder.feed(chunk):
-                    yield data
-            for data in decoder.end():
+        async for chunk in chunks:
+            for data in decoder.feed(chunk):
                 yield data
-        finally:
-            pass
+                if data == _DONE:
+                    await _drain(chunks)
+                    return
+    for data in decoder.end():
+        yield data
+
+
+async def _drain(chunks: AsyncIterator[bytes]) -> None:
+    """Read to the end of an answer that is complete, so that its connection can be used again."""
+    with suppress(TimeoutError, httpx.HTTPError):
+        async with asyncio.timeout(_LINGER):
+            async for _ in chunks:
+                pass
 
 
 async def _read(response: httpx.Response, limit: int) -> bytes:

@@ -1,6 +1,6 @@
-"""Rule: what a `ScriptedModel` does when a question fits. Plain data, so that a topology can hold it.
+r"""Rule: what a `ScriptedModel` does when a question fits. Plain data, so that a topology can hold it.
 
-    - when: 'about (?P<topic>\\w+)'                  # searched in the question, whatever the case; fits everything where missing
+    - when: 'about (?P<topic>\w+)'                  # searched in the question, whatever the case; fits everything where missing
       call: mcp://files/search                      # first the agent calls this tool …
       arguments: {query: "{topic}"}
       say: "This is what I found: {result.matches}" # … then this is the answer; "{result}" unless given
@@ -15,23 +15,21 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, Self, cast
+from typing import TYPE_CHECKING, Annotated, Any, Final, Self, cast
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from portico.errors import ConfigurationError, did_you_mean, nearest
+from portico.llm.places import MissingPlace, filled, filled_text, places
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 SEARCHED: Final = 4000
 """How many characters of a question `when` is searched in: a regular expression may take the square of that."""
-_PLACE: Final = re.compile(r"\{([A-Za-z_]\w*)((?:\.(?:[\w-]+|\*))*)\}")
 _RESULT: Final = "result"
 _QUESTION: Final = "question"
-
-
-class _MissingError(Exception):
-    """A place that is named is not there, or is empty."""
 
 
 # --- the question -----------------------------------------------------------------------------------------------------
@@ -68,71 +66,13 @@ def _text(message: Mapping[str, Any]) -> str:
 def _parsed(text: str) -> Any:
     """JSON as data; `{"result": …}` is what MCP servers make of a result that is not an object."""
     try:
-        value = json.loads(text)
-    except ValueError:
+        value: Any = json.loads(text)
+    except (ValueError, RecursionError):
         return text
-    if isinstance(value, dict) and list(cast("dict[str, Any]", value)) == [_RESULT]:
-        return cast("dict[str, Any]", value)[_RESULT]
+    if isinstance(value, dict):
+        found = cast("dict[str, Any]", value)
+        return found[_RESULT] if list(found) == [_RESULT] else found
     return value
-
-
-# --- filling in -------------------------------------------------------------------------------------------------------
-
-
-def _filled(value: Any, known: Mapping[str, Any]) -> Any:
-    """Arguments with every place filled in. Raises `_MissingError`."""
-    if isinstance(value, str):
-        whole = _PLACE.fullmatch(value)
-        return _found(whole, known) if whole else _filled_text(value, known)
-    if isinstance(value, Mapping):
-        return {key: _filled(item, known) for key, item in cast("Mapping[str, Any]", value).items()}
-    if isinstance(value, list):
-        return [_filled(item, known) for item in cast("list[Any]", value)]
-    return value
-
-
-def _filled_text(text: str, known: Mapping[str, Any]) -> str:
-    return _PLACE.sub(lambda place: _shown(_found(place, known)), text)
-
-
-def _found(place: re.Match[str], known: Mapping[str, Any]) -> Any:
-    value = _walk(known[place[1]], place[2].split(".")[1:])
-    if value in (None, "", [], {}):
-        raise _MissingError
-    return value
-
-
-def _walk(value: Any, path: Sequence[str]) -> Any:
-    for depth, step in enumerate(path):
-        if step == "*":
-            items: list[Any] = cast("list[Any]", value) if isinstance(value, list) else []
-            return [found for item in items if (found := _walk(item, path[depth + 1 :])) is not None]
-        if isinstance(value, Mapping):
-            value = cast("Mapping[str, Any]", value).get(step)
-        elif isinstance(value, list) and step.isdecimal():
-            value = next(iter(cast("list[Any]", value)[int(step) :]), None)
-        else:
-            return None
-    return value
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    if isinstance(value, list) and all(isinstance(item, str) for item in cast("list[Any]", value)):
-        return "\n".join(cast("list[str]", value))
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _places(value: Any) -> list[str]:
-    """The names of every place in a text, or in the texts of arguments."""
-    if isinstance(value, str):
-        return [place[1] for place in _PLACE.finditer(value)]
-    if isinstance(value, Mapping):
-        return [name for item in cast("Mapping[str, Any]", value).values() for name in _places(item)]
-    if isinstance(value, list):
-        return [name for item in cast("list[Any]", value) for name in _places(item)]
-    return []
 
 
 # --- the rule ---------------------------------------------------------------------------------------------------------
@@ -165,15 +105,15 @@ class Step(BaseModel):
         known = {**words, _QUESTION: question.text, _RESULT: question.result}
         try:
             if self.call is not None:
-                return self.call, _filled(self.arguments, known)
-            return _filled_text(self.say or "", known)
-        except _MissingError:
+                return self.call, filled(self.arguments, known)
+            return filled_text(self.say or "", known)
+        except MissingPlace:
             return self._instead(known)
 
     def _instead(self, known: Mapping[str, Any]) -> str:
         try:
-            return _filled_text(self.otherwise or "I have found nothing.", known)
-        except _MissingError:
+            return filled_text(self.otherwise or "I have found nothing.", known)
+        except MissingPlace:
             return "I have found nothing."
 
 
@@ -213,7 +153,7 @@ class Rule(BaseModel):
         *calls, last = self.steps
         if last.say is None or any(step.say is not None for step in calls):
             raise ValueError("the last of 'steps' says something, and only the last")
-        self._check_places()
+        self._checkplaces()
         return self
 
     def _short_form(self) -> list[Step]:
@@ -222,10 +162,10 @@ class Rule(BaseModel):
         call = Step(call=self.call, arguments=self.arguments, otherwise=self.otherwise)
         return [call, Step(say="{result}" if self.say is None else self.say, otherwise=self.otherwise)]
 
-    def _check_places(self) -> None:
+    def _checkplaces(self) -> None:
         known = [_QUESTION, _RESULT, *(self.when.groupindex if self.when else ())]
         for step in self.steps:
-            for name in _places([step.arguments, step.say or "", step.otherwise or ""]):
+            for name in places([step.arguments, step.say or "", step.otherwise or ""]):
                 if name not in known:
                     hint = did_you_mean(nearest(name, known)) or f" There are: {', '.join(known)}."
                     raise ValueError(f"nothing is called {{{name}}} here.{hint}")
@@ -250,7 +190,9 @@ def read_rules(rules: Sequence[Rule | Mapping[str, Any]]) -> tuple[Rule, ...]:
     try:
         return _RULES.validate_python(rules)
     except ValidationError as error:
-        raise ConfigurationError(" ".join(_sentence(fault["loc"], fault["type"], fault["msg"]) for fault in error.errors())) from None
+        raise ConfigurationError(
+            " ".join(_sentence(fault["loc"], fault["type"], fault["msg"]) for fault in error.errors())
+        ) from None
 
 
 def _sentence(location: tuple[int | str, ...], kind: str, text: str) -> str:

@@ -25,9 +25,7 @@ if TYPE_CHECKING:
 
 Answer: TypeAlias = str | ModelResponse
 Script: TypeAlias = (
-    Answer
-    | Exception
-    | Callable[[Sequence[Mapping[str, Any]], Sequence[Mapping[str, Any]]], "Answer | Awaitable[Answer]"]
+    Answer | Exception | Callable[[Sequence[Mapping[str, Any]], Sequence[Mapping[str, Any]]], "Answer | Awaitable[Answer]"]
 )
 """One response: a text, a whole response, an error to raise, or a function of the messages and tools that makes one."""
 

@@ -23,7 +23,7 @@ class EventDecoder:
         """The events that are complete with this chunk.
 
         Raises:
-            ValueError: bytes that are not UTF-8, or an event that is too long.
+            ValueError: an event that is too long.
         """
         self._size += len(chunk)
         self._pending += chunk
@@ -42,7 +42,7 @@ class EventDecoder:
         return [*last, *self._take(b"")]
 
     def _take(self, raw: bytes | bytearray) -> list[str]:
-        line = raw.removesuffix(b"\r").decode()
+        line = raw.removesuffix(b"\r").decode(errors="replace")
         if line.startswith("data:"):
             self._data.append(line[5:].removeprefix(" "))
         elif not line:
@@ -52,4 +52,4 @@ class EventDecoder:
 
     def _check_size(self) -> None:
         if self._size > LONGEST:
-            raise ValueError(f"an event has more than {LONGEST} bytes")
+            raise ValueError(f"an event of its answer has more than {LONGEST} bytes")

@@ -1,7 +1,8 @@
 """The one table from errors to their MCP form. The catalogue is `portico.errors`; here stands only how each is told.
 
-What a model can act on is a tool result with `isError`: a sentence, and the slug with its particulars in `_meta`. What the client did
-wrong below that (a tool that there is not) is a JSON-RPC error. What nobody expected tells nothing of itself.
+What a model can act on is a tool result with `isError`: a sentence, and the slug with its particulars in `_meta` (and not in the
+structured content, which some clients check against the output schema even then). A tool that there is not is a JSON-RPC error.
+What nobody expected tells nothing of itself.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@
     async with endpoint.lifespan():                     # in the application's lifespan, each time anew
         ... Route("/mcp", endpoint=endpoint) ...        # a Route, not a mount: a mount answers 307
 
-Who may come in is decided in one place: by the guard in front (`allowed_hosts=None`: the gateway's HostGuard, for every route alike),
-or, where there is none, here by exact comparison. Authentication stands in front too and leaves the principal in the scope.
+Who may come in is decided in one place: by the guard in front (`allowed_hosts=None`: the gateway's HostGuard, for every route
+alike), or, where there is none, here by exact comparison. Authentication stands in front too and leaves the principal in the scope.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import anyio
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
@@ -22,11 +22,12 @@ from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp.server.transport_security import TransportSecuritySettings
 from starlette.responses import Response
 
+from portico.errors import ConfigurationError
 from portico.mcp_bridge.server import PRINCIPAL, build_server
 from portico.runs.dispatcher import RUN_TIMEOUT
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncGenerator, Iterable
 
     from starlette.types import Message, Receive, Scope, Send
 
@@ -52,6 +53,9 @@ class MCPEndpoint:
         name: what the server calls itself to clients.
         run_timeout: seconds that a call may take.
         body_limit: bytes that a request may have.
+
+    Raises:
+        ConfigurationError: an allowed host with a wildcard.
     """
 
     def __init__(
@@ -72,7 +76,7 @@ class MCPEndpoint:
         self._drained = asyncio.Event()
 
     @asynccontextmanager
-    async def lifespan(self) -> AsyncIterator[None]:
+    async def lifespan(self) -> AsyncGenerator[None]:
         """Serve for as long as it is entered; outside, every request is answered 503. Enter and leave it in one task."""
         manager = StreamableHTTPSessionManager(
             build_server(self._dispatcher, name=self._name, run_timeout=self._run_timeout),
@@ -91,14 +95,14 @@ class MCPEndpoint:
                 self._drained.set()
 
     def drain(self) -> None:
-        """End the streams that clients of the old era hold open for news; calls in flight go on. Before the server waits for them."""
+        """End the streams that clients of the old era hold open for news; call it before the server waits for them. Calls go on."""
         self._drained.set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         manager = self._manager
-        if manager is None:
-            await Response("The MCP endpoint is not running.", status_code=503)(scope, receive, send)
+        if manager is None or (self._drained.is_set() and scope["method"] == "GET"):
+            await Response("The MCP endpoint is not running, or is about to stop.", status_code=503)(scope, receive, send)
         elif scope["method"] == "GET":
             await self._stream(manager, scope, receive, send)
         else:
@@ -131,13 +135,16 @@ def _with_owner(scope: Scope) -> Scope:
     principal: str | None = scope.get(PRINCIPAL)
     if principal is None:
         return scope
-    return {**scope, "user": AuthenticatedUser(AccessToken(token="", client_id=principal, scopes=[]))}  # noqa: S106  # no token is needed: the principal is known
+    # The SDK asks for a token's owner, not for the token.
+    return {**scope, "user": AuthenticatedUser(AccessToken(token="", client_id=principal, scopes=[]))}
 
 
 def _security(allowed_hosts: Iterable[str] | None) -> TransportSecuritySettings:
     if allowed_hosts is None:
         return TransportSecuritySettings(enable_dns_rebinding_protection=False)
-    hosts = [host for host in allowed_hosts if not host.endswith(":*")]  # the SDK compares a wildcard port by prefix
+    hosts = list(allowed_hosts)
+    for host in hosts:
+        if host.endswith(":*"):
+            raise ConfigurationError(f"The allowed host {host!r} has a wildcard: hosts are compared whole, so give its port.")
     origins = [f"{scheme}://{host}" for host in hosts for scheme in ("http", "https")]
-    settings: dict[str, Any] = {"allowed_hosts": hosts, "allowed_origins": origins}
-    return TransportSecuritySettings(enable_dns_rebinding_protection=True, **settings)
+    return TransportSecuritySettings(enable_dns_rebinding_protection=True, allowed_hosts=hosts, allowed_origins=origins)

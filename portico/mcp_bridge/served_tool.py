@@ -67,7 +67,7 @@ class ServedTool:
         if REQUEST_MEMBER not in given:
             faults.append({"path": self.below, "message": "Field required", "type": "missing"})
         if faults:
-            raise ContractViolation(self.endpoint.operation.name, [{**fault, "path": fault["path"]} for fault in faults])
+            raise ContractViolation(self.endpoint.operation.name, faults)
         return given[REQUEST_MEMBER]
 
     def result(self, reply: Message) -> CallToolResult:
@@ -80,11 +80,11 @@ class ServedTool:
         if payload is None and not typed:
             return CallToolResult(content=[], is_error=failed)
         text = self._json(payload)
-        value = from_json(text)
+        value: Any = from_json(text)
         if self.wraps_reply:
             value = {REPLY_MEMBER: value}
         shown = payload if isinstance(payload, str) else text.decode()
-        structured = value if typed or isinstance(value, dict) else None
+        structured = value if typed or text.startswith(b"{") else None
         return CallToolResult(content=[TextContent(text=shown)], structured_content=structured, is_error=failed)
 
     def _json(self, payload: Any) -> bytes:

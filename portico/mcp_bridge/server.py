@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import logging
 import re
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeGuard, cast
 
 from mcp.server.lowlevel import Server
 from mcp.types import ListToolsResult
 
-from portico.errors import NoReply, PorticoError, UnknownTool, nearest
+from portico.errors import ContractViolation, PorticoError, UnknownTool, nearest
 from portico.mcp_bridge.errors import error_result, protocol_error
 from portico.mcp_bridge.served_tool import served_tool
 from portico.runs.call import Call
@@ -93,7 +93,11 @@ class ServedTools:
         if served is None:
             raise protocol_error(UnknownTool(params.name, nearest(params.name, self.tools)))
         try:
-            call = self._call(served, context, params)
+            payload = served.payload(params.arguments)
+        except ContractViolation as error:
+            return error_result(error)
+        try:
+            call = self._call(served, payload, context)
             wants_progress = bool(context.meta and "progress_token" in context.meta)
             reply = await (self._ask_with_progress(call, context.session) if wants_progress else self._dispatcher.ask(call))
             return served.result(reply)
@@ -103,12 +107,12 @@ class ServedTools:
             logger.exception("the call of tool %r failed unexpectedly", params.name)
             return error_result(error)
 
-    def _call(self, served: ServedTool, context: ServerRequestContext[Any], params: CallToolRequestParams) -> Call:
+    def _call(self, served: ServedTool, payload: Any, context: ServerRequestContext[Any]) -> Call:
         scope: Mapping[str, Any] = context.request.scope if context.request is not None else {}
         client = scope.get("client")
         return Call(
             served.endpoint,
-            served.payload(params.arguments),
+            payload,
             timeout=self._run_timeout,
             principal=scope.get(PRINCIPAL),
             address=client[0] if client else None,
@@ -126,11 +130,7 @@ class ServedTools:
                     await session.report_progress(*done)
         finally:
             run.cancel("The client cancelled the call.")  # does nothing when it has ended
-        if run.error is not None:
-            raise run.error
-        if run.reply is None:
-            raise NoReply(call.endpoint.agent, call.endpoint.operation.name)
-        return run.reply
+        return await run.outcome()
 
 
 def _progress(data: Any) -> tuple[float, float | None, str | None] | None:
@@ -144,7 +144,7 @@ def _progress(data: Any) -> tuple[float, float | None, str | None] | None:
     return done, total if _is_number(total) else None, note if isinstance(note, str) and note else None
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 

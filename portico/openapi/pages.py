@@ -12,13 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from starlette.responses import HTMLResponse
-from starlette.routing import BaseRoute, Mount, Route
+from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 if TYPE_CHECKING:
+    from starlette.applications import Starlette
     from starlette.requests import Request
 
 STATIC: Final = Path(__file__).parent / "static"
+STATIC_PATH: Final = "/docs/assets"
+"""Below which path the files are. They hold nothing of the gateway's own, and so may be open to everybody."""
 VIEWERS: Final = {"swagger": "swagger-ui-bundle.js", "redoc": "redoc.standalone.js"}
 """The script of each viewer."""
 POLICY: Final = (
@@ -42,34 +45,29 @@ HEADERS: Final = {
 }
 
 
-def assets_path(docs_path: str) -> str:
-    """Below which path the files are; they hold nothing of the gateway's own."""
-    return f"{docs_path.rstrip('/')}/assets"
-
-
-def page_routes(
-    title: str, *, docs_path: str = "/docs", redoc_path: str = "/redoc", openapi_path: str = "/openapi.json"
-) -> list[BaseRoute]:
-    """The routes of both pages and of their files.
+def mount_pages(
+    app: Starlette, *, title: str, docs_path: str = "/docs", redoc_path: str = "/redoc", openapi_path: str = "/openapi.json"
+) -> None:
+    """Add both pages and their files to an application.
 
     Args:
+        app: a Starlette or FastAPI application.
         title: the API's, shown in the browser's tab.
         docs_path: where Swagger UI is.
         redoc_path: where ReDoc is.
         openapi_path: where the document is.
     """
-    assets = assets_path(docs_path)
 
     def route(path: str, viewer: str) -> Route:
-        body = page(title, viewer, _relative(assets, path), _relative(openapi_path, path))
+        body = page(title, viewer, _relative(STATIC_PATH, path), _relative(openapi_path, path))
 
         async def show(_: Request) -> HTMLResponse:
             return HTMLResponse(body, headers=HEADERS)
 
         return Route(path, show, methods=["GET"], name=viewer, include_in_schema=False)
 
-    files = Mount(assets, StaticFiles(directory=STATIC), name="docs_assets")
-    return [files, route(docs_path, "swagger"), route(redoc_path, "redoc")]
+    files = Mount(STATIC_PATH, StaticFiles(directory=STATIC), name="docs_assets")
+    app.router.routes += [files, route(docs_path, "swagger"), route(redoc_path, "redoc")]
 
 
 def page(title: str, viewer: str, assets: str, openapi: str) -> str:

@@ -111,7 +111,7 @@ class Responses:
     def _problems(self, operation: Operation, statuses: tuple[int, ...], *, declared: bool = True) -> Object:
         own: dict[int, list[str]] = {}
         for slug, status in operation.errors.items() if declared else ():
-            own.setdefault(status if is_error(status) else HTTPStatus.INTERNAL_SERVER_ERROR.value, []).append(slug)
+            own.setdefault(status if is_error(status) else 500, []).append(slug)
         common = [status for status in statuses if status in self._slugs and status not in own]
         made: Object = {str(status): {"$ref": f"#/components/responses/{_name(status)}"} for status in common}
         for status, slugs in own.items():
@@ -119,14 +119,10 @@ class Responses:
         return dict(sorted(made.items()))
 
     def _problem(self, status: int, slugs: list[str]) -> Object:
-        phrase = HTTPStatus(status).phrase if status in HTTPStatus else "Error"
-        shown: Object = {
-            "type": f"/problems/{slugs[0]}",
-            "title": self._titles.get(slugs[0], slugs[0].replace("-", " ").capitalize()),
-            "status": status,
-        }
+        titles = [self._titles.get(slug, slug.replace("-", " ").capitalize()) for slug in slugs]
+        shown: Object = {"type": f"/problems/{slugs[0]}", "title": titles[0], "status": status}
         response: Object = {
-            "description": f"{phrase}: {', '.join(f'`{slug}`' for slug in slugs)}.",
+            "description": "; ".join(f"{title} (`{slug}`)" for title, slug in zip(titles, slugs, strict=True)),
             "content": {PROBLEM_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}, "example": shown}},
         }
         if status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):

@@ -15,7 +15,7 @@ from portico.kernel.messages import DEFAULT_TYPE
 from portico.operations.operation import Operation, RouteSpec, bare
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from portico.kernel.process import AgentProcess
 
@@ -63,15 +63,13 @@ class Catalogue:
     gateway itself never are. A declared route serves its operation even if its agent is not exposed otherwise.
     """
 
-    def __init__(
-        self, agents: Iterable[AgentProcess], routes: Sequence[tuple[RouteSpec, str, str | None]] = ()
-    ) -> None:
+    def __init__(self, agents: Iterable[AgentProcess], routes: Sequence[tuple[RouteSpec, str, str | None]] = ()) -> None:
         """`routes`: declared outside the classes, each with its agent and operation (None for the only one).
 
         Raises:
             UnknownAgent, UnknownOperation: a route that leads nowhere.
         """
-        self._endpoints: dict[str, dict[str, Endpoint]] = {}
+        self._endpoints: dict[str, list[Endpoint]] = {}
         self._tools: dict[str, Endpoint] = {}
         self.routes: list[tuple[RouteSpec, Endpoint]] = []
         everything = {agent.name: endpoints_of(agent) for agent in agents if not agent.internal}
@@ -82,14 +80,14 @@ class Catalogue:
         exposed_by_default = not self.routes
         for agent in agents:
             if agent.name in everything and (exposed_by_default if agent.expose is None else agent.expose):
-                self._endpoints[agent.name] = {endpoint.operation.name: endpoint for endpoint in everything[agent.name]}
-        for endpoint in [*self, *(endpoint for _, endpoint in self.routes)]:
-            self._tools.setdefault(endpoint.tool, endpoint)
+                self._endpoints[agent.name] = everything[agent.name]
+        for endpoint in dict.fromkeys([*self, *(endpoint for _, endpoint in self.routes)]):
+            self._tools[_free(endpoint.tool, self._tools)] = endpoint
 
     def __iter__(self) -> Iterator[Endpoint]:
         """The exposed endpoints, in tree order."""
         for endpoints in self._endpoints.values():
-            yield from endpoints.values()
+            yield from endpoints
 
     @property
     def agents(self) -> list[str]:
@@ -107,14 +105,23 @@ class Catalogue:
         Raises:
             UnknownAgent, UnknownOperation: not there, or not exposed: the outside cannot tell.
         """
-        return _find({name: list(endpoints.values()) for name, endpoints in self._endpoints.items()}, agent, operation)
+        return _find(self._endpoints, agent, operation)
 
     def has(self, agent: str) -> bool:
         """Whether an agent of that name is exposed."""
         return agent in self._endpoints
 
 
-def _find(endpoints: dict[str, list[Endpoint]], agent: str, operation: str | None) -> Endpoint:
+def _free(name: str, taken: Collection[str]) -> str:
+    """The name, or with a number where another endpoint's name comes to the same: `a.b` and `a_b`."""
+    numbered, number = name, 1
+    while numbered in taken:
+        number += 1
+        numbered = f"{name[: 63 - len(str(number))]}_{number}"
+    return numbered
+
+
+def _find(endpoints: Mapping[str, Sequence[Endpoint]], agent: str, operation: str | None) -> Endpoint:
     found = endpoints.get(agent)
     if found is None:
         raise UnknownAgent(agent, nearest(agent, endpoints))

@@ -96,9 +96,10 @@ class Contract:
         try:
             if self._reply_class is None or type(value) is not self._reply_class:
                 value = self._validate_reply(value)
-            return self._dump(value, mode="json")
+            return self._dump(value, mode="json", warnings="error")
         except ValueError as error:
-            faults = faults_of(cast("Any", error)) if hasattr(error, "errors") else [{"path": "", "message": str(error), "type": "json"}]
+            unprintable = [{"path": "", "message": str(error), "type": "json"}]
+            faults = faults_of(cast("Any", error)) if hasattr(error, "errors") else unprintable
             raise InvalidReply(agent, self.name, faults) from None
 
     def request_schema(self) -> Mapping[str, Any]:

@@ -3,12 +3,13 @@
     class Chat(AgentProcess):
         @route("POST", "/chat/{session_id}")
         async def chat(self, request: ChatRequest) -> ChatResponse: ...
+
+Below: `operation.py`, what they attach.
 """
 
 from __future__ import annotations
 
 import inspect
-import sys
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from portico.errors import InvalidOperation, did_you_mean, nearest
@@ -25,6 +26,8 @@ METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 """The HTTP methods that a route can have."""
 MODES = {"ask": "ask", "call": "ask", "send": "send", "cast": "send"}
 """The modes of a route, with the seed's names for them."""
+FRAMES_OF_OURS = 3
+"""What stands between the class body and the place that looks for its names: the decorator and two helpers."""
 RESERVED_NAMES = frozenset({"cast", "state", "ws", "suspend", "resume", "restart"})
 """Operation names that would hide the gateway's own routes below `/agents/{name}/`."""
 
@@ -49,18 +52,19 @@ def _enclosing_names(function: Callable[..., Any]) -> Mapping[str, Any]:
     if "<locals>" not in function.__qualname__:
         return {}
     names: dict[str, Any] = {}
-    frame = sys._getframe(3)  # noqa: SLF001  # 1 is _attached, 2 the decorator; then the class body and what encloses it
-    for _ in range(3):
-        names = {**frame.f_locals, **names}
-        if frame.f_back is None:
+    frame = inspect.currentframe()
+    for depth in range(6):
+        if frame is None:
             break
+        if depth >= FRAMES_OF_OURS:
+            names = {**frame.f_locals, **names}
         frame = frame.f_back
     return names
 
 
 def _checked_name(name: str) -> str:
     if name in RESERVED_NAMES or name.startswith(RESERVED_PREFIX):
-        raise InvalidOperation(f"An operation cannot be named {name!r}: the gateway uses that name. Give another: @operation(name=…).")
+        raise InvalidOperation(f"An operation cannot be named {name!r}, which the gateway uses. Give another: @operation(name=…).")
     return name
 
 
@@ -78,7 +82,7 @@ def operation(
     errors: Mapping[str, int] | None = None,
 ) -> Callable[[F], F]: ...
 def operation(
-    function: F | None = None,
+    function: Callable[..., Any] | None = None,
     /,
     *,
     name: str | None = None,
@@ -92,6 +96,7 @@ def operation(
     """Make a method an operation. Used bare (`@operation`) or with keywords.
 
     Args:
+        function: the method, where it is used bare.
         name: what it is called in messages, routes and tools; the method's name unless given.
         title: for people.
         description: for people and models; the docstring unless given.
@@ -104,7 +109,7 @@ def operation(
         InvalidOperation: a reserved name.
     """
 
-    def decorate(method: F) -> F:
+    def decorate(method: Callable[..., Any]) -> Callable[..., Any]:
         found = _attached(method)
         if name is not None:
             found.name = _checked_name(name)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from portico.errors import InvalidOperation
 from portico.kernel.messages import DEFAULT_TYPE, Message
+from portico.kernel.process import DEFERRED
 from portico.operations.contract import ANYTHING, Contract
 from portico.operations.signature import Signature, read
 
@@ -71,6 +72,7 @@ class Operation:
     _signature: Signature | None = None
     _contract: Contract | None = None
     _blocking: bool = False
+    _takes_request_alone: bool = False
 
     # --- what it takes and gives --------------------------------------------------------------------------------------
 
@@ -83,6 +85,8 @@ class Operation:
             else:
                 self._signature = read(self.function, self.namespace)
                 self._blocking = not inspect.iscoroutinefunction(self.function)
+                others = (self._signature.context, self._signature.message, *self._signature.members)
+                self._takes_request_alone = self._signature.whole is not None and not any(others) and not self._blocking
         return self._signature
 
     @property
@@ -134,26 +138,34 @@ class Operation:
         Raises:
             ContractViolation, InvalidReply: and whatever the method raises.
         """
-        contract, signature = self.contract, self.signature
-        request = message.local if message.local is not None else contract.accept(message.payload)
-        arguments: dict[str, Any] = {}
-        if signature.whole is not None:
-            arguments[signature.whole] = request
-        elif signature.members:
-            for member in signature.members:
-                arguments[member] = getattr(request, member)
-        if signature.context is not None:
-            arguments[signature.context] = process.context
-        if signature.message is not None:
-            arguments[signature.message] = message
-        method = getattr(process, self.attribute)
-        result = await (asyncio.to_thread(method, **arguments) if self._blocking else method(**arguments))
-        if result is None and self.returns_nothing:
-            return None
+        contract = self._contract or self.contract
+        request = message.local
+        if request is None:
+            request = contract.accept(message.payload)
+        if self._takes_request_alone:  # the usual form, without a detour
+            result = await getattr(process, self.attribute)(request)
+        else:
+            arguments = self._arguments(process, message, request)
+            method = getattr(process, self.attribute)
+            result = await (asyncio.to_thread(method, **arguments) if self._blocking else method(**arguments))
+        if result is DEFERRED or (result is None and self.returns_nothing):
+            return result
         if isinstance(result, Message):
             result.payload = contract.reply(process.name, result.payload)
             return result
         return contract.reply(process.name, result) if result is not None else None
+
+    def _arguments(self, process: AgentProcess, message: Message, request: Any) -> dict[str, Any]:
+        """What the method is called with."""
+        signature = self.signature
+        arguments: dict[str, Any] = {member: getattr(request, member) for member in signature.members}
+        if signature.whole is not None:
+            arguments[signature.whole] = request
+        if signature.context is not None:
+            arguments[signature.context] = process.context
+        if signature.message is not None:
+            arguments[signature.message] = message
+        return arguments
 
 
 BARE_DESCRIPTION = "Send a message to the agent."

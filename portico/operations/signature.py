@@ -3,6 +3,8 @@
     async def chat(self, request: ChatRequest) -> ChatResponse     the whole payload is a ChatRequest
     async def add(self, a: int, b: int = 0, ctx: Context) -> int   the payload is an object with the members a and b
     async def handle(self, message: Message)                       the message itself
+
+Above: `operation.py`, which calls the method as it wants.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import inspect
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from portico.errors import InvalidOperation
 from portico.kernel.messages import Message
@@ -44,7 +46,7 @@ def read(function: Callable[..., Any], namespace: Mapping[str, Any]) -> Signatur
     """Read a method's signature. `namespace` resolves names that are local to where it was written.
 
     Raises:
-        InvalidOperation: a type hint that cannot be resolved, `*args` or `**kwargs`.
+        InvalidOperation: a type hint that cannot be resolved, a parameter without a name to call it by.
     """
     where = f"{function.__module__}.{function.__qualname__}"
     try:
@@ -53,9 +55,7 @@ def read(function: Callable[..., Any], namespace: Mapping[str, Any]) -> Signatur
         raise InvalidOperation(f"A type hint of {where} cannot be resolved: {error}") from error
     context = message = None
     fields: dict[str, tuple[Any, Any]] = {}
-    for parameter in list(inspect.signature(function).parameters.values())[1:]:
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            raise InvalidOperation(f"{where} has *{parameter.name}: the members of a request need names.")
+    for parameter in _named_parameters(function, where):
         hint = hints.get(parameter.name, ANYTHING)
         if hint is Context or (hint is ANYTHING and parameter.name == "ctx"):
             context = parameter.name
@@ -77,6 +77,14 @@ def read(function: Callable[..., Any], namespace: Mapping[str, Any]) -> Signatur
     return Signature(_object(where, fields), reply, None, tuple(fields), context, message)
 
 
+def _named_parameters(function: Callable[..., Any], where: str) -> list[inspect.Parameter]:
+    parameters = list(inspect.signature(function).parameters.values())[1:]
+    for parameter in parameters:
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
+            raise InvalidOperation(f"{where} takes {parameter}, which has no name: the members of a request need names.")
+    return parameters
+
+
 def is_whole(hint: Any) -> bool:
     """Whether a single parameter of this type takes the whole payload, rather than the member of its name."""
     if hint is ANYTHING or hint is Any:
@@ -91,7 +99,8 @@ def is_whole(hint: Any) -> bool:
         return True
     if issubclass(origin, Sequence) and not issubclass(origin, str | bytes):
         return True
-    return hasattr(origin, "model_fields") or hasattr(origin, "__required_keys__") or is_dataclass(origin)
+    kind = cast("Any", origin)
+    return hasattr(kind, "model_fields") or hasattr(kind, "__required_keys__") or is_dataclass(kind)
 
 
 def _object(where: str, fields: Mapping[str, tuple[Any, Any]]) -> Any:
@@ -101,4 +110,7 @@ def _object(where: str, fields: Mapping[str, tuple[Any, Any]]) -> Any:
         return (Any if hint is ANYTHING else hint, ... if default is inspect.Parameter.empty else default)
 
     definitions: dict[str, Any] = {name: field(*about) for name, about in fields.items()}
-    return create_model(where.rpartition(".")[2], __config__=ConfigDict(extra="forbid"), **definitions)
+    try:
+        return create_model(where.rpartition(".")[2], __config__=ConfigDict(extra="forbid", protected_namespaces=()), **definitions)
+    except Exception as error:
+        raise InvalidOperation(f"The parameters of {where} cannot be members of a request: {error}") from error

@@ -6,12 +6,11 @@ no dependency injection. It translates and decides nothing: everything else happ
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
-from portico.errors import InvalidReply, MalformedBody, MalformedHeader, NotAcceptable, PorticoError, UnsupportedMediaType
+from portico.errors import Cancelled, InvalidReply, MalformedBody, MalformedHeader, NotAcceptable, PorticoError, UnsupportedMediaType
 from portico.routes.event_stream import EVENT_STREAM, stream
 from portico.routes.exchange import PRINCIPAL, ClientLeftError, encoded, read_body, respond, respond_with_problem
 from portico.routes.parameters import Parameters
@@ -54,6 +53,7 @@ class AgentRoute:
 
     async def serve(self, scope: Scope, receive: Receive, send: Send, path: Mapping[str, str] | None) -> None:
         """Answer one request. `path`: its path parameters."""
+        call = None
         try:
             headers: dict[bytes, bytes] = dict(scope["headers"])
             accept = headers.get(b"accept")
@@ -68,7 +68,8 @@ class AgentRoute:
             else:
                 await self._ask(scope, receive, send, call)
         except PorticoError as error:
-            await respond_with_problem(scope, send, error)
+            run = call.run if call is not None else None
+            await respond_with_problem(scope, send, error, run.run_id if run is not None else None)
 
     # --- the request --------------------------------------------------------------------------------------------------
 
@@ -126,26 +127,18 @@ class AgentRoute:
 
     async def _ask(self, scope: Scope, receive: Receive, send: Send, call: Call) -> None:
         if self.spec.on_disconnect == "continue":
-            await self._replied(send, await self._finished(self._face.dispatcher.start(call)))
+            await self._replied(send, await self._face.dispatcher.start(call).outcome())
             return
-        watch = self._disconnects.watch(receive)
+        watch = self._disconnects.watch(call, receive)
         try:
             reply = await self._face.dispatcher.ask(call)
-        except asyncio.CancelledError:
-            if watch.took_effect():
+        except Cancelled:
+            if watch.left:
                 raise ClientLeftError from None
             raise
         finally:
             watch.end()
         await self._replied(send, reply)
-
-    async def _finished(self, run: Run) -> Message:
-        await run.wait()
-        if run.error is not None:
-            raise run.error
-        if run.reply is None:
-            raise InvalidReply(self.endpoint.agent, self._operation.name, [])
-        return run.reply
 
     async def _replied(self, send: Send, reply: Message) -> None:
         status, body, headers = 200, b"", []
@@ -201,7 +194,7 @@ class AgentRoute:
         call.timeout = self._face.run_timeout
         run = self._face.dispatcher.start(call)
         if patience and await self._face.ended_within(run, patience):
-            await self._replied(send, await self._finished(run))
+            await self._replied(send, await run.outcome())
         else:
             await self._refer(scope, send, run)
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from starlette.types import Receive
 
     from portico.kernel.router import Router
+    from portico.runs.call import Call
 
 SWEEP = 0.05
 """Seconds between two looks at the list; an ask that is younger than that is not watched."""
@@ -21,27 +22,20 @@ SWEEP = 0.05
 class Watch:
     """One ask whose client may leave."""
 
-    __slots__ = ("_list", "asker", "left", "receive", "watcher")
+    __slots__ = ("_list", "call", "left", "receive", "watcher")
 
-    def __init__(self, receive: Receive, asker: asyncio.Task[object] | None, list_: dict[Watch, None]) -> None:
+    def __init__(self, call: Call, receive: Receive, list_: dict[Watch, None]) -> None:
+        self.call = call
         self.receive = receive
-        self.asker = asker
         self.watcher: asyncio.Task[None] | None = None
         self.left = False
         self._list = list_
-
-    def took_effect(self) -> bool:
-        """Whether the cancellation that the asker just saw was ours; then it is taken back."""
-        if self.left and self.asker is not None:
-            self.asker.uncancel()
-        return self.left
 
     def end(self) -> None:
         """The ask is over."""
         self._list.pop(self, None)
         if self.watcher is not None:
             self.watcher.cancel()
-        self.asker = None
 
 
 class Disconnects:
@@ -52,9 +46,9 @@ class Disconnects:
         self._new: dict[Watch, None] = {}
         self._sweeper: asyncio.Task[None] | None = None
 
-    def watch(self, receive: Receive) -> Watch:
-        """Watch the client of the present task; what it awaits is cancelled when the client leaves. Call `end()` afterwards."""
-        watch = Watch(receive, asyncio.current_task(), self._new)
+    def watch(self, call: Call, receive: Receive) -> Watch:
+        """Watch the client of an ask; its run is cancelled, and `left` is set, when the client leaves. Call `end()` afterwards."""
+        watch = Watch(call, receive, self._new)
         self._new[watch] = None
         if (self._sweeper is None or self._sweeper.done()) and self._router.tasks is not None:
             self._sweeper = self._router.start_task(self._sweep(), "disconnects")
@@ -75,6 +69,6 @@ class Disconnects:
             message = await watch.receive()
             if message["type"] == "http.disconnect":
                 break
-        if watch.asker is not None:
-            watch.left = True
-            watch.asker.cancel()
+        watch.left = True
+        if watch.call.run is not None:
+            watch.call.run.cancel("Its caller went away.")

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from portico.routes.disconnects import Disconnects
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from portico.runs.dispatcher import Dispatcher
     from portico.runs.run import Run
 
@@ -32,12 +34,15 @@ class Face:
         self.body_limit = body_limit
         self.ping = ping
         self.drained = asyncio.Event()
+        self.on_drain: list[Callable[[], None]] = []
         self.disconnects = Disconnects(dispatcher.runtime.router)
 
     def drain(self) -> None:
         """Take no new calls, and let the open streams end. What is in flight goes on."""
         self.dispatcher.draining = True
         self.drained.set()
+        for end_streams in self.on_drain:
+            end_streams()
 
     async def ended_within(self, run: Run, patience: float) -> bool:
         """Whether a run ends within so many seconds; it goes on if not."""

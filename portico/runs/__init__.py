@@ -1,0 +1,1 @@
+"""The one door behind every face, and the record of what came through it."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from portico.operations.catalogue import Endpoint
+    from portico.runs.run import Run
 
 
 @dataclass(slots=True, eq=False)
@@ -29,3 +30,5 @@ class Call:
     """The caller's network address."""
     traceparent: str | None = None
     """W3C Trace Context of the caller's span."""
+    run: Run | None = None
+    """Its record, once the dispatcher has accepted it."""

@@ -7,10 +7,11 @@ faces. Below: the kernel, which delivers the message. It knows no HTTP and no MC
 from __future__ import annotations
 
 import asyncio
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Protocol
 
 from portico.errors import AgentCrashed, Cancelled, Draining, PorticoError
+from portico.kernel import hooks
 from portico.kernel.mailbox import Delivery
 from portico.kernel.messages import Message, Origin
 from portico.operations.catalogue import Catalogue
@@ -59,7 +60,7 @@ class Dispatcher:
         records: RunRecords | None = None,
     ) -> None:
         self.runtime = runtime
-        self.records = records or RunRecords()
+        self.records = RunRecords() if records is None else records
         self.draining = False
         self._routes = routes
         self._observers = list(observers)
@@ -102,12 +103,12 @@ class Dispatcher:
 
     def _enter(self, stack: ExitStack, call: Call) -> None:
         for observer in self._observers:
-            call.traceparent = stack.enter_context(observer.dispatching(call)) or call.traceparent
+            call.traceparent = hooks.enter(stack, observer.dispatching, call) or call.traceparent
 
     def _admit(self, call: Call, default_timeout: float) -> Run:
         if self.draining:
             raise Draining
-        run = Run(call)
+        run = Run(call.endpoint, call.principal)
         origin = Origin(run.run_id, call.principal, call.address)
         if self._budget:
             self._budget.check(origin.payer)
@@ -130,6 +131,7 @@ class Dispatcher:
         self._router.deliver(delivery)
         self._router.deadlines.add(delivery)
         self.records.add(run)
+        call.run = run
         return run
 
     async def _perform(self, run: Run) -> Message:
@@ -152,7 +154,5 @@ class Dispatcher:
         return reply
 
     async def _perform_unwatched(self, run: Run) -> None:
-        try:
+        with suppress(PorticoError):  # the run has it
             await self._perform(run)
-        except PorticoError:
-            pass  # the run has it

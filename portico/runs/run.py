@@ -11,15 +11,14 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from portico.errors import Cancelled, DeadlineExceeded
-from portico.kernel.messages import new_id
+from portico.kernel.messages import Message, new_id
 from portico.runs.event import TERMINAL, Event, EventName
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
 
     from portico.kernel.mailbox import Delivery
-    from portico.kernel.messages import Message
-    from portico.runs.call import Call
+    from portico.operations.catalogue import Endpoint
 
 MAX_EVENTS = 10_000
 """How many events a run keeps in memory; older ones are removed and leave a gap that a reader is told of."""
@@ -57,23 +56,28 @@ class Run:
         "_events",
         "_waiters",
         "attempts",
-        "call",
         "created",
         "delivery",
+        "endpoint",
         "error",
         "finished",
-        "reply",
+        "meta",
+        "output",
+        "principal",
         "run_id",
         "status",
     )
 
-    def __init__(self, call: Call) -> None:
+    def __init__(self, endpoint: Endpoint, principal: str | None) -> None:
+        # Plain data and few objects: thousands of runs are kept, and the garbage collector looks at each object again and again.
         self.run_id = new_id()
-        self.call = call
+        self.endpoint = endpoint
+        self.principal = principal
         self.status = RunStatus.RUNNING
         self.created = time.time()
         self.finished: float | None = None
-        self.reply: Message | None = None
+        self.output: Any = None
+        self.meta: Mapping[str, Any] | None = None
         self.error: BaseException | None = None
         self.attempts = 0
         self.delivery: Delivery | None = None
@@ -94,11 +98,11 @@ class Run:
 
     def append(self, event_type: str, data: Any = None) -> None:
         """Append an event, and wake whoever follows. Events after the end are dropped."""
+        if self.finished is not None:
+            return
         events = self._events
         if events is None:
             events = self._events = [Event(1, EventName.STARTED, self._beginning(), self.created)]
-        elif events[-1].type in TERMINAL:
-            return
         events.append(Event(events[-1].seq + 1, event_type, data, time.time()))
         if len(events) > MAX_EVENTS:
             del events[: MAX_EVENTS // 10]
@@ -109,7 +113,9 @@ class Run:
         if self.finished is not None:
             return
         self.finished = time.time()
-        self.reply, self.error = reply, error
+        self.error = error
+        if reply is not None:
+            self.output, self.meta = reply.payload, reply.meta
         if self.delivery is not None:
             self.attempts = self.delivery.message.attempt + 1
             self.delivery = None
@@ -153,7 +159,7 @@ class Run:
                 yield event
                 if event.type in TERMINAL:
                     return
-            if self.backlog()[-1].seq == last:
+            if self.backlog()[-1].seq <= last:
                 if self.backlog()[-1].type in TERMINAL:
                     return
                 await self._changed()
@@ -163,16 +169,23 @@ class Run:
         while self.finished is None:
             await self._changed()
 
+    async def outcome(self) -> Message:
+        """Wait for its end and return the reply. Raises what it ended with."""
+        await self.wait()
+        if self.error is not None:
+            raise self.error
+        return Message("reply", self.output, self.endpoint.agent, attempt=max(0, self.attempts - 1), meta=self.meta)
+
     # --- inside -------------------------------------------------------------------------------------------------------
 
     def _beginning(self) -> dict[str, Any]:
-        return {"agent": self.call.endpoint.agent, "operation": self.call.endpoint.operation.name}
+        return {"agent": self.endpoint.agent, "operation": self.endpoint.operation.name}
 
     def _write_end(self) -> None:
         events = self.backlog() if self._events is None else self._events
         name = _ENDS[self.status]
         if self.error is None:
-            data: Any = {"output": self.reply.payload if self.reply is not None else None}
+            data: Any = {"output": self.output}
         else:
             data = {"slug": getattr(self.error, "slug", "internal-error"), "detail": str(self.error)}
         events.append(Event(events[-1].seq + 1, name, data, self.finished or time.time()))

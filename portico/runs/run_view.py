@@ -16,7 +16,7 @@ def reference(run: Run) -> dict[str, Any]:
 
 def view(run: Run) -> dict[str, Any]:
     """The whole record; times in RFC 3339, UTC."""
-    endpoint = run.call.endpoint
+    endpoint = run.endpoint
     error = run.error
     return {
         "run_id": run.run_id,
@@ -26,7 +26,7 @@ def view(run: Run) -> dict[str, Any]:
         "created_at": _time(run.created),
         "finished_at": _time(run.finished) if run.finished is not None else None,
         "attempts": run.attempts,
-        "output": run.reply.payload if run.reply is not None else None,
+        "output": run.output,
         "error": None if error is None else {"slug": getattr(error, "slug", "internal-error"), "detail": str(error)},
     }
 

@@ -10,13 +10,15 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
-from portico.errors import InvalidOperation
+from pydantic import PydanticUserError
+
+from portico.errors import ConfigurationError, InvalidOperation, PorticoError
 from portico.kernel.messages import DEFAULT_TYPE
 from portico.kernel.process import AgentProcess, Restart
 from portico.kernel.supervisor import Supervisor
 from portico.operations.catalogue import endpoints_of
 from portico.operations.operation import RouteSpec
-from portico.topology.classes import Classes, Maker, parameters
+from portico.topology.classes import Classes, Maker, keywords, parameters
 from portico.topology.mistakes import Location, Mistakes, dotted, nearest, shown
 from portico.topology.model import AgentSettings, FlatSupervisor, NestedAgent, NestedSupervisor
 from portico.topology.tree import AgentSpec, SupervisorSpec
@@ -26,10 +28,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from portico.operations.catalogue import Endpoint
-    from portico.topology.model import RouteSettings, ServerOfTools, SupervisorOptions, SupervisorSettings, TopologySettings
+    from portico.topology.model import (
+        ModelSettings,
+        RouteSettings,
+        ServerOfTools,
+        SupervisorOptions,
+        SupervisorSettings,
+        TopologySettings,
+    )
 
 TOOLS_SUPERVISOR = "mcp"
-"""The name of the supervisor over the external MCP servers; there is one as soon as a server is declared."""
+"""The name of the supervisor over the external MCP servers; there is one where the topology has `mcp:`."""
 
 RESERVED_PATHS = (
     "/agents",
@@ -85,8 +94,8 @@ class Checks:
 
     def tree(self, settings: TopologySettings) -> SupervisorSpec | None:
         """The specification of the tree; None where none is declared."""
-        if self.server_names:
-            self._places[TOOLS_SUPERVISOR] = ("mcp", "servers")
+        if settings.mcp is not None:
+            self._places[TOOLS_SUPERVISOR] = ("mcp",)
             self._supervisors.add(TOOLS_SUPERVISOR)
         if settings.supervision and settings.supervisor:
             self.mistakes.add(("supervisor",), "'supervision' is there as well: they are two spellings of one thing.")
@@ -130,7 +139,7 @@ class Checks:
         try:
             process = spec.build()
         except (Exception, SystemExit) as error:  # noqa: BLE001  # a border: the user's constructor may raise anything
-            what = f"{type(error).__name__}: {error}".partition("\n")[0]
+            what = error.detail if isinstance(error, PorticoError) else f"{type(error).__name__}: {error}".partition("\n")[0]
             self.mistakes.add((*at, "config"), f"{_called(maker)} cannot be made of this: {what}")
             return None
         self._look_at(process, spec)
@@ -142,8 +151,8 @@ class Checks:
         if taken != at:
             self.mistakes.add((*at, "name"), f"the name {name!r} is taken by {dotted(taken)}.")
 
-    def _constructor_takes(self, maker: Maker, config: dict[str, Any], at: Location) -> bool:
-        known = parameters(maker)
+    def _constructor_takes(self, maker: Maker, settings: dict[str, Any], at: Location) -> bool:
+        known, config = parameters(maker), keywords(maker, settings)
         if not known.takes_name:
             self.mistakes.add((*at, "type"), f"the constructor of {_called(maker)} does not take a name first.")
             return False
@@ -181,9 +190,10 @@ class Checks:
         endpoints = endpoints_of(process)
         for endpoint in endpoints:
             try:
-                _ = endpoint.operation.request_members
-            except InvalidOperation as error:
-                self.mistakes.add((*spec.location, "type"), error.detail)
+                _ = endpoint.operation.request_schema, endpoint.operation.response_schema
+            except (InvalidOperation, PydanticUserError) as error:
+                what = str(error).partition("\n")[0]
+                self.mistakes.add((*spec.location, "type"), what)
                 return
         self._endpoints[spec.name] = endpoints
 
@@ -240,7 +250,7 @@ class Checks:
             self.mistakes.add((*at, "operation"), f"this key is missing: agent {agent!r} has several operations ({names}).")
         return endpoints.get(DEFAULT_TYPE)
 
-    # --- tools and models --------------------------------------------------------------------------------------------------------
+    # --- tools and models ---------------------------------------------------------------------------------------------
 
     def tool_servers(self, servers: list[ServerOfTools]) -> None:
         """Each server has a name of its own, and what its transport needs."""
@@ -267,13 +277,33 @@ class Checks:
                 self.mistakes.add((*at, key), f"only {'an HTTP' if local else 'a stdio'} server has {key!r}.")
 
     def models(self, settings: TopologySettings) -> None:
-        """The default provider is one of those that have settings."""
+        """Every provider can be made of its settings, and the default is one of them."""
         if settings.models and settings.plugins.models:
             self.mistakes.add(("plugins", "models"), "'models' is there as well: they are two spellings of one thing.")
         for models, at in ((settings.models, ("models",)), (settings.plugins.models, ("plugins", "models"))):
-            if models is not None and models.default is not None and models.default not in models.providers:
-                hint = nearest(models.default, models.providers) or f" There are: {', '.join(models.providers) or 'none'}."
-                self.mistakes.add((*at, "default"), f"{shown(models.default)} has no settings here.{hint}")
+            if models is not None:
+                self._providers(models, at)
+
+    def _providers(self, models: ModelSettings, at: Location) -> None:
+        from portico.llm.providers import from_settings, make_provider  # noqa: PLC0415  # only where models are declared
+
+        sound = True
+        for name, said in models.providers.items():
+            if said.get("api_key", "-") in {"", None}:
+                continue  # left out: its key is not there
+            try:
+                make_provider(name, said)
+            except ConfigurationError as error:
+                self.mistakes.add((*at, name), error.detail)
+                sound = False
+        if models.default is not None and models.default not in models.providers:
+            hint = nearest(models.default, models.providers) or f" There are: {', '.join(models.providers) or 'none'}."
+            self.mistakes.add((*at, "default"), f"{shown(models.default)} has no settings here.{hint}")
+        elif sound and models.providers:
+            try:
+                from_settings(models.providers, models.default)
+            except ConfigurationError as error:
+                self.mistakes.add(at, error.detail)
 
     def _tool_references(self, value: Any, at: Location) -> None:
         """Every `mcp://server/…` in a `config:` names a server of the document."""

@@ -245,3 +245,9 @@ def parameters(maker: Maker) -> Parameters:
             break
     own = {first.name} if first is not None else set[str]()
     return Parameters(frozenset(known.keys() - own - {"name"}), frozenset(required - own - {"name"}), first is not None, takes_any)
+
+
+def keywords(maker: Maker, config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The keyword arguments that `config:` stands for; a constructor with a parameter of that name gets the mapping whole."""
+    whole = config and "config" not in config and "config" in parameters(maker).names
+    return {"config": config} if whole else config

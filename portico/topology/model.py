@@ -291,7 +291,7 @@ class ServerOfTools(Section):
 
 
 class ToolsSettings(Section):
-    """`mcp:`."""
+    """`mcp:`. Where it is there without servers, agents can still connect some at run time."""
 
     servers: list[ServerOfTools] = Field(default_factory=list[ServerOfTools])
 
@@ -337,6 +337,6 @@ class TopologySettings(Section):
     routes: list[RouteSettings] = Field(default_factory=list[RouteSettings])
     server: ServerSettings = ServerSettings()
     transport: TransportSettings = TransportSettings()
-    mcp: ToolsSettings = ToolsSettings()
+    mcp: ToolsSettings | None = None
     models: ModelSettings | None = None
     plugins: PluginSettings = PluginSettings()

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
     from portico.kernel.protocols import ModelProvider, ToolSet
     from portico.kernel.supervisor import Supervisor
-    from portico.topology.model import ModelSettings, ServerOfTools
+    from portico.topology.model import ModelSettings, ServerOfTools, ToolsSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,34 +22,37 @@ class Parts:
     model_provider: ModelProvider | None
     """`self.llm`; None where no models are declared."""
     tool_registry: ToolSet | None
-    """`self.tools`; None where no MCP servers are declared."""
+    """`self.tools`; None where it has no `mcp:`."""
 
 
-def build_tools(servers: Sequence[ServerOfTools], directory: Path | None) -> tuple[Supervisor | None, ToolSet | None]:
-    """The supervisor over the external MCP servers and the tools that they offer; nothing where none is declared.
+def build_tools(settings: ToolsSettings | None, directory: Path | None) -> tuple[Supervisor | None, ToolSet | None]:
+    """The supervisor over the external MCP servers and the tools that they offer; nothing where the topology has no `mcp:`.
 
     A relative `cwd` is taken from the topology's directory, which is also the default.
 
     Raises:
         ConfigurationError: a server that cannot be.
     """
-    if not servers:
+    if settings is None:
         return None, None
-    # Half a second of imports, which a topology without servers need not pay.
+    # Half a second of imports, which a topology without `mcp:` need not pay.
     from portico.mcp_bridge.config import MCPServerConfig  # noqa: PLC0415
     from portico.mcp_bridge.wiring import build_upstreams  # noqa: PLC0415
 
     def config(server: ServerOfTools) -> MCPServerConfig:
-        said = {key: value for key, value in server.model_dump(exclude_unset=True).items() if value is not None}
+        said: dict[str, Any] = {key: value for key, value in server.model_dump(exclude_unset=True).items() if value is not None}
+        said["transport"] = server.kind
         if server.kind == "stdio" and directory is not None:
             said["cwd"] = str((directory / (server.cwd or ".")).resolve())
-        return MCPServerConfig(**{**said, "transport": server.kind})
+        return MCPServerConfig(**said)
 
-    return build_upstreams([config(server) for server in servers])
+    return build_upstreams([config(server) for server in settings.servers])
 
 
 def build_models(models: ModelSettings | None) -> ModelProvider | None:
     """The provider behind `self.llm`; None where no models are declared. Raises `ConfigurationError` for one that cannot be."""
     if models is None:
         return None
-    raise NotImplementedError
+    from portico.llm.providers import from_settings  # noqa: PLC0415  # only where models are declared
+
+    return from_settings(models.providers, models.default)

@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 
 
 class Runtime(kernel.Runtime):
-    """One supervised tree, built by hand or from a topology."""
-
-    __doc__ = kernel.Runtime.__doc__
+    """One supervised tree: built by hand, with the arguments of the kernel's `Runtime`, or from a topology."""
 
     @classmethod
     def from_config(

@@ -47,7 +47,7 @@ class Topology:
     @property
     def tool_servers(self) -> list[ServerOfTools]:
         """The external MCP servers."""
-        return self.settings.mcp.servers
+        return self.settings.mcp.servers if self.settings.mcp is not None else []
 
     @property
     def models(self) -> ModelSettings | None:
@@ -56,7 +56,7 @@ class Topology:
 
     def build(self) -> Parts:
         """Fresh parts for one runtime. Raises `ConfigurationError` where a provider or a server cannot be made."""
-        tools_supervisor, tools = build_tools(self.tool_servers, self.directory)
+        tools_supervisor, tools = build_tools(self.settings.mcp, self.directory)
         first = (tools_supervisor,) if tools_supervisor is not None else ()
         return Parts(self.tree.build(first=first), build_models(self.models), tools)
 
@@ -110,11 +110,12 @@ def load_text(
 def _checked(data: Any, classes: Classes) -> Topology:
     mistakes = classes.mistakes
     settings = validated(data, mistakes)
-    checks = Checks(mistakes, classes, [server.name for server in settings.mcp.servers if server.name != UNNAMED])
+    servers = settings.mcp.servers if settings.mcp is not None else []
+    checks = Checks(mistakes, classes, [server.name for server in servers if server.name != UNNAMED])
     with importable(classes.directory):
         tree = checks.tree(settings)
         routes = checks.routes(settings.routes)
-    checks.tool_servers(settings.mcp.servers)
+    checks.tool_servers(servers)
     checks.models(settings)
     mistakes.check()
     assert tree is not None  # noqa: S101  # a missing tree is a mistake

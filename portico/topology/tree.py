@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from portico.kernel.process import AgentProcess
 from portico.kernel.supervisor import Supervisor
-from portico.topology.classes import parameters
+from portico.topology.classes import keywords, parameters
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -28,7 +28,7 @@ class AgentSpec:
     maker: Maker
     """Its class, or another function that makes it."""
     config: Mapping[str, Any]
-    """The constructor's keyword arguments: `config:`."""
+    """What `config:` says: the constructor's keyword arguments."""
     options: Mapping[str, Any]
     """What every process can be told: `mailbox_size`, `expose` …; only what the topology says."""
     location: Location
@@ -38,18 +38,11 @@ class AgentSpec:
         """A fresh one. Raises whatever its constructor raises."""
         taken = parameters(self.maker).names
         handed_on = {key: value for key, value in self.options.items() if key in taken}
-        process = self.maker(self.name, **self.config, **handed_on)
+        process = self.maker(self.name, **keywords(self.maker, self.config), **handed_on)
         if isinstance(process, AgentProcess):
-            self._adjust(process, {key: value for key, value in self.options.items() if key not in taken})
+            not_handed_on = {key: value for key, value in self.options.items() if key not in taken}
+            process.adjust(config=self.config, **not_handed_on)
         return process
-
-    def _adjust(self, process: AgentProcess, options: Mapping[str, Any]) -> None:
-        """Set what its constructor does not hand on to `AgentProcess`."""
-        process.config = self.config
-        for key, value in options.items():
-            setattr(process, key, value)
-        if options:
-            vars(process)["fresh"] = self.build  # a restart builds what the topology says, not what the constructor alone would
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,7 +110,7 @@ def test_models_are_components_and_equal_ones_are_shared() -> None:
 def test_different_models_of_one_name_do_not_meet() -> None:
     described = document()
 
-    schema = body(operations(described)["POST /agents/counter%201"])["schema"]
+    schema = body(operations(described)["POST /agents/counter%201/add"])["schema"]
     of_counter = component(described, schema)
     assert schema["$ref"] != "#/components/schemas/Turn"
     assert set(of_counter["properties"]) == {"by"}
@@ -183,7 +183,7 @@ def test_problems_are_described_with_the_slugs_that_the_gateway_gives_them() -> 
 
     assert set(responses) == {"200", "202", *map(str, (400, 401, 404, 406, 409, 413, 415, 422, 429, 500, 502, 503, 504))}
     problem = described["components"]["responses"]["Problem404"]
-    assert problem["description"] == "Not Found: `agent-not-found`."
+    assert problem["description"] == "No such agent (`agent-not-found`)"
     assert problem["content"]["application/problem+json"]["schema"] == {"$ref": "#/components/schemas/Problem"}
     assert "502" not in operations(described)["POST /agents/echo/cast"]["responses"]
 
@@ -192,7 +192,7 @@ def test_declared_errors_are_responses_of_their_own() -> None:
     responses = operations(document())["POST /agents/assistant/chat"]["responses"]
 
     assert "`out-of-words`" in responses["418"]["description"]
-    assert "`busy`, `wrong-state`" in responses["409"]["description"]
+    assert responses["409"]["description"] == "Busy (`busy`); Wrong state (`wrong-state`)"
 
 
 def test_without_authentication_nothing_speaks_of_it() -> None:

@@ -250,7 +250,7 @@ def test_two_processes_of_one_name_are_told(folder: Path) -> None:
     assert mistakes(text) == [
         "t.yaml:6: supervision.children[1].agent.name: the name 'echo' is taken by supervision.children[0].agent.",
         "t.yaml:7: supervision.children[2].supervisor.name: the name 'root' is taken by supervision.",
-        "t.yaml:8: supervision.children[3].agent.name: the name 'mcp' is taken by mcp.servers.",
+        "t.yaml:8: supervision.children[3].agent.name: the name 'mcp' is taken by mcp.",
     ]
 
 
@@ -337,11 +337,11 @@ def test_routes_of_decorators_are_looked_at_too() -> None:
             - {name: one, type: agents.Shop}
             - {name: two, type: agents.Shop}
         routes:
-          - {path: '/orders/{id}', agent: one}
+          - {path: '/orders/{order}/', agent: one}
     """
     assert mistakes(text) == [
         "t.yaml:5: supervision.children[1].type: @route on two.buy: POST /orders/{order} is declared twice: the first is @route on one.buy.",
-        "t.yaml:7: routes[0].path: POST /orders/{id} is declared twice: the first is @route on one.buy.",
+        "t.yaml:7: routes[0].path: POST /orders/{order}/ is declared twice: the first is @route on one.buy.",
     ]
 
 
@@ -385,21 +385,35 @@ def test_routes_of_decorators_are_looked_at_too() -> None:
         ("mcp: {servers: [{name: a, command: x, headers: {b: c}}]}", "mcp.servers[0].headers: only an HTTP server has 'headers'."),
         ("mcp: {servers: [{name: a, command: x, env: {b: [c]}}]}", "mcp.servers[0].env.b: must be a text, not a list (['c'])."),
         ("models: {openai: x}", "models.openai: must be a mapping, not a text ('x')."),
-        ("models: {default: opnai, openai: {}}", "models.default: 'opnai' has no settings here. Did you mean 'openai'?"),
+        (
+            "models: {default: opnai, openai: {base_url: 'http://m.example'}}",
+            "models.default: 'opnai' has no settings here. Did you mean 'openai'?",
+        ),
         ("models: {default: zzz}", "models.default: 'zzz' has no settings here. There are: none."),
         (
-            "{models: {openai: {}}, plugins: {models: {openai: {}}}}",
-            None,
+            "models: {openai: {}}",
+            "models.openai: The model provider 'openai' needs an api_key: https://api.openai.com/v1 takes no calls without one.",
+        ),
+        ("models: {opnai: {}}", "models.opnai: There is no model provider type 'opnai'. Did you mean 'openai'?"),
+        ("models: {mine: {type: opnai}}", "models.mine: There is no model provider type 'opnai' of 'mine'. Did you mean 'openai'?"),
+        (
+            "models: {scripted: {rulez: []}}",
+            "models.scripted: The model provider 'scripted' has no setting 'rulez'. Did you mean 'rules'?",
+        ),
+        (
+            "models: {openai: {api_key: '${KEY:-}'}}",
+            "models: No model provider is left: each has an empty `api_key`. Set one, or add `scripted`.",
         ),
         ("plugins: {exporters: []}", "plugins.exporters: this key is unknown. Known: models."),
     ],
 )
-def test_a_section_says_what_it_does_not_take(section: str, expected: str | None) -> None:
-    if expected is None:
-        section = "models: {openai: {}}\nplugins: {models: {openai: {}}}"
-        assert beside(section) == ["t.yaml:8: plugins.models: 'models' is there as well: they are two spellings of one thing."]
-    else:
-        assert beside(section) == [f"t.yaml:7: {expected}"]
+def test_a_section_says_what_it_does_not_take(section: str, expected: str) -> None:
+    assert beside(section) == [f"t.yaml:7: {expected}"]
+
+
+def test_models_cannot_stand_under_both_keys() -> None:
+    section = "models: {scripted: {}}\nplugins: {models: {scripted: {}}}"
+    assert beside(section) == ["t.yaml:8: plugins.models: 'models' is there as well: they are two spellings of one thing."]
 
 
 def test_a_tool_of_a_server_that_is_not_declared_is_told() -> None:

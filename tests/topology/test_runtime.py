@@ -12,6 +12,7 @@ import pytest
 
 from portico.errors import TopologyError
 from portico.kernel.process import AgentProcess
+from portico.topology.checks import TOOLS_SUPERVISOR
 from portico.topology.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -70,6 +71,71 @@ async def test_settings_of_the_topology_survive_restarts() -> None:
                 reply = await runtime.ask("c", None)
                 assert reply.payload == {"id": f"c#{incarnation}", "mailbox_size": 7, "capabilities": ["crash"], "config": {}}
             assert runtime.router.registry.find_by_capability("crash") == ["c"]
+
+
+class Asking(AgentProcess):
+    """Asks the model what it is asked."""
+
+    async def handle(self, message: Message) -> str:
+        response = await self.llm.chat("", [{"role": "user", "content": message.payload}])
+        return response.content
+
+
+async def test_declared_models_are_what_agents_find_as_llm() -> None:
+    rules = [{"when": "hello", "say": "good morning"}, {"say": "what?"}]
+    data = {
+        "supervision": {"children": [{"agent": {"name": "a", "type": "asking"}}]},
+        "models": {"openai": {"api_key": "${KEY:-}"}, "scripted": {"rules": rules}},
+    }
+    with anyio.fail_after(5):
+        async with Runtime.from_config(data, agent_classes={"asking": Asking}) as runtime:
+            assert [await runtime.call("a", text) for text in ("hello you", "x")] == ["good morning", "what?"]
+
+
+SERVER = """
+import os
+import sys
+
+from mcp.server.mcpserver import MCPServer
+
+server = MCPServer("where", log_level="ERROR")
+
+
+@server.tool()
+def where(word: str) -> str:
+    return f"{word} {sys.argv[1]} {os.environ['COLOUR']} {os.getcwd()}"
+
+
+server.run("stdio")
+"""
+
+
+class Using(AgentProcess):
+    """Uses the tool that it is asked for."""
+
+    async def handle(self, message: Message) -> object:
+        return await self.tools.get(message.payload).execute(word="hello")
+
+
+async def test_declared_mcp_servers_run_in_the_folder_of_the_topology(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "tool_server.py").write_text(SERVER)
+    path = write(
+        folder,
+        """
+        supervision: {children: [{agent: {name: user, type: using}}]}
+        mcp: {servers: [{name: s, command: python, args: [tool_server.py, 5], env: {COLOUR: "${COLOUR}"}, required: true}]}
+        """,
+    )
+    monkeypatch.chdir("/")
+    with anyio.fail_after(30):
+        async with Runtime.from_config(path, {"using": Using}, env={"COLOUR": "red"}) as runtime:
+            assert [child.name for child in runtime.supervisor.which_children()] == [TOOLS_SUPERVISOR, "user"]
+            assert f"hello 5 red {folder}" in str(await runtime.call("user", "mcp://s/where", timeout=20))
+
+
+def test_tools_can_be_connected_later_where_the_topology_has_an_empty_mcp_section() -> None:
+    assert Runtime.from_config({"supervision": {}, "mcp": {}}).services.tools is not None
+    assert Runtime.from_config({"supervision": {}}).services.tools is None
 
 
 async def test_other_settings_of_a_runtime_can_be_given() -> None:

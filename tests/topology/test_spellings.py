@@ -118,6 +118,20 @@ def test_types_can_be_brought_along() -> None:
     assert getattr(children[0], "mailbox_size", None) == 9
 
 
+def test_a_constructor_with_a_parameter_config_gets_the_mapping_whole() -> None:
+    class Whole(AgentProcess):
+        def __init__(self, name: str, config: Mapping[str, int] | None = None) -> None:
+            super().__init__(name)
+            self.given = config
+
+    nodes = [
+        {"type": "whole", "name": "a", "config": {"port": 1}},
+        {"type": "whole", "name": "b", "config": {"config": {"port": 2}}},
+    ]
+    children = load({"supervision": {"children": [*nodes, {"type": "whole", "name": "c"}]}}, agent_classes={"whole": Whole}).build()
+    assert [vars(child)["given"] for child in children.supervisor.children] == [{"port": 1}, {"port": 2}, None]
+
+
 def test_settings_of_an_agent_reach_it_whatever_its_constructor_takes() -> None:
     settings = """
         mailbox_size: 5, start_timeout: 6, shutdown_timeout: 7, handle_timeout: 8, restart: TEMPORARY, expose: true,

@@ -1,0 +1,242 @@
+"""A child process as an MCP transport: starts the server, carries lines, notices its death, and leaves nothing of it behind.
+
+In place of the SDK's own: that one leaves descendants of a server that ended by itself, hears of a death only by the end of a
+pipe that a grandchild may hold open, and gives no hold on stderr. Linux: a descriptor of the process (pidfd) tells of its end.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections import deque
+from contextlib import asynccontextmanager, suppress
+from typing import IO, TYPE_CHECKING, Final
+
+import anyio
+import anyio.abc
+from mcp.client.stdio import get_default_environment
+from mcp.shared.message import SessionMessage
+from mcp.types import CONNECTION_CLOSED, ErrorData, JSONRPCError, JSONRPCRequest, jsonrpc_message_adapter
+
+from portico.mcp_bridge.pipes import LineTooLongError, is_readable, read_lines, unread, write_some
+from portico.mcp_bridge.remote import NOT_SENT
+
+if TYPE_CHECKING:
+    import logging
+    from collections.abc import AsyncGenerator
+
+    from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+    from mcp.client._transport import TransportStreams
+    from mcp.types import JSONRPCMessage, RequestId
+
+    from portico.mcp_bridge.config import MCPServerConfig
+    from portico.mcp_bridge.connection import Life
+
+FLUSH: Final = 0.5
+"""Seconds for the last messages to be written before stdin closes."""
+GRACE: Final = 2.0
+"""Seconds that the server has to end after its stdin was closed."""
+TERM_GRACE: Final = 1.0
+"""Seconds that its process group has to end after SIGTERM, before SIGKILL."""
+LAST_BREATH: Final = 0.2
+"""Seconds from the end of its output to the end of its process, where that is why."""
+LARGEST_PIPE: Final = 1024 * 1024
+"""Bytes that a pipe holds at most (pipe(7): pipe-max-size)."""
+LONGEST_LOG_LINE: Final = 2000
+"""Characters of one line of stderr in the log."""
+
+
+@asynccontextmanager
+async def child(config: MCPServerConfig, life: Life, logger: logging.Logger) -> AsyncGenerator[TransportStreams]:
+    """The streams of a server that is started now and gone, with all its descendants, at the end.
+
+    Raises:
+        OSError: the command cannot be run.
+    """
+    process = subprocess.Popen(  # noqa: ASYNC220, S603  # starting takes a millisecond; the command is the configuration's, and no shell reads it
+        config.argv,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=get_default_environment() | dict(config.env),
+        cwd=config.cwd,
+        start_new_session=True,
+        bufsize=0,
+    )
+    run = _Child(process, life, logger)  # no await before the `try`: a cancellation here would leave the process behind
+    try:
+        async with anyio.create_task_group() as tasks:
+            try:
+                yield run.open(tasks)
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await run.stop()
+                tasks.cancel_scope.cancel()
+    finally:
+        run.close()
+
+
+class _Child:
+    """A running server process."""
+
+    def __init__(self, process: subprocess.Popen[bytes], life: Life, logger: logging.Logger) -> None:
+        self._process = process
+        self._life = life
+        self._logger = logger
+        self._pidfd = os.pidfd_open(process.pid)
+        self._sent = 0
+        self._requests: deque[tuple[int, RequestId]] = deque()
+        self._heard_all = anyio.Event()
+        self._written = anyio.Event()
+        self._writing = anyio.CancelScope()
+        self._from_server, self._read = anyio.create_memory_object_stream[SessionMessage | Exception](0)
+        self._write, self._to_server = anyio.create_memory_object_stream[SessionMessage](0)
+
+    def open(self, tasks: anyio.abc.TaskGroup) -> TransportStreams:
+        """Begin to carry."""
+        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
+            os.set_blocking(_fd(pipe), False)
+        self._life.died = self._died
+        tasks.start_soon(self._watch)
+        tasks.start_soon(self._carry_out, self._to_server)
+        tasks.start_soon(self._carry_in, self._from_server)
+        tasks.start_soon(self._log)
+        return self._read, self._write
+
+    def _died(self) -> str | None:
+        """How the process ended; None while it lives. Looks without reaping it."""
+        end = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        if end is None:
+            return None
+        if end.si_code == os.CLD_EXITED:
+            return f"its process ended with exit code {end.si_status}"
+        return f"its process was killed by {signal.Signals(end.si_status).name}"
+
+    async def _watch(self) -> None:
+        await anyio.wait_readable(self._pidfd)
+        with anyio.move_on_after(LAST_BREATH):  # unless a descendant holds the pipe
+            await self._heard_all.wait()
+        self._life.end(self._died() or "its process ended")
+
+    async def _carry_out(self, messages: MemoryObjectReceiveStream[SessionMessage]) -> None:
+        fd = _fd(self._process.stdin)
+        try:
+            with self._writing:
+                async for message in messages:
+                    self._remember(message.message)
+                    left = memoryview(message.message.model_dump_json(by_alias=True, exclude_unset=True).encode() + b"\n")
+                    while left:
+                        count = await write_some(fd, left)
+                        self._sent += count
+                        left = left[count:]
+        except OSError:
+            self._life.end("it closed its input")
+        finally:
+            messages.close()
+            self._written.set()
+
+    async def _carry_in(self, messages: MemoryObjectSendStream[SessionMessage | Exception]) -> None:
+        heard = True
+        async with messages:
+            try:
+                async for line in read_lines(_fd(self._process.stdout)):
+                    if heard:  # else read on, so that a server which still writes can end
+                        heard = await self._hand_on(line, messages)
+            except LineTooLongError as error:
+                self._life.end(str(error))
+            await self._ended_within(LAST_BREATH)
+            reason = self._died() or "it closed its output"
+            for request in self._never_read():
+                await self._refuse(request, reason, messages)
+            self._heard_all.set()
+            self._life.end(reason)
+
+    def _remember(self, message: JSONRPCMessage) -> None:
+        """Where in the stream of bytes a request begins; those that no pipe can still hold are forgotten."""
+        if isinstance(message, JSONRPCRequest):
+            self._requests.append((self._sent, message.id))
+            while self._requests[0][0] < self._sent - LARGEST_PIPE:
+                self._requests.popleft()
+
+    def _never_read(self) -> list[RequestId]:
+        """The requests of which the server has not read a single byte: they lie in the pipe, and so can be sent again."""
+        if self._process.stdin is None or self._process.stdin.closed:
+            return []
+        read = self._sent - unread(self._process.stdin.fileno())
+        return [request for start, request in self._requests if start >= read]
+
+    @staticmethod
+    async def _refuse(request: RequestId, reason: str, messages: MemoryObjectSendStream[SessionMessage | Exception]) -> None:
+        error = ErrorData(code=CONNECTION_CLOSED, message=reason, data={NOT_SENT: True})
+        with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
+            await messages.send(SessionMessage(JSONRPCError(jsonrpc="2.0", id=request, error=error)))
+
+    async def _hand_on(self, line: bytes, messages: MemoryObjectSendStream[SessionMessage | Exception]) -> bool:
+        try:
+            message = SessionMessage(jsonrpc_message_adapter.validate_json(line, by_name=False))
+        except ValueError:
+            if line.strip():
+                self._logger.warning("wrote to stdout what is no MCP message: %s", _shown(line))
+            return True
+        try:
+            await messages.send(message)
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+            return False
+        return True
+
+    async def _log(self) -> None:
+        try:
+            async for line in read_lines(_fd(self._process.stderr)):
+                self._logger.info("%s", _shown(line))
+        except LineTooLongError as error:
+            self._logger.warning("its stderr is not read any more: %s", error)
+
+    async def stop(self) -> None:
+        """End it: close stdin, wait, SIGTERM, wait, SIGKILL; the whole group, so that no descendant stays. Then reap it."""
+        self._read.close()
+        self._write.close()
+        with anyio.move_on_after(FLUSH):
+            await self._written.wait()
+        self._writing.cancel()
+        await self._written.wait()
+        _close(self._process.stdin)
+        if not await self._ended_within(GRACE):
+            self._signal(signal.SIGTERM)
+            await self._ended_within(TERM_GRACE)
+        self._signal(signal.SIGKILL)  # it was not reaped yet, so the number of its group is still its own
+        if not await self._ended_within(TERM_GRACE) or self._process.poll() is None:
+            self._logger.warning("its process %d does not end, though it was killed", self._process.pid)
+
+    def close(self) -> None:
+        """Give back the descriptors, when nothing reads them any more."""
+        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
+            _close(pipe)
+        os.close(self._pidfd)
+
+    async def _ended_within(self, seconds: float) -> bool:
+        until = anyio.current_time() + seconds
+        while not is_readable(self._pidfd):  # `_watch` may wait for it already, or may have been cancelled
+            if anyio.current_time() >= until:
+                return False
+            await anyio.sleep(0.005)
+        return True
+
+    def _signal(self, number: signal.Signals) -> None:
+        with suppress(ProcessLookupError, PermissionError):  # nobody is left, or one who may not be signalled
+            os.killpg(self._process.pid, number)
+
+
+def _fd(pipe: IO[bytes] | None) -> int:
+    if pipe is None:
+        raise ValueError("the process was started without this pipe")
+    return pipe.fileno()
+
+
+def _close(pipe: IO[bytes] | None) -> None:
+    if pipe is not None:
+        pipe.close()
+
+
+def _shown(line: bytes) -> str:
+    return line.decode(errors="replace").rstrip()[:LONGEST_LOG_LINE]

@@ -1,0 +1,267 @@
+"""Connection: what the process that owns an external server shares with everybody who calls its tools.
+
+It outlives every single connection: callers wait here while the owner connects anew. Above: `upstream.py`, the one owner, and
+`toolset.py`, the callers. A call goes straight from its caller's task to the SDK's client, many at once; no mailbox in between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from enum import Enum, StrEnum
+from typing import TYPE_CHECKING, Any, Final
+
+from mcp.shared.exceptions import MCPError
+from mcp.types import CONNECTION_CLOSED
+
+from portico.errors import MCPServerUnavailable, MCPToolError
+from portico.kernel.router import current
+from portico.mcp_bridge.remote import was_not_sent
+from portico.mcp_bridge.remote_tool import RemoteTool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from mcp import Client
+    from mcp.types import CallToolResult, Tool
+
+    from portico.kernel.inbox import Inbox
+    from portico.mcp_bridge.config import MCPServerConfig
+
+PATIENCE: Final = 3
+"""How many attempts to connect may fail while a call waits, before it gives up."""
+
+
+class ConnectionStatus(StrEnum):
+    """Where a connection is."""
+
+    CONNECTED = "connected"
+    """Calls go out."""
+    CONNECTING = "connecting"
+    """An attempt is under way."""
+    DOWN = "down"
+    """Not connected; the next attempt comes after a pause, or at once when somebody calls."""
+
+
+class Signal(Enum):
+    """What callers and the protocol tell the owner."""
+
+    STOP = "stop"
+    """End the connection for good."""
+    CHANGED = "changed"
+    """The server's list of tools has changed."""
+    WANTED = "wanted"
+    """Somebody waits for the connection."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The connection of that life is gone."""
+
+    life: Life
+
+
+class Life:
+    """One connection from its beginning to its end. The transport ends it; nobody revives it."""
+
+    __slots__ = ("_inbox", "died", "ended")
+
+    def __init__(self, inbox: Inbox) -> None:
+        self._inbox = inbox
+        self.ended: str | None = None
+        self.died: Callable[[], str | None] | None = None
+
+    @property
+    def alive(self) -> bool:
+        """Whether it stands, as far as can be told without asking the server. `died` looks at its process, if it is ours."""
+        return self.ended is None and (self.died is None or self.died() is None)
+
+    def end(self, reason: str) -> None:
+        """It is gone. Later reasons are ignored."""
+        if self.ended is None:
+            self.ended = reason
+            self._inbox.put(Lost(self))
+
+
+class Connection:
+    """One external server, as the rest of the program sees it."""
+
+    def __init__(self, config: MCPServerConfig) -> None:
+        self.config = config
+        self.status = ConnectionStatus.DOWN
+        self.last_error: str | None = "it was not started"
+        self.era: str | None = None
+        self.tools: dict[str, RemoteTool] = {}
+        self.listed = False
+        self.failed_attempts = 0
+        self.waiting = 0
+        self._client: Client | None = None
+        self._life: Life | None = None
+        self._owner: Inbox | None = None
+        self._waiters: list[asyncio.Future[None]] = []
+
+    @property
+    def name(self) -> str:
+        """The server's name."""
+        return self.config.name
+
+    def readiness(self) -> dict[str, Any]:
+        """What there is to see from outside: JSON-able. While it is not connected, `error` says why; era and tools are the last known."""
+        about: dict[str, Any] = {
+            "ready": self.status is ConnectionStatus.CONNECTED,
+            "required": self.config.required,
+            "connection": self.status.value,
+            "era": self.era,
+            "tools": sorted(self.tools),
+        }
+        return about if self.last_error is None else {**about, "error": self.last_error}
+
+    # --- the owner's side ---------------------------------------------------------------------------------------------
+
+    def begin(self, owner: Inbox) -> None:
+        """An owner has taken over."""
+        self._owner = owner
+        self.failed_attempts = 0
+        self.last_error = None
+        self.connecting()
+
+    def connecting(self) -> None:
+        """An attempt begins."""
+        self._set(ConnectionStatus.CONNECTING)
+
+    def up(self, client: Client, life: Life, tools: Sequence[Tool]) -> None:
+        """Connected: calls go out."""
+        self._client, self._life = client, life
+        self.era = client.protocol_version
+        self.last_error = None
+        self.relisted(tools)
+        self._set(ConnectionStatus.CONNECTED)
+
+    def relisted(self, tools: Sequence[Tool]) -> None:
+        """The server's tools as they are now. Of two with one name the first counts."""
+        found: dict[str, RemoteTool] = {}
+        for tool in tools:
+            found.setdefault(tool.name, RemoteTool(f"mcp://{self.name}/{tool.name}", tool))
+        self.tools, self.listed = found, True
+
+    def leaving(self) -> None:
+        """From now on no call goes out over the present connection."""
+        self._client = self._life = None
+        self._set(ConnectionStatus.DOWN)
+
+    def down(self, reason: str, *, attempt_failed: bool) -> None:
+        """Not connected, for this reason."""
+        self._client = self._life = None
+        self.last_error = reason
+        self.failed_attempts += attempt_failed
+        self._set(ConnectionStatus.DOWN)
+
+    def end(self) -> None:
+        """The owner has ended: nobody will connect."""
+        self._owner = None
+        self.down("it was stopped", attempt_failed=False)
+
+    # --- the callers' side --------------------------------------------------------------------------------------------
+
+    async def attempted(self) -> bool:
+        """Wait for a connection, or for the first attempt that fails. Whether it is connected."""
+        before = self.failed_attempts
+        while self.status is not ConnectionStatus.CONNECTED and self.failed_attempts == before and self._owner is not None:
+            await self._changed()
+        return self.status is ConnectionStatus.CONNECTED
+
+    async def ready(self) -> None:
+        """Wait for a connection, as long as a call may take. Raises `MCPServerUnavailable`."""
+        try:
+            async with asyncio.timeout(self.config.timeout):
+                await self._standing()
+        except TimeoutError:
+            raise self._unavailable() from None
+
+    async def call(self, tool: RemoteTool, arguments: dict[str, Any]) -> CallToolResult:
+        """Call a tool, from the caller's own task. The deadline of the message in hand cancels it, and so the tool.
+
+        A call that waited for a new connection is sent when it is there. One that was under way when the connection broke is sent
+        again, once, where it cannot have taken effect or where the tool says that twice does no harm.
+
+        Raises:
+            MCPServerUnavailable: not connected, or the connection broke and nobody knows how far the call came.
+            MCPToolError: the server answered with an error, or not in time.
+        """
+        try:
+            async with asyncio.timeout(self.config.timeout):
+                return await self._call(tool, arguments)
+        except TimeoutError:
+            if self.status is ConnectionStatus.CONNECTED:
+                raise MCPToolError(tool.uri, f"it gave no answer within {self.config.timeout:g} s") from None
+            raise self._unavailable() from None
+
+    async def _call(self, tool: RemoteTool, arguments: dict[str, Any]) -> CallToolResult:
+        for last in (False, True):
+            client, life = await self._standing()
+            try:
+                return await client.call_tool(tool.tool.name, arguments, meta=_trace())
+            except MCPError as error:
+                unsent = was_not_sent(error)
+                broke = unsent or (error.code == CONNECTION_CLOSED and self._broke(life))
+                if not broke:
+                    raise MCPToolError(tool.uri, error.message) from error
+                reason = life.ended or error.message
+                if unsent:
+                    life.end(reason)
+                if last or not (unsent or tool.repeatable):
+                    how_far = "the call was not sent" if unsent else "whether the call took effect is not known"
+                    raise MCPServerUnavailable(self.name, f"{reason}; {how_far}") from error
+        raise AssertionError  # the loop returns or raises
+
+    def _broke(self, life: Life) -> bool:
+        """Whether "connection closed" is the SDK's word for a broken connection, and not the server's own error of that number.
+
+        Over HTTP a single answer can break while everything else stands; over pipes it cannot.
+        """
+        return self.config.transport != "stdio" or not life.alive or life is not self._life
+
+    async def _standing(self) -> tuple[Client, Life]:
+        """The present client, as soon as there is one. Raises `MCPServerUnavailable` after `PATIENCE` failed attempts."""
+        give_up_at = self.failed_attempts + PATIENCE
+        self.waiting += 1
+        try:
+            while True:
+                client, life = self._client, self._life
+                if client is not None and life is not None:
+                    if life.alive:
+                        return client, life
+                elif self._owner is None or self.failed_attempts >= give_up_at:
+                    raise self._unavailable()
+                else:
+                    self._owner.put(Signal.WANTED)
+                await self._changed()
+        finally:
+            self.waiting -= 1
+
+    def _unavailable(self) -> MCPServerUnavailable:
+        return MCPServerUnavailable(self.name, self.last_error or f"it did not answer within {self.config.timeout:g} s")
+
+    # --- inside -------------------------------------------------------------------------------------------------------
+
+    def _set(self, status: ConnectionStatus) -> None:
+        self.status = status
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        self._waiters.clear()
+
+    async def _changed(self) -> None:
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        try:
+            await waiter
+        finally:
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
+
+
+def _trace() -> Any:
+    """The trace of the message in hand, for the server to go on with."""
+    in_hand = current.get()
+    return {"traceparent": in_hand.traceparent} if in_hand is not None and in_hand.traceparent else None

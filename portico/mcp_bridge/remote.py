@@ -1,0 +1,143 @@
+"""The HTTP transports to external servers, with failures told apart: was a request sent at all?
+
+The SDK lets one request that cannot be delivered tear down all others of its connection. Here each gets an answer of its own that
+says whether the server can have seen it; from that, and not from a text, `connection.py` decides what may be sent again.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Final, Self, cast
+
+import anyio
+import httpx2
+from mcp.client.sse import sse_client
+from mcp.client.streamable_http import streamable_http_client
+from mcp.types import CONNECTION_CLOSED
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+    from contextvars import Context
+    from types import TracebackType
+
+    from mcp.client._transport import ReadStream, TransportStreams
+    from mcp.shared.exceptions import MCPError
+    from mcp.shared.message import SessionMessage
+
+    from portico.mcp_bridge.config import MCPServerConfig
+    from portico.mcp_bridge.connection import Life
+
+NOT_SENT: Final = "portico/not-sent"
+"""In the data of an error: the server has not begun the call, so it may be sent again."""
+
+READ_TIMEOUT: Final = 300.0
+"""Seconds without a byte after which a response counts as dead; servers send pings more often."""
+
+
+def was_not_sent(error: MCPError) -> bool:
+    """Whether the server cannot have begun what this error answers."""
+    data = error.data
+    return isinstance(data, dict) and NOT_SENT in cast("dict[str, Any]", data)
+
+
+@asynccontextmanager
+async def remote(config: MCPServerConfig, life: Life) -> AsyncGenerator[TransportStreams]:
+    """The streams of a server at a URL. The life ends when nothing can come from the server any more."""
+    url = config.url or ""
+    headers = dict(config.headers)
+    if config.transport == "sse":
+        async with sse_client(url, headers=headers, timeout=config.timeout, sse_read_timeout=READ_TIMEOUT) as (reads, writes):
+            yield WatchedStream(reads, life), writes
+        return
+    timeout = httpx2.Timeout(config.timeout, read=READ_TIMEOUT)
+    async with (
+        httpx2.AsyncClient(headers=headers, timeout=timeout, transport=TellingTransport()) as client,
+        streamable_http_client(url, http_client=client) as (reads, writes),
+    ):
+        yield WatchedStream(reads, life), writes
+
+
+class WatchedStream:
+    """A read stream that tells when it has ended."""
+
+    def __init__(self, stream: ReadStream[SessionMessage | Exception], life: Life) -> None:
+        self._stream = stream
+        self._life = life
+
+    @property
+    def last_context(self) -> Context | None:
+        """The context variables of whoever sent the last item, where the stream keeps them."""
+        return getattr(self._stream, "last_context", None)
+
+    async def receive(self) -> SessionMessage | Exception:
+        """The next item."""
+        return await self._stream.receive()
+
+    async def aclose(self) -> None:
+        """Close it."""
+        await self._stream.aclose()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> SessionMessage | Exception:
+        try:
+            return await self._stream.__anext__()
+        except (StopAsyncIteration, anyio.ClosedResourceError):
+            self._life.end("the server closed the connection")
+            raise
+
+    async def __aenter__(self) -> Self:
+        await self._stream.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
+    ) -> bool | None:
+        return await self._stream.__aexit__(exc_type, exc_val, exc_tb)
+
+
+class TellingTransport(httpx2.AsyncHTTPTransport):
+    """Answers a POST that failed on its way, instead of raising; the answer says whether it was sent."""
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Send one request."""
+        try:
+            response = await super().handle_async_request(request)
+        except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout) as error:
+            if request.method != "POST":
+                raise
+            return _answer(request, f"it cannot be reached ({_text(error)})", sent=False)
+        except httpx2.TransportError as error:
+            if request.method != "POST":
+                raise
+            return _answer(request, f"the connection broke ({_text(error)})", sent=True)
+        if request.method == "POST" and "mcp-session-id" in request.headers and await _forgot_the_session(response):
+            await response.aclose()
+            return _answer(request, "it has forgotten the session", sent=False)
+        return response
+
+
+async def _forgot_the_session(response: httpx2.Response) -> bool:
+    """A server that does not know a session answers 404 (so the specification), or 400 with -32000 (so a widespread example)."""
+    if response.status_code == HTTPStatus.NOT_FOUND:
+        return True
+    if response.status_code != HTTPStatus.BAD_REQUEST:
+        return False
+    try:
+        body: Any = json.loads(await response.aread())
+        return body["error"]["code"] == CONNECTION_CLOSED
+    except (ValueError, TypeError, KeyError, httpx2.HTTPError):
+        return False
+
+
+def _answer(request: httpx2.Request, reason: str, *, sent: bool) -> httpx2.Response:
+    data = None if sent else {NOT_SENT: True}
+    error = {"code": CONNECTION_CLOSED, "message": reason, "data": data}
+    return httpx2.Response(HTTPStatus.SERVICE_UNAVAILABLE, json={"jsonrpc": "2.0", "id": None, "error": error}, request=request)
+
+
+def _text(error: Exception) -> str:
+    return str(error) or type(error).__name__

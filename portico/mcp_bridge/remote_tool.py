@@ -1,0 +1,91 @@
+"""RemoteTool: a tool as an external server listed it. Checks arguments against its schema, before anything is sent.
+
+The schema comes from a stranger: one that is broken, or that refers to elsewhere, checks nothing; the server checks then.
+Nothing is ever fetched.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from portico.errors import ToolError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from mcp.types import Tool
+
+logger = logging.getLogger("portico.mcp")
+
+LONGEST_MESSAGE = 300
+"""Characters of one fault's message; validators print whole values."""
+
+
+class _Fault(Protocol):
+    @property
+    def absolute_path(self) -> Sequence[str | int]: ...
+    @property
+    def message(self) -> str: ...
+
+
+class _Validator(Protocol):
+    def iter_errors(self, instance: Any) -> Iterable[_Fault]: ...
+
+
+class RemoteTool:
+    """One tool of one listing."""
+
+    __slots__ = ("_compiled", "_validator", "tool", "uri")
+
+    def __init__(self, uri: str, tool: Tool) -> None:
+        self.uri = uri
+        self.tool = tool
+        self._validator: _Validator | None = None
+        self._compiled = False
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether the server says that calling it twice does no harm."""
+        hints = self.tool.annotations
+        return hints is not None and bool(hints.read_only_hint or hints.idempotent_hint)
+
+    def check(self, arguments: dict[str, Any]) -> None:
+        """Raises `ToolError` with the path of every fault."""
+        validator = self._compile()
+        if validator is None:
+            return
+        try:
+            faults = [_described(fault) for fault in validator.iter_errors(arguments)]
+        except Exception as error:  # noqa: BLE001  # a stranger's schema: whatever it makes the validator raise
+            logger.warning("the input schema of %s cannot be applied: %s", self.uri, error)
+            self._validator = None
+            return
+        if faults:
+            lines = [f"- {fault['path'] or 'the arguments'}: {fault['message']}" for fault in faults]
+            raise ToolError("\n".join([f"The arguments of {self.uri} are not valid:", *lines]), errors=faults)
+
+    def _compile(self) -> _Validator | None:
+        if not self._compiled:
+            self._compiled = True
+            try:
+                self._validator = _validator(self.tool.input_schema)
+            except Exception as error:  # noqa: BLE001  # as above
+                logger.warning("the input schema of %s is not valid, so its arguments go out unchecked: %s", self.uri, error)
+        return self._validator
+
+
+def _validator(schema: dict[str, Any]) -> _Validator:
+    from jsonschema import Draft202012Validator  # noqa: PLC0415  # 60 ms that only a call to an external tool needs to pay
+    from jsonschema.validators import validator_for  # noqa: PLC0415
+    from referencing import Registry  # noqa: PLC0415
+
+    kind: Any = cast("Any", validator_for)(schema, default=Draft202012Validator)
+    kind.check_schema(schema)
+    nowhere: Any = cast("Any", Registry)()
+    return kind(schema, registry=nowhere)
+
+
+def _described(fault: _Fault) -> dict[str, str]:
+    path = "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in fault.absolute_path)
+    return {"path": path, "message": fault.message[:LONGEST_MESSAGE]}

@@ -1,0 +1,54 @@
+"""Names of spans, events and attributes: they stand here once, so that dashboards can rely on them.
+
+What OpenTelemetry names itself (`error.type`, `http.route`) is written as it names it; the rest begins with `portico.`.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+SCOPE: Final = "portico"
+"""The instrumentation scope of our spans."""
+
+# --- spans ------------------------------------------------------------------------------------------------------------
+
+
+def dispatch_span(agent: str, operation: str) -> str:
+    """A call on its way through the door, until its reply (an ask) or its acceptance (a send)."""
+    return f"dispatch {agent}.{operation}"
+
+
+def handle_span(agent: str, operation: str) -> str:
+    """One handling of one message by one incarnation."""
+    return f"handle {agent}.{operation}"
+
+
+# --- attributes -------------------------------------------------------------------------------------------------------
+
+AGENT: Final = "portico.agent"
+"""The agent's name."""
+OPERATION: Final = "portico.operation"
+"""The operation's name."""
+ONE_WAY: Final = "portico.one_way"
+"""Whether nobody waits for the reply."""
+RUN_ID: Final = "portico.run_id"
+"""The run that a handling belongs to."""
+SENDER: Final = "portico.sender"
+"""The process that sent the message; absent for the outside."""
+ATTEMPT: Final = "portico.attempt"
+"""How often the message was delivered before."""
+INCARNATION: Final = "portico.incarnation"
+"""The number of the life that handles it."""
+REASON: Final = "portico.reason"
+"""Why a message became a dead letter."""
+ERROR_TYPE: Final = "error.type"
+"""A problem's slug, or the class of an unexpected exception."""
+HTTP_ROUTE: Final = "http.route"
+"""The template of the path."""
+
+# --- events on spans --------------------------------------------------------------------------------------------------
+
+CRASHED: Final = "portico.agent.crashed"
+"""The handler crashed on this message: on its own span, and on the span of who waits for it."""
+DEAD_LETTER: Final = "portico.message.dead_letter"
+"""The message will not be delivered again: on the span of who waits for it."""

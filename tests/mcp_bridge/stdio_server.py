@@ -1,0 +1,38 @@
+"""A gateway over stdio for the tests: prints where it must not, then serves. Not a test."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+
+from portico.kernel.process import AgentProcess
+from portico.kernel.runtime import Runtime
+from portico.kernel.supervisor import Supervisor
+from portico.mcp_bridge.stdio import Wire, claimed_wire, serve_stdio
+from portico.operations.decorators import operation
+from portico.runs.dispatcher import Dispatcher
+
+
+class Echo(AgentProcess):
+    """Talks too much."""
+
+    @operation
+    async def echo(self, text: str) -> dict[str, str]:
+        """Gives back what it is given."""
+        print("printed while serving")
+        os.write(1, b"written to descriptor 1\n")
+        return {"echo": text}
+
+    async def on_stop(self) -> None:
+        print("stopped cleanly", file=sys.stderr, flush=True)
+
+
+async def main(wire: Wire) -> None:
+    async with Runtime(Supervisor("root", children=[Echo("echo")])) as runtime:
+        await serve_stdio(Dispatcher(runtime), wire)
+
+
+with claimed_wire() as wire:
+    print("printed before serving")
+    asyncio.run(main(wire))

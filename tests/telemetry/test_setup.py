@@ -1,0 +1,182 @@
+"""Whether there is telemetry, where it goes, and that it never harms what it watches."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+
+from portico.errors import ConfigurationError
+from portico.telemetry.exporting import LOGGERS, QUIET, Complaints
+from portico.telemetry.setup import configure
+from tests.openapi.serving import served
+from tests.telemetry.receiver import receiving
+from tests.telemetry.sample import environ_of, gateway
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def program(code: str) -> str:
+    """What a program prints, with nothing loaded before."""
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60, env=environ)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {},
+        {"OTEL_EXPORTER_OTLP_ENDPOINT": ""},
+        {"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": "http://127.0.0.1:1"},
+        environ_of("http://127.0.0.1:1", OTEL_SDK_DISABLED="true"),
+        environ_of("http://127.0.0.1:1", OTEL_TRACES_EXPORTER="none"),
+        environ_of("http://127.0.0.1:1", OTEL_TRACES_EXPORTER="console"),
+    ],
+    ids=str,
+)
+def test_without_an_endpoint_for_traces_there_is_no_telemetry(environ: Mapping[str, str]) -> None:
+    assert configure(environ) is None
+
+
+def test_without_an_endpoint_nothing_of_the_sdk_is_imported() -> None:
+    loaded = program(
+        "import sys; from portico.telemetry.setup import configure; assert configure({}) is None;"
+        "print([name for name in sys.modules if name.startswith('opentelemetry')])"
+    )
+
+    assert loaded == "[]"
+
+
+def test_an_endpoint_without_the_extra_names_the_install_line() -> None:
+    said = program(
+        "import sys; sys.modules['opentelemetry.sdk.trace'] = None\n"
+        "from portico.telemetry.setup import configure\n"
+        "from portico.errors import MissingExtra\n"
+        "try: configure({'OTEL_EXPORTER_OTLP_ENDPOINT': 'http://127.0.0.1:1'})\n"
+        "except MissingExtra as error: print(error)"
+    )
+
+    assert said.endswith("Install it with: pip install 'portico[otel]'")
+
+
+@pytest.mark.parametrize(
+    ("environ", "sentence"),
+    [
+        (environ_of("127.0.0.1:4318"), "OTEL_EXPORTER_OTLP_ENDPOINT is '127.0.0.1:4318': it must be an address"),
+        (environ_of("http://127.0.0.1:4317", OTEL_EXPORTER_OTLP_PROTOCOL="grpc"), "Portico sends http/protobuf only"),
+    ],
+)
+def test_what_cannot_be_sent_is_refused_with_a_sentence(environ: Mapping[str, str], sentence: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        configure(environ)
+
+    assert sentence in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("environ", "path"),
+    [
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "{}"}, "/v1/traces"),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "{}/otlp/"}, "/otlp/v1/traces"),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "{}/mine"}, "/mine"),
+    ],
+)
+def test_traces_go_where_the_specification_says(environ: Mapping[str, str], path: str) -> None:
+    with receiving() as receiver:
+        send_one({name: value.format(receiver.endpoint) for name, value in environ.items()})
+
+    assert receiver.paths == [path]
+
+
+@pytest.mark.parametrize(
+    ("more", "name"),
+    [({}, "portico"), ({"OTEL_SERVICE_NAME": "mine"}, "mine"), ({"OTEL_RESOURCE_ATTRIBUTES": "a=b,service.name=ours"}, "ours")],
+    ids=str,
+)
+def test_the_service_is_called_as_the_environment_says(more: Mapping[str, str], name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable, value in more.items():
+        monkeypatch.setenv(variable, value)
+    with receiving() as receiver:
+        send_one(environ_of(receiver.endpoint, **more))
+
+    assert [span.service for span in receiver.spans] == [name]
+
+
+def send_one(environ: Mapping[str, str]) -> None:
+    from portico.kernel.messages import Message
+
+    telemetry = configure(environ)
+    assert telemetry is not None
+    with telemetry.observer.handling(Message(recipient="agent")):
+        pass
+    telemetry.shutdown()
+
+
+def test_no_global_provider_is_set() -> None:
+    said = program(
+        "from opentelemetry import trace; from portico.telemetry.setup import configure;"
+        "before = trace.get_tracer_provider(); configure({'OTEL_EXPORTER_OTLP_ENDPOINT': 'http://127.0.0.1:1'}).shutdown();"
+        "print(trace.get_tracer_provider() is before)"
+    )
+
+    assert said == "True"
+
+
+def test_two_gateways_of_one_process_send_to_two_endpoints() -> None:
+    with receiving() as one, receiving() as other:
+        here, there = gateway(environ_of(one.endpoint)), gateway(environ_of(other.endpoint))
+        with served(here) as first, served(there) as second:
+            httpx.post(f"{first}/back/message", json={"marker": "m"})
+            httpx.post(f"{second}/front/relay", json={"marker": "m"})
+
+    assert sorted(span.name for span in one.spans) == ["POST /{agent}/{name}", "dispatch back.message", "handle back.message"]
+    assert len(other.spans) == 4
+
+
+# --- an endpoint that is down -----------------------------------------------------------------------------------------
+
+
+def test_an_endpoint_that_is_down_harms_no_call_and_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        app = gateway(environ_of(f"http://127.0.0.1:{nobody.getsockname()[1]}"))
+        with caplog.at_level(logging.DEBUG), served(app) as address, httpx.Client(base_url=address) as client:
+            answers = [client.post("/front/relay", json={"marker": "m"}).status_code for _ in range(300)]
+            stopping = time.monotonic()
+        stopped = time.monotonic() - stopping
+
+    assert answers == [200] * 300
+    assert stopped < 10
+    assert len([record for record in caplog.records if record.name in LOGGERS and record.levelno >= logging.WARNING]) == 1
+
+
+def test_complaints_pass_once_a_minute() -> None:
+    now = 0.0
+    complaints = Complaints(lambda: now)
+    record = logging.makeLogRecord({})
+
+    passed = [complaints.filter(record), complaints.filter(record)]
+    now = QUIET - 0.1
+    passed.append(complaints.filter(record))
+    now = QUIET
+    passed.append(complaints.filter(record))
+
+    assert passed == [True, False, False, True]
+
+
+def test_the_loggers_are_left_as_they_were() -> None:
+    before = [list(logging.getLogger(name).filters) for name in LOGGERS]
+    with receiving() as receiver:
+        send_one(environ_of(receiver.endpoint))
+
+    assert [logging.getLogger(name).filters for name in LOGGERS] == before
