@@ -22,7 +22,7 @@ TICK = 0.01
 class Deadlines:
     """All open deliveries that have a deadline."""
 
-    __slots__ = ("_armed_for", "_buckets", "_clock", "_heap", "_timer")
+    __slots__ = ("_armed_for", "_buckets", "_clock", "_heap", "_recent", "_recent_from", "_recent_until", "_timer")
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -30,20 +30,28 @@ class Deadlines:
         self._heap: list[int] = []
         self._timer: Timer | None = None
         self._armed_for: int | None = None
+        # The bucket of the last ask: the next one as a rule goes there too.
+        self._recent: dict[Delivery, None] = {}
+        self._recent_from = self._recent_until = 0.0
 
     def add(self, delivery: Delivery) -> None:
         """Watch a delivery whose message has a deadline."""
         deadline = delivery.message.deadline
         if deadline is None:
             return
+        bucket = self._recent if self._recent_from <= deadline < self._recent_until else self._bucket(deadline)
+        bucket[delivery] = None
+        delivery.bucket = bucket
+
+    def _bucket(self, deadline: float) -> dict[Delivery, None]:
         tick = int(deadline / TICK) + 1
         bucket = self._buckets.get(tick)
         if bucket is None:
             bucket = self._buckets[tick] = {}
             heappush(self._heap, tick)
             self._arm()
-        bucket[delivery] = None
-        delivery.bucket = bucket
+        self._recent, self._recent_from, self._recent_until = bucket, (tick - 1) * TICK, tick * TICK
+        return bucket
 
     def discard(self, delivery: Delivery) -> None:
         """Stop watching it."""
@@ -57,6 +65,7 @@ class Deadlines:
             self._timer.cancel()
             self._timer = None
         self._armed_for = None
+        self._recent_from = self._recent_until = 0.0
         self._buckets.clear()
         self._heap.clear()
 
@@ -75,7 +84,10 @@ class Deadlines:
         now = self._clock.now()
         self._timer = self._armed_for = None
         while self._heap and self._heap[0] * TICK <= now:
-            for delivery in self._buckets.pop(heappop(self._heap)):
+            bucket = self._buckets.pop(heappop(self._heap))
+            if bucket is self._recent:
+                self._recent_from = self._recent_until = 0.0
+            for delivery in bucket:
                 delivery.bucket = None
                 delivery.cancel(DeadlineExceeded(delivery.message.recipient))
         self._arm()

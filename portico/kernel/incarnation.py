@@ -124,6 +124,9 @@ class Incarnation:
         "_deferred",
         "_fault",
         "_in_hand",
+        "_now",
+        "_observers",
+        "_operations",
         "_outlived",
         "_reports_to",
         "_router",
@@ -147,6 +150,10 @@ class Incarnation:
         self.max_attempts = max_attempts
         self.handled = False
         self._router = router
+        # What every message needs, a step nearer.
+        self._now = router.clock.now
+        self._observers = router.services.observers
+        self._operations = process.operations
         self._reports_to = reports_to
         self._task: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -246,15 +253,16 @@ class Incarnation:
         self._reports_to.put(Started(self))
 
     async def _receive(self) -> Exit:
-        mailbox = self.mailbox
+        mailbox, waiting = self.mailbox, self.mailbox.waiting
         in_a_row = 0
         try:
             while not self._stopping and self._fault is None:
-                delivery = mailbox.take()
-                if delivery is None:
+                if not waiting:
                     in_a_row = 0
                     await mailbox.wait()
-                elif not delivery.finished:
+                    continue
+                delivery = waiting.popleft()
+                if not delivery.dropped and (delivery.future is None or not delivery.future.done()):  # `finished`, without the call
                     await self._handle(delivery)
                     in_a_row += 1
                     if in_a_row == YIELD_EVERY:
@@ -320,15 +328,15 @@ class Incarnation:
     async def _handle(self, delivery: Delivery) -> None:
         message, process = delivery.message, self.process
         deadline = message.deadline
-        if deadline is not None and deadline <= self._router.clock.now():
+        if deadline is not None and deadline <= self._now():
             self._too_late(delivery)
             return
         self._in_hand = delivery
         delivery.holder = self
         current.set(delivery)
-        operation = process.operations.get(message.type)
+        operation = self._operations.get(message.type)
         try:
-            if self._watched or self._router.services.observers:
+            if self._watched or self._observers:
                 result = await self._invoke_watched(message)
             elif operation is None:
                 result = await process.handle(message)
@@ -343,7 +351,10 @@ class Incarnation:
                 if result is None or result is DEFERRED or process.state_touched:
                     await self._finish(delivery, result)
                 else:  # the usual end, without a detour
-                    delivery.resolve(self._addressed(result, message))
+                    reply = result if result.__class__ is Message else Message("reply", result, self.name)
+                    reply.recipient, reply.attempt = message.sender, message.attempt
+                    if delivery.future is not None and not delivery.future.done():
+                        delivery.future.set_result(reply)
         if self._outlived:
             raise asyncio.CancelledError
         if self._cancelling:
@@ -437,12 +448,8 @@ class Incarnation:
             operation = self.process.operations.get(delivery.message.type)
             if operation is None or not operation.none_is_a_reply:
                 return None
-        return self._addressed(result, delivery.message)
-
-    def _addressed(self, result: Any, message: Message) -> Message:
-        reply = result if result.__class__ is Message else Message("reply", result, self.process.name)
-        reply.recipient = message.sender
-        reply.attempt = message.attempt
+        reply = result if isinstance(result, Message) else Message("reply", result, self.name)
+        reply.recipient, reply.attempt = delivery.message.sender, delivery.message.attempt
         return reply
 
     def _defer(self, delivery: Delivery) -> None:

@@ -36,9 +36,9 @@ class Delivery:
         self,
         message: Message,
         future: asyncio.Future[Message] | None = None,
+        journal: Journal | None = None,
         *,
         one_way: bool = False,
-        journal: Journal | None = None,
     ) -> None:
         self.message = message
         self.future = future
@@ -75,7 +75,7 @@ class Delivery:
 class Mailbox:
     """What stays of a process when an incarnation ends: its waiting messages, and the count of its lives."""
 
-    __slots__ = ("_closed", "_items", "_reader", "incarnations", "name", "process", "restarts", "size")
+    __slots__ = ("_closed", "_reader", "incarnations", "name", "process", "restarts", "size", "waiting")
 
     def __init__(self, name: str, size: int) -> None:
         self.name = name
@@ -83,12 +83,13 @@ class Mailbox:
         self.incarnations = 0
         self.restarts = 0
         self.process: AgentProcess | None = None
-        self._items: deque[Delivery] = deque()
+        self.waiting: deque[Delivery] = deque()
+        """What waits, the next one first; its reader takes from it."""
         self._reader: asyncio.Future[None] | None = None
         self._closed: str | None = None
 
     def __len__(self) -> int:
-        return len(self._items)
+        return len(self.waiting)
 
     @property
     def closed(self) -> str | None:
@@ -102,7 +103,7 @@ class Mailbox:
             MailboxFull: `size` messages wait already.
             ProcessExited: the process ended for good.
         """
-        items = self._items
+        items = self.waiting
         if self._closed is not None:
             raise ProcessExited(self.name, self._closed)
         if len(items) >= self.size:
@@ -115,23 +116,20 @@ class Mailbox:
             items.insert(at, delivery)
         else:
             items.append(delivery)
-        self.wake()
+        if self._reader is not None:
+            self.wake()
 
     def put_back(self, delivery: Delivery) -> None:
         """Put a delivery that was taken out before everything else; it has its place already, so no bound applies."""
         if self._closed is not None:
             delivery.fail(ProcessExited(self.name, self._closed))
             return
-        self._items.appendleft(delivery)
+        self.waiting.appendleft(delivery)
         self.wake()
-
-    def take(self) -> Delivery | None:
-        """The next delivery, or None when it is empty."""
-        return self._items.popleft() if self._items else None
 
     async def wait(self) -> None:
         """Until something is there, or `wake()` was called. One reader at a time: a successor replaces its predecessor."""
-        if self._items:
+        if self.waiting:
             return
         reader: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._reader = reader
@@ -153,8 +151,8 @@ class Mailbox:
         """The process will not come back: answer all that waits with `ProcessExited`. Returns what waited."""
         self._closed = reason
         self.process = None
-        left = [delivery for delivery in self._items if not delivery.finished]
-        self._items.clear()
+        left = [delivery for delivery in self.waiting if not delivery.finished]
+        self.waiting.clear()
         for delivery in left:
             delivery.fail(ProcessExited(self.name, reason))
         return left
@@ -165,4 +163,4 @@ class Mailbox:
 
     def snapshot(self) -> dict[str, Any]:
         """What there is to see from outside: JSON-able."""
-        return {"depth": len(self._items), "size": self.size, "incarnation": self.incarnations, "restarts": self.restarts}
+        return {"depth": len(self.waiting), "size": self.size, "incarnation": self.incarnations, "restarts": self.restarts}

@@ -20,12 +20,13 @@ class Registry:
     """Mailboxes by name, names by capability."""
 
     def __init__(self) -> None:
-        self._mailboxes: dict[str, Mailbox] = {}
+        self.mailboxes: dict[str, Mailbox] = {}
+        """By name; to read, for the router."""
         self._capabilities: dict[str, dict[str, Mapping[str, Any]]] = {}
 
     def register(self, mailbox: Mailbox, capabilities: Iterable[str] = (), metadata: Mapping[str, Any] | None = None) -> None:
         """Enter a mailbox under its name, with what its process can do (`metadata` is kept per capability)."""
-        self._mailboxes[mailbox.name] = mailbox
+        self.mailboxes[mailbox.name] = mailbox
         for names in self._capabilities.values():
             names.pop(mailbox.name, None)
         for tag in capabilities:
@@ -34,32 +35,36 @@ class Registry:
 
     def deregister(self, name: str) -> None:
         """Forget a name. Harmless when it is unknown."""
-        self._mailboxes.pop(name, None)
+        self.mailboxes.pop(name, None)
         for names in self._capabilities.values():
             names.pop(name, None)
 
     def get(self, name: str) -> Mailbox | None:
         """The mailbox of that name, or None."""
-        return self._mailboxes.get(name)
+        return self.mailboxes.get(name)
 
     def lookup(self, name: str) -> Mailbox:
         """The mailbox of that name. Raises `UnknownAgent`, which offers the nearest names."""
-        mailbox = self._mailboxes.get(name)
+        mailbox = self.mailboxes.get(name)
         if mailbox is None:
-            raise UnknownAgent(name, nearest(name, self._mailboxes))
+            raise self.unknown(name)
         return mailbox
+
+    def unknown(self, name: str) -> UnknownAgent:
+        """The error for a name that is not here, with the nearest that are."""
+        return UnknownAgent(name, nearest(name, self.mailboxes))
 
     def lookup_all(self, pattern: str) -> list[Mailbox]:
         """The mailboxes whose names match a glob (`*`, `?`, `[…]`), by name."""
-        return [self._mailboxes[name] for name in self.all_names() if fnmatchcase(name, pattern)]
+        return [self.mailboxes[name] for name in self.all_names() if fnmatchcase(name, pattern)]
 
     def has(self, name: str) -> bool:
         """Whether the name is registered."""
-        return name in self._mailboxes
+        return name in self.mailboxes
 
     def all_names(self) -> list[str]:
         """Every name, sorted."""
-        return sorted(self._mailboxes)
+        return sorted(self.mailboxes)
 
     def find_by_capability(self, tag: str) -> list[str]:
         """The names of those who can do it, sorted."""

@@ -16,7 +16,7 @@ from portico.kernel.bus import Bus
 from portico.kernel.deadlines import Deadlines
 from portico.kernel.events import EventKind, KernelEvent
 from portico.kernel.mailbox import Delivery
-from portico.kernel.messages import RESERVED_PREFIX, Message
+from portico.kernel.messages import DEFAULT_TYPE, RESERVED_PREFIX, Message
 from portico.kernel.registry import Registry
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ class Router:
     def __init__(self, runtime: Runtime, clock: Clock, services: Services, strict: Codec | None = None) -> None:
         self.runtime = runtime
         self.clock = clock
+        self._now = clock.now
         self.services = services
         self.strict = strict
         self.registry = Registry()
@@ -60,7 +61,10 @@ class Router:
             raise self.down(message.recipient)
         if self.strict is not None:
             message.payload = self.strict.decode(self.strict.encode(message.payload))
-        self.registry.lookup(message.recipient).put(delivery)
+        mailbox = self.registry.mailboxes.get(message.recipient)
+        if mailbox is None:
+            raise self.registry.unknown(message.recipient)
+        mailbox.put(delivery)
 
     async def call(self, recipient: str, payload: Any, message_type: str, timeout: float | None, sender: str = "") -> Message:
         """Ask, with what the delivery in hand hands on: deadline, origin, trace and journal. `timeout` in seconds.
@@ -70,48 +74,52 @@ class Router:
         Raises:
             CallError: as it ended. See `errors.py`.
         """
-        deadline = None if timeout is None else self.clock.now() + timeout
+        if message_type is not DEFAULT_TYPE:
+            self.refuse_reserved(message_type)
+        deadline = None if timeout is None else self._now() + timeout
         in_hand = current.get()
         if in_hand is None:
-            message = self.message(recipient, payload, message_type, sender, None, deadline)
+            message = Message(message_type, payload, sender, recipient, None, None, sender, None, deadline)
+            journal = None
         else:
-            inherited = in_hand.message.deadline
-            if inherited is not None and (deadline is None or inherited < deadline):
-                deadline = inherited
-            message = self.message(recipient, payload, message_type, sender, in_hand, deadline)
-        message.reply_to = sender
+            cause, journal = in_hand.message, in_hand.journal
+            if cause.deadline is not None and (deadline is None or cause.deadline < deadline):
+                deadline = cause.deadline
+            message = Message(
+                message_type, payload, sender, recipient, None, None, sender, None, deadline, cause.origin, in_hand.traceparent
+            )
         future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
-        delivery = Delivery(message, future)
-        if in_hand is not None:
-            delivery.journal = in_hand.journal
+        delivery = Delivery(message, future, journal)
         self.deliver(delivery)
-        deadlines = self.deadlines
-        deadlines.add(delivery)
+        self.deadlines.add(delivery)
         try:
             return await future
         except asyncio.CancelledError:
             delivery.cancel(Cancelled("Its caller was cancelled."))
             raise
         finally:
-            deadlines.discard(delivery)
-
-    def message(
-        self, recipient: str, payload: Any, message_type: str, sender: str, in_hand: Delivery | None, deadline: float | None = None
-    ) -> Message:
-        """A message that inherits origin and trace from the delivery in hand. Raises `ReservedType`."""
-        if message_type.startswith(RESERVED_PREFIX):
-            raise ReservedType(message_type, RESERVED_PREFIX)
-        message = Message(message_type, payload, sender, recipient, deadline=deadline)
-        if in_hand is not None:
-            message.origin = in_hand.message.origin
-            message.traceparent = in_hand.traceparent
-        return message
+            if delivery.bucket is not None:  # `deadlines.discard`, without the call
+                del delivery.bucket[delivery]
+                delivery.bucket = None
 
     def send(self, recipient: str, payload: Any, message_type: str, sender: str = "") -> None:
-        """Send one way, with what the delivery in hand hands on: origin, trace and journal."""
-        in_hand = current.get()
-        message = self.message(recipient, payload, message_type, sender, in_hand)
-        self.deliver(Delivery(message, one_way=True, journal=in_hand.journal if in_hand is not None else None))
+        """Send one way, with what the delivery in hand hands on: origin, trace and journal.
+
+        Raises:
+            ReservedType, and as `deliver`.
+        """
+        self.refuse_reserved(message_type)
+        message = Message(message_type, payload, sender, recipient)
+        in_hand, journal = current.get(), None
+        if in_hand is not None:
+            message.origin, message.traceparent = in_hand.message.origin, in_hand.traceparent
+            journal = in_hand.journal
+        self.deliver(Delivery(message, None, journal, one_way=True))
+
+    def refuse_reserved(self, message_type: str) -> None:
+        """Raises `ReservedType` for a type that only the runtime may use."""
+        if message_type.startswith(RESERVED_PREFIX):
+            raise ReservedType(message_type, RESERVED_PREFIX)
 
     def down(self, recipient: str) -> PorticoError:
         """Why nothing is delivered: the runtime was not started, was stopped, or its root supervisor gave up."""

@@ -392,12 +392,13 @@ class Supervision:
         for child in list(reversed(self.children)):
             child.due = None
             exit_ = await self._halt(child, final=final)
+            ended = ProcessStatus.FAILED if isinstance(exit_.error, DeafError) else status
             if final:
                 self._drop(child, exit_.delivery, "it was stopped")
-                self._finish(child, status, "it was stopped")
+                self._finish(child, ended, "it was stopped")
             else:
                 self._settle(child, exit_, 0.0)
-                self._mark(child, status)
+                self._mark(child, ended)
 
     async def _halt(self, child: Child, *, final: bool = False, at_once: bool = False) -> Exit:
         """Ask a child to stop, wait a bounded time, then cancel it, wait again, then give it up."""

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     import logging
     from collections.abc import AsyncGenerator
 
-    from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
     from mcp.client._transport import TransportStreams
     from mcp.types import JSONRPCMessage, RequestId
 
@@ -41,6 +40,10 @@ TERM_GRACE: Final = 1.0
 """Seconds that its process group has to end after SIGTERM, before SIGKILL."""
 LAST_BREATH: Final = 0.2
 """Seconds from the end of its output to the end of its process, where that is why."""
+EXITING: Final = 0x4
+"""The kernel's flag of a task on its way out (PF_EXITING)."""
+KILL_PENDING: Final = 1 << (signal.SIGKILL - 1)
+"""The bit of SIGKILL among the pending signals."""
 LARGEST_PIPE: Final = 1024 * 1024
 """Bytes that a pipe holds at most (pipe(7): pipe-max-size)."""
 LONGEST_LOG_LINE: Final = 2000
@@ -85,9 +88,12 @@ class _Child:
         self._life = life
         self._logger = logger
         self._pidfd = os.pidfd_open(process.pid)
+        self._stat = os.open(f"/proc/{process.pid}/stat", os.O_RDONLY)
         self._sent = 0
         self._requests: deque[tuple[int, RequestId]] = deque()
+        self._parted = False
         self._heard_all = anyio.Event()
+        self._input_closed = anyio.Event()
         self._written = anyio.Event()
         self._writing = anyio.CancelScope()
         self._from_server, self._read = anyio.create_memory_object_stream[SessionMessage | Exception](0)
@@ -98,81 +104,100 @@ class _Child:
         for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
             os.set_blocking(_fd(pipe), False)
         self._life.died = self._died
-        tasks.start_soon(self._watch)
-        tasks.start_soon(self._carry_out, self._to_server)
-        tasks.start_soon(self._carry_in, self._from_server)
-        tasks.start_soon(self._log)
+        for carry in (self._watch, self._watch_input, self._carry_out, self._carry_in, self._log):
+            tasks.start_soon(carry)
         return self._read, self._write
 
     def _died(self) -> str | None:
         """How the process ended; None while it lives. Looks without reaping it."""
-        end = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        if end is None:
-            return None
+        try:
+            end = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            if end is None:
+                return "its process is being killed" if self._is_doomed() else None
+        except (ChildProcessError, ProcessLookupError):  # reaped already
+            return "its process ended"
         if end.si_code == os.CLD_EXITED:
             return f"its process ended with exit code {end.si_status}"
         return f"its process was killed by {signal.Signals(end.si_status).name}"
 
+    def _is_doomed(self) -> bool:
+        """Whether it was killed and is about to end (proc_pid_stat(5)). Such a process may still take what it will never see."""
+        fields = os.pread(self._stat, 1024, 0).rpartition(b")")[2].split()
+        state, flags, pending = fields[0], int(fields[6]), int(fields[28])
+        return state in (b"Z", b"X") or bool(flags & EXITING) or bool(pending & KILL_PENDING)
+
     async def _watch(self) -> None:
         await anyio.wait_readable(self._pidfd)
-        with anyio.move_on_after(LAST_BREATH):  # unless a descendant holds the pipe
+        with anyio.move_on_after(LAST_BREATH):  # what it said last counts, unless a descendant holds the pipe
             await self._heard_all.wait()
-        self._life.end(self._died() or "its process ended")
+        await self._part("its process ended")
 
-    async def _carry_out(self, messages: MemoryObjectReceiveStream[SessionMessage]) -> None:
-        fd = _fd(self._process.stdin)
-        try:
-            with self._writing:
-                async for message in messages:
-                    self._remember(message.message)
-                    left = memoryview(message.message.model_dump_json(by_alias=True, exclude_unset=True).encode() + b"\n")
-                    while left:
-                        count = await write_some(fd, left)
-                        self._sent += count
-                        left = left[count:]
-        except OSError:
-            self._life.end("it closed its input")
-        finally:
-            messages.close()
-            self._written.set()
+    async def _watch_input(self) -> None:
+        await self._input_closed.wait()
+        with anyio.move_on_after(LAST_BREATH):
+            await self._heard_all.wait()
+        await self._part("it closed its input")
 
-    async def _carry_in(self, messages: MemoryObjectSendStream[SessionMessage | Exception]) -> None:
-        heard = True
-        async with messages:
-            try:
-                async for line in read_lines(_fd(self._process.stdout)):
-                    if heard:  # else read on, so that a server which still writes can end
-                        heard = await self._hand_on(line, messages)
-            except LineTooLongError as error:
-                self._life.end(str(error))
-            await self._ended_within(LAST_BREATH)
-            reason = self._died() or "it closed its output"
-            for request in self._never_read():
-                await self._refuse(request, reason, messages)
-            self._heard_all.set()
+    async def _part(self, reason: str) -> None:
+        """It is over: hand back the requests of which the server has not read a byte, since they can be sent again; then tell."""
+        if not self._parted:
+            self._parted = True
+            reason = self._died() or reason
+            read = self._sent - unread(_fd(self._process.stdin))
+            for start, request in self._requests:
+                if start >= read:
+                    await self._hand_back(request, reason)
             self._life.end(reason)
 
-    def _remember(self, message: JSONRPCMessage) -> None:
+    async def _hand_back(self, request: RequestId, reason: str) -> None:
+        error = ErrorData(code=CONNECTION_CLOSED, message=reason, data={NOT_SENT: True})
+        with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
+            await self._from_server.send(SessionMessage(JSONRPCError(jsonrpc="2.0", id=request, error=error)))
+
+    async def _carry_out(self) -> None:
+        try:
+            with self._writing:
+                async for message in self._to_server:
+                    await self._remember(message.message)
+                    if not self._input_closed.is_set():
+                        await self._send(message.message)
+        finally:
+            self._to_server.close()
+            self._written.set()
+
+    async def _send(self, message: JSONRPCMessage) -> None:
+        left = memoryview(message.model_dump_json(by_alias=True, exclude_unset=True).encode() + b"\n")
+        try:
+            while left:
+                count = await write_some(_fd(self._process.stdin), left)
+                self._sent += count
+                left = left[count:]
+        except OSError:
+            self._input_closed.set()
+
+    async def _remember(self, message: JSONRPCMessage) -> None:
         """Where in the stream of bytes a request begins; those that no pipe can still hold are forgotten."""
         if isinstance(message, JSONRPCRequest):
             self._requests.append((self._sent, message.id))
             while self._requests[0][0] < self._sent - LARGEST_PIPE:
                 self._requests.popleft()
+            if self._parted:
+                await self._hand_back(message.id, "it is gone")
 
-    def _never_read(self) -> list[RequestId]:
-        """The requests of which the server has not read a single byte: they lie in the pipe, and so can be sent again."""
-        if self._process.stdin is None or self._process.stdin.closed:
-            return []
-        read = self._sent - unread(self._process.stdin.fileno())
-        return [request for start, request in self._requests if start >= read]
+    async def _carry_in(self) -> None:
+        heard = True
+        async with self._from_server:
+            try:
+                async for line in read_lines(_fd(self._process.stdout)):
+                    if heard:  # else read on, so that a server which still writes can end
+                        heard = await self._hand_on(line)
+            except LineTooLongError as error:
+                self._life.end(str(error))
+            await self._ended_within(LAST_BREATH)
+            await self._part("it closed its output")
+            self._heard_all.set()
 
-    @staticmethod
-    async def _refuse(request: RequestId, reason: str, messages: MemoryObjectSendStream[SessionMessage | Exception]) -> None:
-        error = ErrorData(code=CONNECTION_CLOSED, message=reason, data={NOT_SENT: True})
-        with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
-            await messages.send(SessionMessage(JSONRPCError(jsonrpc="2.0", id=request, error=error)))
-
-    async def _hand_on(self, line: bytes, messages: MemoryObjectSendStream[SessionMessage | Exception]) -> bool:
+    async def _hand_on(self, line: bytes) -> bool:
         try:
             message = SessionMessage(jsonrpc_message_adapter.validate_json(line, by_name=False))
         except ValueError:
@@ -180,7 +205,7 @@ class _Child:
                 self._logger.warning("wrote to stdout what is no MCP message: %s", _shown(line))
             return True
         try:
-            await messages.send(message)
+            await self._from_server.send(message)
         except (anyio.BrokenResourceError, anyio.ClosedResourceError):
             return False
         return True
@@ -194,6 +219,7 @@ class _Child:
 
     async def stop(self) -> None:
         """End it: close stdin, wait, SIGTERM, wait, SIGKILL; the whole group, so that no descendant stays. Then reap it."""
+        self._parted = True
         self._read.close()
         self._write.close()
         with anyio.move_on_after(FLUSH):
@@ -213,6 +239,7 @@ class _Child:
         for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
             _close(pipe)
         os.close(self._pidfd)
+        os.close(self._stat)
 
     async def _ended_within(self, seconds: float) -> bool:
         until = anyio.current_time() + seconds

@@ -106,7 +106,7 @@ class Connection:
         return self.config.name
 
     def readiness(self) -> dict[str, Any]:
-        """What there is to see from outside: JSON-able. While it is not connected, `error` says why; era and tools are the last known."""
+        """What there is to see from outside: JSON-able. While it is down, `error` says why; era and tools are the last known."""
         about: dict[str, Any] = {
             "ready": self.status is ConnectionStatus.CONNECTED,
             "required": self.config.required,

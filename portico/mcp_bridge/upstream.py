@@ -55,6 +55,8 @@ class MCPUpstream(AgentProcess):
     Args:
         name: its identity in the runtime.
         connection: what it shares with the callers; survives its restarts.
+
+    `mode` is how the next connection asks for the protocol era: `auto`, or `legacy` once the server has shown to know no other.
     """
 
     internal = True
@@ -64,7 +66,7 @@ class MCPUpstream(AgentProcess):
         super().__init__(name, shutdown_timeout=10.0)
         self.connection = connection
         self._log = logging.getLogger(f"portico.mcp.{connection.name}")
-        self._mode = "auto"
+        self.mode = "auto"
         self._failures = 0
         self._stopping = False
         self._lived: Life | None = None
@@ -112,7 +114,7 @@ class MCPUpstream(AgentProcess):
         healthy = was_up and self.router.clock.now() - began >= HEALTHY
         self._failures = 0 if healthy else self._failures + 1
         if not was_up:
-            self._mode = "auto"
+            self.mode = "auto"
         if not self._stopping:
             level = logging.WARNING if self._failures <= 1 else logging.DEBUG
             self._log.log(level, "%s: %s", "connection lost" if was_up else "not connected", reason)
@@ -140,7 +142,7 @@ class MCPUpstream(AgentProcess):
     def _client(self, transport: Transport) -> Client:
         return Client(
             transport,
-            mode=self._mode,
+            mode=self.mode,
             client_info=Implementation(name="portico", version=__version__),
             message_handler=self._on_message,
             cache=None,
@@ -149,7 +151,7 @@ class MCPUpstream(AgentProcess):
     def _came_up(self, client: Client, life: Life, tools: Sequence[Tool]) -> None:
         self._lived = life
         # The next time without asking for the era.
-        self._mode = "auto" if client.protocol_version in MODERN_PROTOCOL_VERSIONS else "legacy"
+        self.mode = "auto" if client.protocol_version in MODERN_PROTOCOL_VERSIONS else "legacy"
         self._log.info("connected, %s, %d tools", client.protocol_version, len(tools))
         self.connection.up(client, life, tools)
 

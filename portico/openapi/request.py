@@ -105,13 +105,16 @@ def title_of(schema: Mapping[str, Any], endpoint: Endpoint) -> str | None:
 
 
 def request_example(operation: Operation) -> Any:
-    """A payload that the contract accepts; None where none was found."""
-    schema = operation.request_schema
+    """A payload that the contract accepts: of the required members, else of all; None where none was found."""
     if not operation.contract.typed_request:
         return ANY_EXAMPLE
-    try:
-        shown = example(without_definitions(schema), definitions_of(schema))
-        operation.contract.accept(shown)
-    except (NoExampleError, ContractViolation):
-        return None
-    return shown
+    definitions = definitions_of(operation.request_schema)
+    schema = resolved(without_definitions(operation.request_schema), definitions)
+    for candidate in (schema, {**schema, "required": list(schema.get("properties", ()))}):
+        try:
+            shown = example(candidate, definitions)
+            operation.contract.accept(shown)
+        except (NoExampleError, ContractViolation):
+            continue
+        return shown
+    return None

@@ -296,6 +296,22 @@ async def test_a_provider_that_only_chats_will_do() -> None:
     assert (await agent.run("?")).reply == "Hi."
 
 
+async def test_a_stream_is_closed_before_the_answer_is_given() -> None:
+    closed: list[bool] = []
+
+    class Lingering(ScriptedModel):
+        async def stream(self, model: str, messages: Any, tools: Any = None) -> AsyncGenerator[str | ModelResponse]:
+            try:
+                yield await self.chat(model, messages, tools)
+                yield "more"
+            finally:
+                closed.append(True)
+
+    agent = ModelAgent("helper", provider=Lingering(["Hi."]))
+    await agent.run("?")
+    assert closed == [True]
+
+
 async def test_a_deadline_ends_model_and_tools_and_the_agent_lives_on() -> None:
     ended = asyncio.Event()
 

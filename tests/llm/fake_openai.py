@@ -12,6 +12,8 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import anyio
+
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping, Sequence
 
@@ -139,11 +141,12 @@ class FakeOpenAI:
 
 @asynccontextmanager
 async def fake_openai() -> AsyncGenerator[FakeOpenAI]:
-    """A running server, on a port of its own."""
+    """A running server, on a port of its own. Bounded, so that a test that waits for the client to leave cannot hang."""
     fake = FakeOpenAI()
     server = await asyncio.start_server(fake.serve, "127.0.0.1", 0)
     fake.base_url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
     async with server:
-        yield fake
+        with anyio.fail_after(20):
+            yield fake
         server.close()
         fake.close()

@@ -28,15 +28,14 @@ TOOL = {"type": "function", "function": {"name": "add", "description": "Adds.", 
 @asynccontextmanager
 async def api(*answers: Answer, **settings: Any) -> AsyncGenerator[tuple[FakeOpenAI, OpenAIModel]]:
     """A server that gives these answers, and a provider that talks to it."""
-    with anyio.fail_after(20):
-        async with fake_openai() as server:
-            server.answers.extend(answers)
-            given: dict[str, Any] = {"api_key": KEY, "timeout": 5.0, **settings}
-            model = OpenAIModel(server.base_url, **given)
-            try:
-                yield server, model
-            finally:
-                await model.aclose()
+    async with fake_openai() as server:
+        server.answers.extend(answers)
+        given: dict[str, Any] = {"api_key": KEY, "timeout": 5.0, **settings}
+        model = OpenAIModel(server.base_url, **given)
+        try:
+            yield server, model
+        finally:
+            await model.aclose()
 
 
 def streaming(model: OpenAIModel) -> AsyncGenerator[str | ModelResponse]:

@@ -26,7 +26,7 @@ from portico.operations.decorators import operation
 from portico.runs.dispatcher import Dispatcher
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterable
+    from collections.abc import AsyncGenerator, Callable, Iterable
 
     from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -147,16 +147,19 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    """Until another process, which cannot tell us, has come so far."""
+    while not condition():  # noqa: ASYNC110  # there is no event across processes
+        await asyncio.sleep(0.005)
+
+
 @asynccontextmanager
 async def serving(app: ASGIApp, port: int) -> AsyncGenerator[None]:
     """An ASGI application on that port, in this event loop."""
     server = uvicorn.Server(uvicorn.Config(app, port=port, log_config=None, timeout_graceful_shutdown=5))
     async with asyncio.TaskGroup() as tasks:
         task = tasks.create_task(server.serve())
-        while not server.started:
-            await asyncio.sleep(0)
-            if task.done():
-                break
+        await until(lambda: server.started or task.done())
         try:
             yield
         finally:

@@ -153,8 +153,8 @@ async def test_an_unknown_tool_is_refused_with_the_nearest_name(era: str) -> Non
 async def test_progress_of_the_run_reaches_a_client_that_asked_for_it_and_only_grows(era: str) -> None:
     told: list[tuple[float, float | None, str | None]] = []
 
-    async def on_progress(done: float, total: float | None, note: str | None) -> None:
-        told.append((done, total, note))
+    async def on_progress(progress: float, total: float | None, message: str | None) -> None:
+        told.append((progress, total, message))
 
     async with gateway(Slow("slow")) as (url, _), Client(url, mode=era) as client:
         result = await client.call_tool("slow-count", {"to": 3}, progress_callback=on_progress)
@@ -166,7 +166,7 @@ async def test_progress_of_the_run_reaches_a_client_that_asked_for_it_and_only_g
 async def test_a_client_that_cancels_cancels_the_handler(era: str, *, with_progress: bool) -> None:
     slow = Slow("slow")
 
-    async def on_progress(done: float, total: float | None, note: str | None) -> None:
+    async def on_progress(progress: float, total: float | None, message: str | None) -> None:
         pass
 
     with anyio.fail_after(10):
@@ -184,7 +184,7 @@ async def test_a_client_that_cancels_cancels_the_handler(era: str, *, with_progr
 
 async def test_a_client_of_the_new_era_that_goes_away_cancels_the_handler() -> None:
     slow = Slow("slow")
-    body = {
+    body: dict[str, Any] = {
         "jsonrpc": "2.0",
         "id": 1,
         "method": "tools/call",
@@ -300,8 +300,10 @@ async def test_the_trace_of_the_caller_reaches_the_call_where_it_is_well_formed(
             seen.append(message.traceparent)
             return "seen"
 
-    async with Runtime(Supervisor("root", children=[Traced("traced")])) as runtime:
-        async with Client(build_server(Dispatcher(runtime))) as client:
-            for traceparent in (f"00-{'a' * 32}-{'b' * 16}-01", "nonsense"):
-                await client.call_tool("traced-message", {}, meta={"traceparent": traceparent})  # pyright: ignore[reportCallIssue, reportArgumentType]
+    async with (
+        Runtime(Supervisor("root", children=[Traced("traced")])) as runtime,
+        Client(build_server(Dispatcher(runtime))) as client,
+    ):
+        for traceparent in (f"00-{'a' * 32}-{'b' * 16}-01", "nonsense"):
+            await client.call_tool("traced-message", {}, meta={"traceparent": traceparent})
     assert seen == [f"00-{'a' * 32}-{'b' * 16}-01", None]

@@ -28,7 +28,7 @@ from portico.mcp_bridge.config import MCPServerConfig
 from portico.mcp_bridge.connection import ConnectionStatus
 from portico.mcp_bridge.upstream import MCPUpstream
 from portico.mcp_bridge.wiring import build_upstreams
-from tests.mcp_bridge.helpers import Greeter, Sums, external_server, free_port, gateway, tool_server, upstreams
+from tests.mcp_bridge.helpers import Greeter, Sums, external_server, free_port, gateway, tool_server, until, upstreams
 
 if TYPE_CHECKING:
     from portico.mcp_bridge.toolset import MCPToolSet
@@ -56,8 +56,7 @@ def lives(pid: int) -> bool:
 
 async def noted(notes: Path, line: str) -> None:
     """Until the server has written that line."""
-    while not notes.exists() or line not in notes.read_text():
-        await anyio.sleep(0.01)
+    await until(lambda: notes.exists() and line in notes.read_text())
 
 
 async def test_tools_are_listed_by_their_address_when_the_runtime_has_started() -> None:
@@ -208,8 +207,7 @@ async def test_no_process_is_left_behind_by_a_stop_or_by_a_kill() -> None:
             assert not lives(orphan)
             second = (await call(tools, "leave_a_child"))["result"]
             assert lives(second)
-        while lives(second):  # it was killed, and has yet to notice
-            await anyio.sleep(0.01)
+        await until(lambda: not lives(second))  # it was killed, and has yet to notice
     assert not lives(killed)
     assert not lives(stopped)
 
@@ -253,8 +251,7 @@ async def test_tools_are_listed_again_when_the_server_says_so() -> None:
         async with upstreams(tool_server()) as tools:
             assert "mcp://tests/grown" not in tools.names()
             await call(tools, "grow")
-            while "mcp://tests/grown" not in tools.names():
-                await anyio.sleep(0.01)
+            await until(lambda: "mcp://tests/grown" in tools.names())
             assert await call(tools, "grown") == "new"
 
 
@@ -278,7 +275,7 @@ async def test_a_command_that_there_is_not_is_told_by_name() -> None:
 async def test_a_required_server_that_is_dead_stops_the_start() -> None:
     required = MCPServerConfig("dead", command=DEAD.command, args=DEAD.args, required=True)
     supervisor, _ = build_upstreams([tool_server(), required])
-    with anyio.fail_after(20), pytest.raises(StartError, match="'mcp://dead' did not start: .*exit code 3"):
+    with anyio.fail_after(20), pytest.raises(StartError, match=r"'mcp://dead' did not start: .*exit code 3"):
         await Runtime(Supervisor("root", children=[supervisor])).start()
 
 
@@ -343,7 +340,7 @@ async def test_a_session_that_the_server_has_forgotten_is_opened_again_and_the_c
     supervisor, tools = build_upstreams([MCPServerConfig("tests", transport="streamable_http", url=f"http://127.0.0.1:{port}/mcp")])
     upstream = supervisor.children[0]
     assert isinstance(upstream, MCPUpstream)
-    upstream._mode = "legacy"
+    upstream.mode = "legacy"
     with anyio.fail_after(30):
         async with AsyncExitStack() as stack:
             first = await stack.enter_async_context(AsyncExitStack())

@@ -44,7 +44,8 @@ def add(a: int, b: int) -> int:
 @server.tool(structured_output=False)
 def greet(name: str) -> str:
     """A greeting."""
-    print(f"greeting {name}", file=sys.stderr, flush=True)
+    sys.stderr.write(f"greeting {name}\n")
+    sys.stderr.flush()
     return f"Hello, {name}!"
 
 

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI
-from pydantic import BaseModel, Field, create_model
+from pydantic import BaseModel, Field, create_model, model_validator
 
 from portico.kernel.genserver import GenServer
 from portico.kernel.messages import Message  # noqa: TC001  # type hints become contracts
@@ -111,6 +111,10 @@ class Zoo(AgentProcess):
         return request
 
     @operation
+    async def answer(self, question: Question) -> str:
+        return question.text or ""
+
+    @operation
     async def grow(self, root: Node) -> Node:
         """Add a child."""
         return root
@@ -120,6 +124,19 @@ class Zoo(AgentProcess):
         self, share: Annotated[float, Field(gt=0, lt=1)], code: Annotated[str, Field(pattern="^[A-Z]{3}-[0-9]{7}$")]
     ) -> float:
         return share + len(code)
+
+
+class Question(BaseModel):
+    """One of both, which the schema cannot say."""
+
+    text: str | None = None
+    spoken: str | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Question:
+        if self.text is None and self.spoken is None:
+            raise ValueError("ask something")
+        return self
 
 
 Step = create_model("Turn", by=(int, Field(multiple_of=5, gt=5)))
