@@ -6,6 +6,7 @@ router and behind everything else.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 from contextlib import asynccontextmanager
@@ -116,7 +117,7 @@ def create_app(
         settings = settings or GatewayConfig.from_environ(os.environ)
     else:
         topology = source if isinstance(source, Topology) else load_topology(source)
-        runtime = build_runtime(topology)
+        runtime = Runtime.from_topology(topology)
         settings = settings or GatewayConfig.from_environ(os.environ, server_settings(topology))
         routes += topology.routes
     runtime.services.observers += observers
@@ -148,10 +149,12 @@ def create_app(
                     yield
         finally:
             face.drain()
-            if owned:
-                await runtime.stop()
-            if telemetry is not None:
-                telemetry.shutdown()
+            try:
+                if owned:
+                    await runtime.stop()
+            finally:
+                if telemetry is not None:
+                    await asyncio.to_thread(telemetry.shutdown)  # it may wait for a collector
 
     app = GatewayApp(
         gateway.table,
@@ -184,12 +187,6 @@ def create_app(
 def load_topology(source: Path | str | Mapping[str, Any]) -> Topology:
     """A checked topology, with this program's environment for `${NAME}` and the gateway's own types. Raises `TopologyError`."""
     return load(source, env=os.environ, node_types={"http_gateway": HTTPGateway})
-
-
-def build_runtime(topology: Topology) -> Runtime:
-    """A runtime as a topology describes it; not started. Raises `ConfigurationError`."""
-    parts = topology.build()
-    return Runtime(parts.supervisor, model_provider=parts.model_provider, tool_registry=parts.tool_registry)
 
 
 def server_settings(topology: Topology) -> dict[str, Any]:

@@ -36,12 +36,13 @@ def ask(
 
 
 async def _ask(path: Path, agent: str, operation: str | None, payload: Any, timeout: float) -> Any:  # noqa: ASYNC109  # handed on
-    from portico.app.factory import build_runtime, load_topology
+    from portico.app.factory import load_topology
+    from portico.topology.runtime import Runtime
     from portico.runs.call import Call
     from portico.runs.dispatcher import Dispatcher
 
     topology = load_topology(path)
-    async with build_runtime(topology) as runtime:
+    async with Runtime.from_topology(topology) as runtime:
         dispatcher = Dispatcher(runtime, topology.routes)
         endpoint = dispatcher.catalogue.find(agent, operation)
         return (await dispatcher.ask(Call(endpoint, payload, timeout=timeout))).payload

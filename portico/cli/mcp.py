@@ -18,10 +18,11 @@ def mcp(topology: TopologyArgument = DEFAULT_TOPOLOGY, log_level: LogLevel = "wa
 
 
 async def _serve(path: Path) -> None:
-    from portico.app.factory import build_runtime, load_topology
+    from portico.app.factory import load_topology
+    from portico.topology.runtime import Runtime
     from portico.mcp_bridge.stdio import serve_stdio
     from portico.runs.dispatcher import Dispatcher
 
     topology = load_topology(path)
-    async with build_runtime(topology) as runtime:
+    async with Runtime.from_topology(topology) as runtime:
         await serve_stdio(Dispatcher(runtime, topology.routes))

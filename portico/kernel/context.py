@@ -5,6 +5,8 @@ It writes to the journal that the delivery carries; `runs` implements that journ
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -15,9 +17,12 @@ if TYPE_CHECKING:
 class MessageContext:
     """See `protocols.Context`."""
 
-    __slots__ = ("_clock", "_delivery")
+    __slots__ = ("_clock", "_delivery", "_loop", "_thread")
 
     def __init__(self, clock: Clock, delivery: Delivery | None) -> None:
+        """Made on the event loop; its methods may be called from a thread, such as that of a blocking handler."""
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
         self._clock = clock
         self._delivery = delivery
 
@@ -51,8 +56,13 @@ class MessageContext:
 
     def emit(self, event_type: str, data: Any = None) -> None:
         """See `Context.emit`."""
-        if self._delivery is not None and self._delivery.journal is not None:
-            self._delivery.journal.append(event_type, data)
+        journal = self._delivery.journal if self._delivery is not None else None
+        if journal is None:
+            return
+        if threading.get_ident() == self._thread:
+            journal.append(event_type, data)
+        else:
+            self._loop.call_soon_threadsafe(journal.append, event_type, data)
 
     def delta(self, text: str) -> None:
         """See `Context.delta`."""

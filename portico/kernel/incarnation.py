@@ -156,7 +156,7 @@ class Incarnation:
         self._operations = process.operations
         self._reports_to = reports_to
         self._task: asyncio.Task[None] | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], Coroutine[Any, Any, None]] = {}
         self._in_hand: Delivery | None = None
         self._deferred: dict[str, Delivery] | None = None
         self._begun = False
@@ -306,6 +306,9 @@ class Incarnation:
         tasks = [task for task in self._tasks if task.cancel()]
         if tasks:
             await self._within_shutdown_timeout(asyncio.wait(tasks))
+        for task, coroutine in self._tasks.items():
+            if task.done():
+                coroutine.close()  # one whose task was cancelled before its first step would complain that nobody awaited it
 
     async def _within_shutdown_timeout(self, ending: Coroutine[Any, Any, Any]) -> None:
         """Await a part of the end; cancel it when `shutdown_timeout` has passed, and count as deaf if it does not obey."""
@@ -548,8 +551,8 @@ class Incarnation:
 
     def start_task(self, coroutine: Coroutine[Any, Any, None], name: str) -> None:
         """See `AgentProcess.start_task`."""
-        self._tasks = {task for task in self._tasks if not task.done()}
-        self._tasks.add(self._router.start_task(self._guard(coroutine), f"{self.process.id}/{name}"))
+        self._tasks = {task: running for task, running in self._tasks.items() if not task.done()}
+        self._tasks[self._router.start_task(self._guard(coroutine), f"{self.process.id}/{name}")] = coroutine
 
     async def _guard(self, coroutine: Coroutine[Any, Any, None]) -> None:
         current.set(None)

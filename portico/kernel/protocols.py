@@ -2,7 +2,7 @@
 
 The supervisor hands implementations to a process with `bind(services)` before `on_start`. Every port has an in-memory twin:
 `MemoryStore`, `MemoryCommit` and `DetachedContext` in `kernel/memory.py`, `JsonCodec` in `kernel/codec.py`,
-`ScriptedModel` in `llm/scripted.py`, `Toolbox` in `agents/tool.py`.
+`ScriptedModel` in `llm/scripted.py`, `Toolbox` in `agents/toolbox.py`.
 Nothing here is an implementation, and nothing here knows HTTP, MCP or pydantic.
 """
 

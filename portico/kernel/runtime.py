@@ -23,7 +23,7 @@ from portico.kernel.supervision import Stop, Supervision
 from portico.kernel.supervisor import Supervisor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping
+    from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
     from types import TracebackType
 
     from portico.kernel.clock import Clock
@@ -46,6 +46,7 @@ class Runtime:
         components: all of these as one value, instead.
         observers: who sees kernel events and handlings.
         stop_timeout: seconds that the whole tree may take to stop.
+        closing: called after the tree has stopped, the last first: what belongs to this runtime and must be closed.
         strict: round-trip every payload through the codec, so that tests find what would not survive a wire.
 
     Raises:
@@ -66,11 +67,13 @@ class Runtime:
         clock: Clock | None = None,
         observers: list[Observer] | None = None,
         stop_timeout: float = 25.0,
+        closing: Sequence[Callable[[], Awaitable[None]]] = (),
         strict: bool = False,
     ) -> None:
         parts = components or ComponentSet(transport=transport)
         self.supervisor = supervisor or Supervisor("root")
         self.stop_timeout = stop_timeout
+        self._closing = closing
         services = Services(
             llm=model_provider or parts.model_provider,
             tools=parts.tool_registry if tool_registry is None else tool_registry,  # an empty one may be false
@@ -129,6 +132,11 @@ class Runtime:
         await down.wait()
         await asyncio.wait({host}, timeout=KILL_GRACE)
         self._host = None
+        for close in reversed(self._closing):
+            try:
+                await close()
+            except Exception:
+                logger.exception("%r failed", close)
 
     async def wait(self) -> None:
         """Until the tree has ended: by `stop()`, or because the root supervisor gave up (`report` says why)."""
@@ -153,6 +161,9 @@ class Runtime:
                     self.router.deadlines.close()
                     self.router.tasks = None
                     down.set()
+                raise _TreeEndedError  # what is left in the group (watchers, runs that nobody waits for) is cancelled with it
+        except* _TreeEndedError:
+            pass
         except* Exception as group:
             logger.exception("the runtime failed", exc_info=group)
 
@@ -285,6 +296,10 @@ class Runtime:
             if supervisor.name == name and isinstance(supervisor, DynamicSupervisor):
                 return supervisor
         raise LifecycleError(f"There is no DynamicSupervisor {name!r} in this runtime.")
+
+
+class _TreeEndedError(Exception):
+    """Ends the task group of a runtime whose tree has ended."""
 
 
 class _CrashListener:

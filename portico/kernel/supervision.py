@@ -374,11 +374,12 @@ class Supervision:
             self._router.registry.deregister(child.name)
 
     def _close(self, child: Child, reason: str) -> None:
+        """Answer whatever waits below: also for those who were started in an earlier life of this supervisor only."""
         child.due = None
-        if isinstance(child.last, Supervision):
-            child.last.close_mailboxes(reason)
-        elif child.last is not None:
-            for delivery in child.last.mailbox.close(reason):
+        below = child.present.walk() if isinstance(child.present, Supervisor) else [child.present]
+        for node in below:
+            mailbox = self._router.registry.get(node.name)
+            for delivery in mailbox.close(reason) if mailbox is not None else ():
                 self._router.dead_letter(delivery, reason)
 
     # --- stopping -----------------------------------------------------------------------------------------------------

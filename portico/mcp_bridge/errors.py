@@ -43,7 +43,7 @@ def error_result(error: BaseException, *, below: str = "", run_id: str | None = 
     if isinstance(error, ContractViolation):
         faults = [{**fault, "path": below + fault["path"]} for fault in error.faults]
         about["errors"] = faults
-        text = _told(error.operation, faults)
+        text = _told(faults)
     elif known:
         about = {**to_jsonable_python(error.extra, inf_nan_mode="null", fallback=str), **about}
     retry_after: float | None = getattr(error, "retry_after", None)
@@ -57,7 +57,7 @@ def protocol_error(error: UnknownTool) -> MCPError:
     return MCPError(INVALID_PARAMS, error.detail, {"slug": error.slug})
 
 
-def _told(operation: str, faults: Sequence[Mapping[str, Any]]) -> str:
+def _told(faults: Sequence[Mapping[str, Any]]) -> str:
     """Every fault on a line of its own, so that a model can mend all of them at once."""
     lines = [f"- {fault['path'] or 'the arguments'}: {fault['message']}" for fault in faults]
-    return "\n".join([f"The arguments of {operation!r} are not valid:", *lines])
+    return "\n".join(["The arguments are not valid:", *lines])

@@ -104,7 +104,7 @@ def served_tool(endpoint: Endpoint) -> ServedTool:
     tool = Tool(
         name=endpoint.tool,
         title=operation.title or None,
-        description=operation.description or None,
+        description=endpoint.description or None,
         input_schema=input_schema,
         output_schema=output_schema,
         annotations=_annotations(operation),

@@ -7,13 +7,14 @@ nothing; `pages.py` shows it to people.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 from portico.openapi.request import plain_path, request_of, title_of
 from portico.openapi.responses import PROBLEM_SCHEMA, PROBLEM_TYPE, REPLY_HEADERS, RUN_REFERENCE_SCHEMA, Responses
 from portico.openapi.schemas import Schemas
-from portico.operations.operation import RouteSpec
+from portico.operations.catalogue import default_routes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -98,10 +99,8 @@ def build_document(
 def _routes(catalogue: Catalogue) -> Iterator[tuple[RouteSpec, Endpoint]]:
     """Every route to an agent: the declared ones, and for what is exposed an ask and a send."""
     yield from catalogue.routes
-    for endpoint in catalogue:
-        path = quote(endpoint.path, safe="/:@")
-        yield RouteSpec("POST", path), endpoint
-        yield RouteSpec("POST", f"{path}/cast", mode="send"), endpoint
+    for spec, endpoint in default_routes(catalogue):
+        yield replace(spec, path=quote(spec.path, safe="/:@")), endpoint
 
 
 def _agent_paths(catalogue: Catalogue, schemas: Schemas, responses: Responses) -> Object:
@@ -123,12 +122,12 @@ def _operation(spec: RouteSpec, endpoint: Endpoint, schemas: Schemas, responses:
     """The operation object of one route."""
     operation, sends = endpoint.operation, spec.mode == "send"
     request = request_of(spec, endpoint, schemas)
-    named = operation.title or _first_sentence(operation.description) or f"{endpoint.agent}: {operation.name}"
+    named = operation.title or _first_sentence(endpoint.description) or f"{endpoint.agent}: {operation.name}"
     headers = ["RequestTimeout"] if sends else ["RequestTimeout", "Prefer"]
     about: Object = {
         "tags": [endpoint.agent],
         "summary": f"{named} (send)" if sends else named,
-        "description": operation.description,
+        "description": endpoint.description,
         "operationId": _operation_id(spec, endpoint),
         "parameters": [*request.parameters, *({"$ref": f"#/components/parameters/{name}"} for name in headers)],
     }

@@ -22,6 +22,24 @@ if TYPE_CHECKING:
 NOT_IN_TOOL_NAMES = re.compile(r"[^A-Za-z0-9_-]")
 """Model APIs take tool names of `[A-Za-z0-9_-]{1,64}`."""
 
+GATEWAY_PATHS = (
+    "/agents",
+    "/console",
+    "/dead-letters",
+    "/docs",
+    "/healthz",
+    "/livez",
+    "/mcp",
+    "/metrics",
+    "/openapi.json",
+    "/problems",
+    "/readyz",
+    "/redoc",
+    "/runs",
+    "/startupz",
+)
+"""The gateway's own paths, with everything below them: no route of an agent can be there."""
+
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
@@ -33,6 +51,8 @@ class Endpoint:
     """What it can be asked."""
     sole: bool
     """Whether it is the agent's only operation; then routes and tools carry the agent's name alone."""
+    description: str
+    """What it does, for people and models: what the topology says of an agent with one operation, else the docstring."""
 
     @property
     def path(self) -> str:
@@ -52,8 +72,17 @@ def endpoints_of(agent: AgentProcess) -> list[Endpoint]:
     handles = type(agent).handle
     plain = handles.__module__ != "portico.kernel.process" and DEFAULT_TYPE not in agent.operations
     if plain:
-        operations.append(bare(agent.description or inspect.getdoc(type(agent)) or ""))
-    return [Endpoint(agent.name, operation, len(operations) == 1) for operation in operations]
+        operations.append(bare(inspect.cleandoc(type(agent).__doc__ or "")))
+    sole = len(operations) == 1
+    about = agent.description if sole else ""
+    return [Endpoint(agent.name, operation, sole, about or operation.description) for operation in operations]
+
+
+def default_routes(catalogue: Catalogue) -> Iterator[tuple[RouteSpec, Endpoint]]:
+    """The routes that every exposed endpoint has: `POST` to its path asks, the same with `/cast` sends."""
+    for endpoint in catalogue:
+        yield RouteSpec("POST", endpoint.path), endpoint
+        yield RouteSpec("POST", f"{endpoint.path}/cast", mode="send"), endpoint
 
 
 class Catalogue:

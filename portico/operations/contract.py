@@ -6,9 +6,9 @@ Importing this module does not import pydantic; compiling a contract does.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, cast
 
-from portico.errors import ContractViolation, InvalidReply
+from portico.errors import ContractViolation, InvalidOperation, InvalidReply
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -103,9 +103,17 @@ class Contract:
             raise InvalidReply(agent, self.name, faults) from None
 
     def request_schema(self) -> Mapping[str, Any]:
-        """JSON Schema of the request; `{}` where anything goes."""
-        return self._request.json_schema(mode="validation") if self._request is not None else {}
+        """JSON Schema of the request; `{}` where anything goes. Raises `InvalidOperation` for a type that has none."""
+        return self._schema(self._request, "validation")
 
     def reply_schema(self) -> Mapping[str, Any]:
-        """JSON Schema of the reply; `{}` where anything goes."""
-        return self._reply.json_schema(mode="serialization") if self._reply is not None else {}
+        """JSON Schema of the reply; `{}` where anything goes. Raises `InvalidOperation` for a type that has none."""
+        return self._schema(self._reply, "serialization")
+
+    def _schema(self, adapter: TypeAdapter[Any] | None, mode: Literal["validation", "serialization"]) -> Mapping[str, Any]:
+        if adapter is None:
+            return {}
+        try:
+            return adapter.json_schema(mode=mode)
+        except Exception as error:
+            raise InvalidOperation(f"A type of the operation {self.name!r} has no JSON Schema: {error}") from error

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from portico.errors import ConfigurationError
-from portico.operations.operation import RouteSpec
+from portico.operations.catalogue import GATEWAY_PATHS, default_routes
 from portico.routes.agent_route import AgentRoute
 from portico.routes.exchange import route_path
 from portico.routes.parameters import path_pattern
@@ -19,19 +19,7 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-    from portico.operations.catalogue import Catalogue, Endpoint
     from portico.routes.face import Face
-
-RESERVED_PATHS = ("/agents", "/runs", "/mcp", "/docs", "/redoc", "/openapi.json", "/problems", "/livez", "/readyz", "/startupz", "/healthz")
-"""Paths that are the gateway's own."""
-
-
-def default_routes(catalogue: Catalogue) -> Iterator[tuple[RouteSpec, Endpoint]]:
-    """`POST /agents/{name}[/{operation}]` asks, the same with `/cast` sends."""
-    for endpoint in catalogue:
-        yield RouteSpec("POST", endpoint.path), endpoint
-        yield RouteSpec("POST", f"{endpoint.path}/cast", mode="send"), endpoint
-
 
 class Table:
     """Routes by path: a dictionary for the fixed ones, patterns for those with parameters, the more fixed the earlier."""
@@ -47,7 +35,7 @@ class Table:
         self._patterns: list[tuple[re.Pattern[str], dict[str, AgentRoute], str]] = []
         catalogue = face.dispatcher.catalogue
         for spec, endpoint in catalogue.routes:
-            if any(spec.path == path or spec.path.startswith(path + "/") for path in RESERVED_PATHS):
+            if any(spec.path == path or spec.path.startswith(path + "/") for path in GATEWAY_PATHS):
                 raise ConfigurationError(f"The route {spec.method} {spec.path} would hide a path of the gateway itself.")
             self._add(AgentRoute(spec, endpoint, face))
         for spec, endpoint in default_routes(catalogue):
@@ -106,7 +94,9 @@ class AgentTable:
         if scope["type"] == "http":
             found = self._table.find(route_path(scope), scope["method"])
             if found is not None:
-                await found[0].serve(scope, receive, send, found[1])
+                route, parameters = found
+                scope["route"] = route.spec  # telemetry names its server span after it
+                await route.serve(scope, receive, send, parameters)
                 return
         await self._app(scope, receive, send)
 

@@ -16,7 +16,7 @@ from portico.errors import ConfigurationError, InvalidOperation, PorticoError
 from portico.kernel.messages import DEFAULT_TYPE
 from portico.kernel.process import AgentProcess, Restart
 from portico.kernel.supervisor import Supervisor
-from portico.operations.catalogue import endpoints_of
+from portico.operations.catalogue import GATEWAY_PATHS, endpoints_of
 from portico.operations.operation import RouteSpec
 from portico.topology.classes import Classes, Maker, keywords, parameters
 from portico.topology.mistakes import Location, Mistakes, dotted, nearest, shown
@@ -39,23 +39,6 @@ if TYPE_CHECKING:
 
 TOOLS_SUPERVISOR = "mcp"
 """The name of the supervisor over the external MCP servers; there is one where the topology has `mcp:`."""
-
-RESERVED_PATHS = (
-    "/agents",
-    "/console",
-    "/dead-letters",
-    "/docs",
-    "/healthz",
-    "/livez",
-    "/mcp",
-    "/openapi.json",
-    "/problems",
-    "/readyz",
-    "/redoc",
-    "/runs",
-    "/startupz",
-)
-"""The gateway's own paths, with everything below them."""
 
 DeclaredRoute = tuple[RouteSpec, str, str | None]
 """A route of the topology with its agent and operation (None: the only one), as `Catalogue` takes it."""
@@ -350,7 +333,7 @@ def _path_fault(path: str) -> str:
             return f"{shown(segment)} in {shown(path)} is not a parameter: a whole segment such as '{{name}}'."
     if len(set(names)) < len(names):
         return f"{shown(path)} has one parameter twice."
-    reserved = next((own for own in RESERVED_PATHS if path == own or path.startswith(f"{own}/")), None)
+    reserved = next((own for own in GATEWAY_PATHS if path == own or path.startswith(f"{own}/")), None)
     return f"{shown(path)} is reserved: {reserved} and what is below it belongs to the gateway." if reserved else ""
 
 

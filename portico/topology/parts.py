@@ -24,6 +24,12 @@ class Parts:
     tool_registry: ToolSet | None
     """`self.tools`; None where it has no `mcp:`."""
 
+    @property
+    def closing(self) -> list[Callable[[], Awaitable[None]]]:
+        """What is to be called when the runtime has stopped: connections to model providers are closed."""
+        aclose = getattr(self.model_provider, "aclose", None)
+        return [] if aclose is None else [aclose]
+
 
 def build_tools(settings: ToolsSettings | None, directory: Path | None) -> tuple[Supervisor | None, ToolSet | None]:
     """The supervisor over the external MCP servers and the tools that they offer; nothing where the topology has no `mcp:`.

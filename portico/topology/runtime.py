@@ -5,6 +5,7 @@ It reads YAML and checks it only inside `from_config`: a program that builds its
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any, Self
 
 from portico.kernel import runtime as kernel
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from portico.kernel.process import AgentProcess
+    from portico.topology.topology import Topology
 
 
 class Runtime(kernel.Runtime):
@@ -33,7 +35,7 @@ class Runtime(kernel.Runtime):
         Args:
             path: of a YAML file, or its content as a mapping. Its `routes` and `server` are for the gateway, not for a runtime.
             agent_classes: classes under the names that the topology uses as types.
-            env: the variables for `${NAME}`: `os.environ`, or fewer. None unless given.
+            env: the variables for `${NAME}`; those of this program unless given.
             settings: the other arguments of `Runtime`.
 
         Raises:
@@ -41,6 +43,19 @@ class Runtime(kernel.Runtime):
         """
         from portico.topology.topology import load  # noqa: PLC0415  # `import portico` loads neither pydantic nor YAML
 
-        parts = load(path, env=env, agent_classes=agent_classes).build()
-        given: dict[str, Any] = {"model_provider": parts.model_provider, "tool_registry": parts.tool_registry}
+        return cls.from_topology(load(path, env=os.environ if env is None else env, agent_classes=agent_classes), **settings)
+
+    @classmethod
+    def from_topology(cls, topology: Topology, **settings: Any) -> Self:
+        """The same from a topology that was loaded. What the topology's parts hold open is closed when the runtime stops.
+
+        Raises:
+            ConfigurationError: a provider or a server that cannot be made.
+        """
+        parts = topology.build()
+        given: dict[str, Any] = {
+            "model_provider": parts.model_provider,
+            "tool_registry": parts.tool_registry,
+            "closing": parts.closing,
+        }
         return cls(parts.supervisor, **{**given, **settings})

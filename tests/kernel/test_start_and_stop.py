@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -370,6 +371,17 @@ async def test_tasks_of_a_process_end_with_it() -> None:
             await settle()
             assert not ended.is_set()
     assert ended.is_set()
+
+
+async def test_a_task_that_a_process_began_just_before_its_end_ends_without_a_complaint() -> None:
+    class Worker(AgentProcess):
+        async def on_stop(self) -> None:
+            self.start_task(asyncio.sleep(0))
+
+    with anyio.fail_after(5):
+        async with Runtime(Supervisor("root", [Worker("w")])):
+            pass
+    gc.collect()  # warnings are errors
 
 
 async def test_a_runtime_can_be_stopped_twice_and_started_again() -> None:
