@@ -1,8 +1,10 @@
-"""The same contract three times: on the bare application there is none, on FastAPI and on Portico there are these models."""
+"""The contract and the agent of the HTTP benchmark; the FastAPI endpoint has the same models."""
 
 from __future__ import annotations
 
 from pydantic import BaseModel
+
+from portico import AgentProcess, operation
 
 
 class EchoRequest(BaseModel):
@@ -15,3 +17,12 @@ class EchoReply(BaseModel):
     """What is answered."""
 
     echo: str
+
+
+class Echo(AgentProcess):
+    """Answers with what it is told."""
+
+    @operation
+    async def echo(self, request: EchoRequest) -> EchoReply:
+        """Answer."""
+        return EchoReply(echo=request.text)

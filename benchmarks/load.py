@@ -75,7 +75,8 @@ async def load(host: str, port: int, connections: int, seconds: float, path: str
     begun = time.perf_counter()
     loop = asyncio.get_running_loop()
     made = [
-        await loop.create_connection(lambda: Connection(request, latencies, begun + seconds), host, port) for _ in range(connections)
+        await loop.create_connection(lambda: Connection(request, latencies, begun + seconds), host, port)
+        for _ in range(connections)
     ]
     await asyncio.gather(*(protocol.done for _, protocol in made))
     latencies.sort()

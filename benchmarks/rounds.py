@@ -31,5 +31,5 @@ def print_table(title: str, figures: Mapping[str, list[float]], against: str, ta
         if target is not None:
             met = met and ratio >= target
             verdict = f"  target {target:.2f}: {'met' if ratio >= target else 'MISSED'}"
-        print(f"  {name:<44} {median(values):>10,.0f}/s  [{min(values):,.0f} – {max(values):,.0f}]  ratio {ratio:.2f}{verdict}")
+        print(f"  {name:<44} {median(values):>10,.0f}/s  [{min(values):,.0f} - {max(values):,.0f}]  ratio {ratio:.2f}{verdict}")
     return met

@@ -80,7 +80,7 @@ class Flaky(AgentProcess):
 
     async def on_start(self) -> None:
         """Each incarnation rolls dice of its own."""
-        self.dice = random.Random(f"{self.seed}/{self.id}")  # noqa: S311  # no secret hangs on it
+        self.dice = random.Random(f"{self.seed}/{self.id}")  # no secret hangs on it
 
     @operation(idempotent=True)
     async def double(self, request: Question) -> Answer:

@@ -7,19 +7,23 @@ from pathlib import Path
 
 from mcp.server.mcpserver import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
+from mcp.types import ToolAnnotations
 
 FOLDER = Path(sys.argv[1] if len(sys.argv) > 1 else "library").resolve()
+
+READS = ToolAnnotations(read_only_hint=True)
+"""What only reads may be called again when the connection broke."""
 
 server = MCPServer("library", log_level="ERROR")
 
 
-@server.tool()
+@server.tool(annotations=READS)
 def list_documents() -> list[str]:
     """The names of the documents in the library."""
     return sorted(path.name for path in FOLDER.glob("*.md"))
 
 
-@server.tool()
+@server.tool(annotations=READS)
 def read_document(name: str) -> str:
     """The text of one document."""
     path = (FOLDER / name).resolve()
@@ -28,7 +32,7 @@ def read_document(name: str) -> str:
     return path.read_text(encoding="utf-8")
 
 
-@server.tool()
+@server.tool(annotations=READS)
 def search_documents(words: str) -> str:
     """The paragraph that has most of the words, with the name of its document."""
     wanted = {word.strip("?!.,;:'\"").lower() for word in words.split()}

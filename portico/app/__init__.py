@@ -1,0 +1,1 @@
+"""The application: wiring, settings, the server and the gateway process."""

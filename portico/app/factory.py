@@ -9,10 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from fastapi import FastAPI, Request
@@ -51,13 +50,18 @@ from portico.topology.topology import Topology, load
 from portico.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Mapping, Sequence
+    from pathlib import Path
 
     from starlette.types import ASGIApp
 
     from portico.operations.operation import RouteSpec
+    from portico.telemetry.exporting import Telemetry
 
 logger = logging.getLogger("portico")
+
+NATIVE_TELEMETRY: Any = {"tracing": False, "metrics": False, "logs": False}
+"""FastAPI's own spans are off: ours are `portico.telemetry`'s, never both. Looking whether they are on costs 5 µs a request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +78,25 @@ class Gateway:
     """The compiled routes."""
     settings: GatewayConfig
     """The settings."""
+    mcp: MCPEndpoint | None
+    """The MCP face; None where it is switched off."""
+    telemetry: Telemetry | None
+    """Where spans go; None where no endpoint is configured."""
+
+    @asynccontextmanager
+    async def running(self, _: FastAPI) -> AsyncGenerator[None]:
+        """The application's lifespan. A runtime that is started already is left alone."""
+        owned = not self.runtime.started
+        async with AsyncExitStack() as stack:
+            if self.telemetry is not None:
+                stack.push_async_callback(asyncio.to_thread, self.telemetry.shutdown)  # it may wait for a collector
+            if owned:
+                await stack.enter_async_context(self.runtime)
+            if self.mcp is not None:
+                await stack.enter_async_context(self.mcp.lifespan())
+            self.face.open()
+            stack.callback(self.face.drain)
+            yield
 
 
 class GatewayApp(FastAPI):
@@ -93,9 +116,7 @@ class GatewayApp(FastAPI):
         return app
 
 
-def create_app(
-    source: KernelRuntime | Topology | Path | str | Mapping[str, Any], settings: GatewayConfig | None = None
-) -> FastAPI:
+def create_app(source: KernelRuntime | Topology | Path | str | Mapping[str, Any], settings: GatewayConfig | None = None) -> FastAPI:
     """A FastAPI application that serves the agents of a runtime or a topology.
 
     A topology becomes a runtime that the application owns: its lifespan starts and stops it. A runtime that is already started
@@ -130,32 +151,11 @@ def create_app(
         body_limit=settings.body_limit,
         ping=settings.ping,
     )
-    gateway = Gateway(runtime, dispatcher, face, Table(face), settings)
     mcp = None
     if settings.mcp_path is not None:
         mcp = MCPEndpoint(dispatcher, allowed_hosts=None, run_timeout=settings.run_timeout, body_limit=settings.body_limit)
         face.on_drain.append(mcp.drain)
-
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        owned = not runtime.started
-        if owned:
-            await runtime.start()
-        try:
-            if mcp is None:
-                yield
-            else:
-                async with mcp.lifespan():
-                    yield
-        finally:
-            face.drain()
-            try:
-                if owned:
-                    await runtime.stop()
-            finally:
-                if telemetry is not None:
-                    await asyncio.to_thread(telemetry.shutdown)  # it may wait for a collector
-
+    gateway = Gateway(runtime, dispatcher, face, Table(face), settings, mcp, telemetry)
     app = GatewayApp(
         gateway.table,
         title=settings.title,
@@ -163,10 +163,15 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
-        telemetry={"tracing": False, "metrics": False, "logs": False},  # spans are portico.telemetry's; looking costs 5 µs a request
-        lifespan=lifespan,
+        telemetry=NATIVE_TELEMETRY,
+        lifespan=gateway.running,
         middleware=_middlewares(gateway),
-        exception_handlers={Exception: _answer, PorticoError: _answer, HTTPException: _answer_http, RequestValidationError: _answer_invalid},
+        exception_handlers={
+            Exception: _answer,
+            PorticoError: _answer,
+            HTTPException: _answer_http,
+            RequestValidationError: _answer_invalid,
+        },
     )
     app.state.gateway = gateway
     for router in (

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Mapping
 
+    from fastapi import FastAPI
+
     from portico.app.server import GatewayServer
 
 
@@ -31,8 +33,10 @@ class HTTPGateway(AgentProcess):
 
     def __init__(self, name: str, config: GatewayConfig | Mapping[str, Any] | None = None, **options: Any) -> None:
         """Raises `ConfigurationError` for settings that cannot be."""
+        settings = config if isinstance(config, GatewayConfig) else GatewayConfig.from_mapping(config or {})
+        options.setdefault("shutdown_timeout", settings.drain_timeout)
         super().__init__(name, **options)
-        self.settings = config if isinstance(config, GatewayConfig) else GatewayConfig.from_mapping(config or {})
+        self.settings = settings
         self._socket: socket.socket | None = None
         self._server: GatewayServer | None = None
 
@@ -53,9 +57,14 @@ class HTTPGateway(AgentProcess):
 
         self.settings.refuse_exposure()
         self._socket = bind(self.settings)
-        self._server = GatewayServer(create_app(self.router.runtime, self.settings), self.settings, self._socket)
-        self.start_task(self._server.serve(), "serve")
+        app = create_app(self.router.runtime, self.settings)
+        self._server = GatewayServer(app, self.settings, self._socket)
+        self.start_task(self._serve(app, self._server), "serve")
         await self._server.accepting.wait()
+
+    async def _serve(self, app: FastAPI, server: GatewayServer) -> None:
+        async with app.router.lifespan_context(app):
+            await server.serve()
 
     async def on_stop(self) -> None:
         """Drains: no new calls, streams end, what is in flight is answered within `drain_timeout`."""

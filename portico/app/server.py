@@ -13,11 +13,12 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
+from uvicorn.server import HANDLED_SIGNALS
 
 from portico.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
     from fastapi import FastAPI
 
@@ -37,11 +38,11 @@ def bind(settings: GatewayConfig) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
         listener.listen(2048)
-        listener.setblocking(False)  # noqa: FBT003  # the socket module's own signature
+        listener.setblocking(False)  # the socket module's own signature
     except OSError as error:
         listener.close()
         if error.errno == errno.EADDRINUSE:
-            text = f"The port {settings.port} of {settings.host} is taken by another program. Choose another with --port, or 0 for any."
+            text = f"The port {settings.port} of {settings.host} is taken. Choose another with --port, or 0 for any."
         else:
             text = f"The address {where} cannot be bound: {error.strerror}."
         raise ConfigurationError(text) from None
@@ -82,7 +83,7 @@ class GatewayServer(uvicorn.Server):
             self.ended.set()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """uvicorn's own, after which connections are accepted."""
+        """The same as uvicorn's, after which connections are accepted."""
         await super().startup(sockets)
         self.accepting.set()
 
@@ -92,18 +93,18 @@ class GatewayServer(uvicorn.Server):
         await super().shutdown(sockets)
 
     @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """uvicorn's own where signals are ours, but without raising them again after a clean end."""
+    def capture_signals(self) -> Generator[None]:
+        """The same as uvicorn's where signals are ours, but without raising them again after a clean end."""
         if not self._signals:
             yield
             return
         loop = asyncio.get_running_loop()
-        for number in uvicorn.server.HANDLED_SIGNALS:
+        for number in HANDLED_SIGNALS:
             loop.add_signal_handler(number, self._signalled, number)
         try:
             yield
         finally:
-            for number in uvicorn.server.HANDLED_SIGNALS:
+            for number in HANDLED_SIGNALS:
                 loop.remove_signal_handler(number)
 
     def _signalled(self, number: Any) -> None:

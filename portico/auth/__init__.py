@@ -1,0 +1,1 @@
+"""Who calls: principals and keys, for every face."""

@@ -21,5 +21,7 @@ def log_to_stderr(level: str) -> None:
     names = ("debug", "info", "warning", "error")
     if level.lower() not in names:
         raise typer.BadParameter(f"{level!r} is not a log level: {', '.join(names)}.", param_hint="--log-level")
-    logging.basicConfig(stream=sys.stderr, level=level.upper(), format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", force=True)
+    logging.basicConfig(
+        stream=sys.stderr, level=level.upper(), format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", force=True
+    )
     logging.getLogger("httpx").setLevel(logging.WARNING)

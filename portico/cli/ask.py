@@ -21,7 +21,9 @@ from portico.cli.arguments import DEFAULT_TOPOLOGY
 def ask(
     agent: Annotated[str, typer.Argument(help="The agent's name.")],
     payload: Annotated[str, typer.Argument(help="The request as JSON; - reads it from standard input.")] = "{}",
-    operation: Annotated[str | None, typer.Option("--operation", "-o", help="What it is asked; its only operation unless given.")] = None,
+    operation: Annotated[
+        str | None, typer.Option("--operation", "-o", help="What it is asked; its only operation unless given.")
+    ] = None,
     timeout: Annotated[float, typer.Option(min=0.001, help="Seconds to wait for the reply.")] = 30.0,
     topology: TopologyOption = DEFAULT_TOPOLOGY,
 ) -> None:
@@ -35,11 +37,11 @@ def ask(
     typer.echo(json.dumps(asyncio.run(_ask(topology, agent, operation, data, timeout)), indent=2, ensure_ascii=False))
 
 
-async def _ask(path: Path, agent: str, operation: str | None, payload: Any, timeout: float) -> Any:  # noqa: ASYNC109  # handed on
+async def _ask(path: Path, agent: str, operation: str | None, payload: Any, timeout: float) -> Any:  # handed on
     from portico.app.factory import load_topology
-    from portico.topology.runtime import Runtime
     from portico.runs.call import Call
     from portico.runs.dispatcher import Dispatcher
+    from portico.topology.runtime import Runtime
 
     topology = load_topology(path)
     async with Runtime.from_topology(topology) as runtime:

@@ -48,6 +48,10 @@ async def _dead_servers(loaded: Topology) -> list[str]:
     try:
         async with Runtime(servers) as runtime:
             upstreams = [agent for agent in runtime.all_agents() if isinstance(agent, MCPUpstream)]
-            return [f"MCP server {one.name!r} is down: {one.readiness().get('error')}" for one in upstreams if not one.readiness()["ready"]]
+            return [
+                f"MCP server {one.name!r} is down: {one.readiness().get('error')}"
+                for one in upstreams
+                if not one.readiness()["ready"]
+            ]
     except StartError as error:
         return [str(error)]

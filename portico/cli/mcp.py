@@ -19,10 +19,11 @@ def mcp(topology: TopologyArgument = DEFAULT_TOPOLOGY, log_level: LogLevel = "wa
 
 async def _serve(path: Path) -> None:
     from portico.app.factory import load_topology
-    from portico.topology.runtime import Runtime
-    from portico.mcp_bridge.stdio import serve_stdio
+    from portico.mcp_bridge.stdio import claimed_wire, serve_stdio
     from portico.runs.dispatcher import Dispatcher
+    from portico.topology.runtime import Runtime
 
-    topology = load_topology(path)
-    async with Runtime.from_topology(topology) as runtime:
-        await serve_stdio(Dispatcher(runtime, topology.routes))
+    with claimed_wire() as wire:  # first of all: a module that prints at import would speak on the wire
+        topology = load_topology(path)
+        async with Runtime.from_topology(topology) as runtime:
+            await serve_stdio(Dispatcher(runtime, topology.routes), wire)

@@ -328,7 +328,7 @@ class Incarnation:
 
     # --- one message --------------------------------------------------------------------------------------------------
 
-    async def _handle(self, delivery: Delivery) -> None:
+    async def _handle(self, delivery: Delivery) -> None:  # noqa: C901  # every ask passes here: a call less is 2 % of it
         message, process = delivery.message, self.process
         deadline = message.deadline
         if deadline is not None and deadline <= self._now():

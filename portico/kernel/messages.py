@@ -32,7 +32,7 @@ new_id: Callable[[], str] = _id_maker()
 
 @dataclass(slots=True)
 class Origin:
-    """Who outside caused a message. Inherited by every message that its handling sends. Read-only by convention, as `Message` is."""
+    """Who outside caused a message. Inherited by what its handling sends. Read-only by convention, as `Message` is."""
 
     call_id: str
     """The id of the call (and of its run) at the gateway's door."""

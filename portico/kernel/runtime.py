@@ -179,7 +179,8 @@ class Runtime:
                 ready.set_result(None)
             event = await self._inbox.get()
         if isinstance(event, Stop):
-            event = await self._stop_tree(root)
+            await self._stop_tree(root)
+            root.close_mailboxes("it was stopped")  # where the stop met a root that was giving up, that has not closed them
         elif isinstance(event, Ended):
             self.report = event.exit.reason
             root.close_mailboxes(event.exit.reason)
@@ -192,7 +193,7 @@ class Runtime:
         if not ready.done():
             ready.set_exception(StartError(root.name, "it was stopped meanwhile"))
 
-    async def _stop_tree(self, root: Supervision) -> Ended | None:
+    async def _stop_tree(self, root: Supervision) -> None:
         root.request_stop(final=True)
         event = await self._ended(self.stop_timeout)
         if event is None:
@@ -202,8 +203,6 @@ class Runtime:
             left = [agent.name for agent in self.all_agents() if agent.status not in ("stopped", "failed")]
             self.report = f"{', '.join(map(repr, left))} did not stop within {self.stop_timeout:g} s"
             logger.error("%s", self.report)
-            root.close_mailboxes("the runtime stopped")
-        return event
 
     async def _ended(self, within: float) -> Ended | None:
         return await self._inbox.get(lambda event: isinstance(event, Ended), self.router.clock.now() + within)
@@ -217,9 +216,7 @@ class Runtime:
 
     # --- messages -----------------------------------------------------------------------------------------------------
 
-    def ask(
-        self, name: str, payload: Any, timeout: float = 30.0, message_type: str = DEFAULT_TYPE
-    ) -> Coroutine[Any, Any, Message]:
+    def ask(self, name: str, payload: Any, timeout: float = 30.0, message_type: str = DEFAULT_TYPE) -> Coroutine[Any, Any, Message]:
         """Send and wait for the reply, at most `timeout` seconds.
 
         Raises:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from portico.operations.catalogue import Catalogue, Endpoint
+    from portico.operations.operation import RouteSpec
 
 Object = dict[str, Any]
 

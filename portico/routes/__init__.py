@@ -1,0 +1,1 @@
+"""The HTTP face: translates requests into calls and replies into responses, and decides nothing."""

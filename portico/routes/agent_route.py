@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
-from portico.errors import Cancelled, InvalidReply, MalformedBody, MalformedHeader, NotAcceptable, PorticoError, UnsupportedMediaType
+from portico.errors import (
+    Cancelled,
+    InvalidReply,
+    MalformedBody,
+    MalformedHeader,
+    NotAcceptable,
+    PorticoError,
+    UnsupportedMediaType,
+)
 from portico.routes.event_stream import EVENT_STREAM, stream
 from portico.routes.exchange import PRINCIPAL, ClientLeftError, encoded, read_body, respond, respond_with_problem
 from portico.routes.parameters import Parameters
@@ -66,7 +74,7 @@ class AgentRoute:
             elif b"prefer" in headers:
                 await self._prefer(scope, send, call, headers[b"prefer"].decode("latin-1"))
             else:
-                await self._ask(scope, receive, send, call)
+                await self._ask(receive, send, call)
         except PorticoError as error:
             run = call.run if call is not None else None
             await respond_with_problem(scope, send, error, run.run_id if run is not None else None)
@@ -125,7 +133,7 @@ class AgentRoute:
 
     # --- the response -------------------------------------------------------------------------------------------------
 
-    async def _ask(self, scope: Scope, receive: Receive, send: Send, call: Call) -> None:
+    async def _ask(self, receive: Receive, send: Send, call: Call) -> None:
         if self.spec.on_disconnect == "continue":
             await self._replied(send, await self._face.dispatcher.start(call).outcome())
             return
@@ -186,7 +194,9 @@ class AgentRoute:
 
     async def _prefer(self, scope: Scope, send: Send, call: Call, prefer: str) -> None:
         """`Prefer: respond-async` and `Prefer: wait=n` (RFC 7240 §4.1, §4.3)."""
-        wishes = {name.strip().lower(): value.strip().strip('"') for name, _, value in (part.partition("=") for part in prefer.split(","))}
+        wishes = {
+            name.strip().lower(): value.strip().strip('"') for name, _, value in (part.partition("=") for part in prefer.split(","))
+        }
         if "respond-async" not in wishes and "wait" not in wishes:
             await self._replied(send, await self._face.dispatcher.ask(call))
             return

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from portico.routes.face import Face
 
+
 class Table:
     """Routes by path: a dictionary for the fixed ones, patterns for those with parameters, the more fixed the earlier."""
 
@@ -49,12 +50,14 @@ class Table:
         else:
             pattern = path_pattern(path)
             shape = _shape(path)
-            methods = next((known for _, known, other in self._patterns if _shape(other) == shape), None)
-            if methods is None:
-                methods = {}
+            known = next((methods for _, methods, other in self._patterns if _shape(other) == shape), None)
+            methods = {} if known is None else known
+            if known is None:
                 self._patterns.append((pattern, methods, path))
         if method in methods:
-            raise ConfigurationError(f"Two routes are {method} {path}: {methods[method].endpoint.agent!r} and {route.endpoint.agent!r}.")
+            raise ConfigurationError(
+                f"Two routes are {method} {path}: {methods[method].endpoint.agent!r} and {route.endpoint.agent!r}."
+            )
         methods[method] = route
 
     def __iter__(self) -> Iterator[AgentRoute]:

@@ -25,9 +25,7 @@ class Face:
         ping: seconds between the heartbeats of a stream.
     """
 
-    def __init__(
-        self, dispatcher: Dispatcher, *, request_timeout: float, run_timeout: float, body_limit: int, ping: float
-    ) -> None:
+    def __init__(self, dispatcher: Dispatcher, *, request_timeout: float, run_timeout: float, body_limit: int, ping: float) -> None:
         self.dispatcher = dispatcher
         self.request_timeout = request_timeout
         self.run_timeout = run_timeout
@@ -36,6 +34,11 @@ class Face:
         self.drained = asyncio.Event()
         self.on_drain: list[Callable[[], None]] = []
         self.disconnects = Disconnects(dispatcher.runtime.router)
+
+    def open(self) -> None:
+        """Take calls (again)."""
+        self.dispatcher.draining = False
+        self.drained.clear()
 
     def drain(self) -> None:
         """Take no new calls, and let the open streams end. What is in flight goes on."""

@@ -76,7 +76,7 @@ class Parameters:
         if not isinstance(payload, dict):
             fault = {"path": "", "message": "The body must be a JSON object: it is merged with parameters", "type": "object"}
             raise ContractViolation(self._operation, [fault])
-        return {**payload, **found}
+        return {**cast("dict[str, Any]", payload), **found}
 
 
 def _list_members(schema: Mapping[str, Any]) -> frozenset[str]:

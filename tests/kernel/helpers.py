@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from portico.kernel.events import EventKind, KernelEvent
 from portico.kernel.mailbox import Delivery
 from portico.kernel.messages import DEFAULT_TYPE, Message, Origin
 from portico.kernel.process import AgentProcess
 
 if TYPE_CHECKING:
+    from portico.kernel.events import EventKind, KernelEvent
     from portico.kernel.runtime import Runtime
 
 
@@ -113,7 +113,9 @@ class Witness:
         return [event.name for event in self.of(kind)]
 
 
-async def ask_from_outside(runtime: Runtime, name: str, payload: Any, timeout: float = 5.0, message_type: str = DEFAULT_TYPE) -> Message:
+async def ask_from_outside(
+    runtime: Runtime, name: str, payload: Any, timeout: float = 5.0, message_type: str = DEFAULT_TYPE
+) -> Message:
     """An ask that has an origin, as the dispatcher makes it."""
     deadline = runtime.router.clock.now() + timeout
     message = Message(message_type, payload, recipient=name, deadline=deadline, origin=Origin("call-1", "alice"))

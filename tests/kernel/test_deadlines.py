@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from portico.errors import AgentCrashed, AgentError, Cancelled, CallError, DeadlineExceeded
+from portico.errors import AgentCrashed, AgentError, CallError, Cancelled, DeadlineExceeded
 from portico.kernel.deadlines import TICK, Deadlines
 from portico.kernel.events import EventKind
 from portico.kernel.mailbox import Delivery
@@ -71,8 +71,7 @@ async def test_the_wheel_keeps_nothing_of_a_delivery_that_was_discarded() -> Non
     wheel.add(delivery)
     wheel.discard(delivery)
     wheel.discard(delivery)
-    holders = [holder for holder in gc.get_referrers(delivery) if isinstance(holder, dict) and delivery in holder]
-    assert holders == []
+    assert not any(type(holder) is dict for holder in gc.get_referrers(delivery))
     await clock.advance(10.0)
     assert not delivery.finished
     assert clock.pending == 0

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
 
 from portico.errors import DuplicateName, LifecycleError, ProcessExited, SpawnError, UnknownAgent
 from portico.kernel.dynamic_supervisor import DynamicSupervisor
-from portico.kernel.messages import Message
 from portico.kernel.process import AgentProcess, ErrorAction
 from portico.kernel.runtime import Runtime
 from portico.kernel.supervisor import Supervisor
 from tests.kernel.helpers import BoomError, Echo, Logged, Patient, agent, ask_from_outside
 from tests.kernel.manual_clock import ManualClock, settle
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from portico.kernel.messages import Message
 
 pytestmark = pytest.mark.anyio
 
@@ -46,7 +49,7 @@ def runtime_of(pool: DynamicSupervisor, clock: ManualClock | None = None) -> Run
 
 
 def pool(**options: Any) -> DynamicSupervisor:
-    return DynamicSupervisor("pool", **({"backoff_base": 0.0} | options))
+    return DynamicSupervisor("pool", backoff_base=0.0, **options)
 
 
 async def test_a_spawned_child_gets_its_config_and_answers() -> None:

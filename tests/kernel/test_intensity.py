@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
 
 from portico.errors import ProcessExited
 from portico.kernel.events import EventKind
-from portico.kernel.messages import Message
-from portico.kernel.process import AgentProcess
 from portico.kernel.runtime import Runtime
 from portico.kernel.supervisor import Supervisor
-from tests.kernel.helpers import BoomError, Echo, Logged, Witness, agent
+from tests.kernel.helpers import BoomError, Echo, Logged, Patient, Witness, agent
 from tests.kernel.manual_clock import ManualClock, settle
+
+if TYPE_CHECKING:
+    from portico.kernel.process import AgentProcess
 
 pytestmark = pytest.mark.anyio
 
@@ -42,9 +43,7 @@ async def test_a_supervisor_over_its_intensity_ends_the_runtime_with_a_report() 
             await crash(runtime, clock)
             await runtime.wait()
             assert not runtime.alive
-            assert runtime.report == (
-                "IntensityExceededError: more than 2 restarts within 60 s (last: BoomError: a)"
-            )
+            assert runtime.report == ("IntensityExceededError: more than 2 restarts within 60 s (last: BoomError: a)")
             report = witness.of(EventKind.SUPERVISOR_REPORT)[-1].data["report"]
             assert (report.supervisor, report.context, report.offender) == ("root", "shutdown", "root")
 
@@ -137,9 +136,9 @@ async def test_a_nested_supervisor_that_keeps_failing_takes_its_parent_down() ->
             await expect_exited_for_good(runtime)
 
 
-async def expect_exited_for_good(runtime: Runtime) -> None:
+async def expect_exited_for_good(runtime: Runtime, name: str = "a") -> None:
     with pytest.raises(ProcessExited):
-        await runtime.ask("a", "hello")
+        await runtime.ask(name, "hello")
 
 
 async def test_a_temporary_supervisor_over_its_intensity_stays_away_and_answers_those_who_wait() -> None:
@@ -176,6 +175,41 @@ async def test_a_start_failure_at_a_restart_counts_and_is_tried_again() -> None:
             assert (await runtime.ask("a", "hello")).payload == "a#4"
             await crash(runtime, clock)  # the fourth within the window: the crash, two failed starts, and this
             assert not runtime.alive
+
+
+async def test_those_who_wait_for_a_child_that_the_last_life_of_its_supervisor_did_not_reach_are_answered_too() -> None:
+    class Reluctant(Logged):
+        async def on_start(self) -> None:
+            if self.id != "a#1":
+                raise BoomError("never again")
+
+    clock = ManualClock()
+    inner = Supervisor("inner", [Reluctant("a", []), Echo("b")], max_restarts=0)
+    with anyio.fail_after(5):
+        async with Runtime(tree(inner, max_restarts=1), clock=clock) as runtime, asyncio.TaskGroup() as callers:
+            await runtime.send("a", "crash")
+            await clock.advance()
+            waiting = callers.create_task(expect_exited_for_good(runtime, "b"))
+            await clock.advance(1.0)
+            assert not runtime.alive
+            assert waiting.done()
+
+
+async def test_a_stop_that_meets_a_root_that_is_giving_up_leaves_nobody_waiting() -> None:
+    clock = ManualClock()
+    root = tree(Logged("a", []), Patient("p", shutdown_timeout=5.0), max_restarts=0)
+    with anyio.fail_after(5):
+        runtime = Runtime(root, clock=clock)
+        async with asyncio.TaskGroup() as tasks:
+            await runtime.start()
+            await runtime.send("p", "holds the root up")
+            await runtime.send("a", "crash")
+            await settle()
+            waiting = tasks.create_task(expect_exited_for_good(runtime))
+            stopping = tasks.create_task(runtime.stop())
+            await clock.advance(5.0)
+            assert waiting.done()
+        assert stopping.done()
 
 
 async def test_restarting_an_agent_by_hand_keeps_its_mailbox_and_charges_no_window() -> None:
@@ -233,5 +267,3 @@ async def test_crashes_of_siblings_that_their_group_takes_down_are_told_too() ->
             await clock.advance(1.0)
             assert sorted(witness.names(EventKind.PROCESS_CRASHED)) == ["a", "b"]
             assert [child.status for child in runtime.all_agents()] == ["running", "running"]
-
-

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
 
 from portico.errors import AgentCrashed, ProcessExited
 from portico.kernel.events import EventKind
-from portico.kernel.messages import Message
 from portico.kernel.process import ErrorAction
 from portico.kernel.runtime import Runtime
 from portico.kernel.supervisor import Supervisor
 from portico.operations.decorators import operation
 from tests.kernel.helpers import BoomError, Fragile, Witness, agent
 from tests.kernel.manual_clock import settle
+
+if TYPE_CHECKING:
+    from portico.kernel.messages import Message
 
 pytestmark = pytest.mark.anyio
 

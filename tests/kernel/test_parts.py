@@ -27,7 +27,11 @@ from tests.kernel.manual_clock import ManualClock, settle
 pytestmark = pytest.mark.anyio
 
 JSON: st.SearchStrategy[Any] = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(st.characters(codec="utf-8")),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(codec="utf-8")),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(st.characters(codec="utf-8")), inner),
     max_leaves=10,
 )
@@ -46,7 +50,7 @@ def test_the_codec_refuses_what_is_no_json(value: Any) -> None:
 
 
 def test_an_unknown_transport_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ConfigurationError, match="There is no transport 'in_proces'. Known: in_process. Did you mean 'in_process'?"):
+    with pytest.raises(ConfigurationError, match=r"Known: in_process\. Did you mean 'in_process'\?"):
         ComponentSet(transport="in_proces")
     with pytest.raises(ConfigurationError):
         Runtime(transport="zmq")

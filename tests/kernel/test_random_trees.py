@@ -8,18 +8,20 @@ from __future__ import annotations
 import asyncio
 import random
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from portico.errors import AgentError, CallError
-from portico.kernel.messages import Message
 from portico.kernel.process import AgentProcess, ErrorAction
 from portico.kernel.runtime import Runtime
 from portico.kernel.supervisor import Supervisor
 from tests.kernel.helpers import BoomError, ask_from_outside
 from tests.kernel.manual_clock import ManualClock
+
+if TYPE_CHECKING:
+    from portico.kernel.messages import Message
 
 TIMEOUT = 20.0
 """Seconds that every ask may take."""
@@ -106,7 +108,9 @@ class Scenario:
                 children.append(self.supervisor(child, f"{name}-{place}"))
             else:
                 children += [self.process(f"{name}-{place}-{number}") for number in range(child)]
-        return Supervisor(name, children, shape.strategy, shape.max_restarts, backoff=shape.backoff, backoff_base=0.5, backoff_max=5.0)
+        return Supervisor(
+            name, children, shape.strategy, shape.max_restarts, backoff=shape.backoff, backoff_base=0.5, backoff_max=5.0
+        )
 
     def process(self, name: str) -> AgentProcess:
         self.names.append(name)
@@ -118,7 +122,7 @@ class Scenario:
         runtime = Runtime(self.root, clock=clock)
         await runtime.start()
         async with asyncio.TaskGroup() as tasks:
-            ends = []
+            ends: list[tuple[float, asyncio.Task[float]]] = []
             for which, pause, outside in asks:
                 name = self.names[which % len(self.names)]
                 ends.append((clock.now(), tasks.create_task(self.end_of(runtime, name, clock, outside=outside))))
@@ -151,7 +155,9 @@ class Scenario:
     seed=st.integers(0, 10_000),
     asks=st.lists(st.tuples(st.integers(0, 7), st.sampled_from([0.0, 0.0, 0.3, 4.0]), st.booleans()), min_size=1, max_size=15),
 )
-def test_no_ask_is_ever_left_without_an_end_and_every_stop_ends(shape: Shape, seed: int, asks: list[tuple[int, float, bool]]) -> None:
+def test_no_ask_is_ever_left_without_an_end_and_every_stop_ends(
+    shape: Shape, seed: int, asks: list[tuple[int, float, bool]]
+) -> None:
     scenario = Scenario(shape, seed)
     asyncio.run(asyncio.wait_for(scenario.play(asks), 30))
 

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
 
 from portico.errors import AgentCrashed, AgentError, DeadlineExceeded, ProcessExited
 from portico.kernel.events import EventKind
-from portico.kernel.messages import Message
 from portico.kernel.process import AgentProcess
 from portico.kernel.runtime import Runtime
 from portico.kernel.supervisor import Supervisor
 from portico.operations.decorators import operation
 from tests.kernel.helpers import BoomError, Fragile, Logged, Patient, Witness, agent, ask_from_outside
 from tests.kernel.manual_clock import ManualClock, settle
+
+if TYPE_CHECKING:
+    from portico.kernel.messages import Message
 
 pytestmark = pytest.mark.anyio
 

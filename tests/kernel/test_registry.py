@@ -25,7 +25,7 @@ def test_a_name_leads_to_its_mailbox() -> None:
 
 
 def test_an_unknown_name_is_refused_with_the_nearest() -> None:
-    with pytest.raises(UnknownAgent, match="There is no agent 'worker-3'. Did you mean 'worker-2' or 'worker-1'"):
+    with pytest.raises(UnknownAgent, match=r"There is no agent 'worker-3'\. Did you mean 'worker-2' or 'worker-1'"):
         registry().lookup("worker-3")
 
 

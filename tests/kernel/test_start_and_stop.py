@@ -446,15 +446,12 @@ async def test_a_process_that_is_not_there_cannot_be_restarted() -> None:
 
 
 async def test_the_tree_is_printed_exactly(capsys: pytest.CaptureFixture[str]) -> None:
-    expected = "\n".join(
-        [
-            "[sup] root (rest_for_one)",
-            "  [agent] a (running)",
-            "  [sup] inner (one_for_one)",
-            "    [agent] b (running)",
-            "  [agent] d (running)",
-        ]
-    )
+    expected = """\
+[sup] root (rest_for_one)
+  [agent] a (running)
+  [sup] inner (one_for_one)
+    [agent] b (running)
+  [agent] d (running)"""
     root = Supervisor("root", [Echo("a"), Supervisor("inner", [Echo("b")]), Echo("d")], strategy="REST_FOR_ONE")
     with anyio.fail_after(5):
         async with Runtime(root) as runtime:
@@ -475,7 +472,7 @@ async def test_a_supervision_that_was_told_to_kill_a_child_supervisor_does_not_s
             for _ in range(turns):
                 await asyncio.sleep(0)
 
-    for turns in range(12):
+    for turns in range(12):  # noqa: B007  # the agents read it
         runtime = Runtime(Supervisor("root", [Supervisor("inner", [Stopper("a", log)]), Echo("echo")]), clock=ManualClock())
         with anyio.fail_after(5):
             async with asyncio.TaskGroup() as tasks:
@@ -488,5 +485,3 @@ async def start_or_not(runtime: Runtime) -> None:
         await runtime.start()
     except StartError:
         assert not runtime.started
-
-

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
 
 from portico.errors import AgentCrashed, AgentError
 from portico.kernel.memory import MemoryCommit, MemoryStore
-from portico.kernel.messages import Message
 from portico.kernel.process import AgentProcess, ErrorAction
 from portico.kernel.runtime import Runtime
 from portico.kernel.supervisor import Supervisor
 from tests.kernel.helpers import BoomError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from portico.kernel.messages import Message
 
 pytestmark = pytest.mark.anyio
 
@@ -126,7 +129,9 @@ async def test_the_state_is_committed_before_the_caller_sees_the_reply() -> None
     order: list[str] = []
 
     class Slow(MemoryCommit):
-        async def commit(self, message: Message, reply: Message | None, state: dict[str, Any] | None, sends: Sequence[Message]) -> None:
+        async def commit(
+            self, message: Message, reply: Message | None, state: dict[str, Any] | None, sends: Sequence[Message]
+        ) -> None:
             await super().commit(message, reply, state, sends)
             order.append(f"committed {message.type} for {message.recipient}, reply {reply.payload if reply else None}")
 
@@ -139,7 +144,9 @@ async def test_the_state_is_committed_before_the_caller_sees_the_reply() -> None
 
 async def test_a_commit_that_fails_is_a_crash_and_the_caller_hears_of_it() -> None:
     class Broken(MemoryCommit):
-        async def commit(self, message: Message, reply: Message | None, state: dict[str, Any] | None, sends: Sequence[Message]) -> None:
+        async def commit(
+            self, message: Message, reply: Message | None, state: dict[str, Any] | None, sends: Sequence[Message]
+        ) -> None:
             raise OSError("disk full")
 
     with anyio.fail_after(5):
@@ -151,7 +158,9 @@ async def test_a_checkpoint_that_fails_leaves_nothing_behind() -> None:
     class Flaky(MemoryCommit):
         failing = True
 
-        async def commit(self, message: Message, reply: Message | None, state: dict[str, Any] | None, sends: Sequence[Message]) -> None:
+        async def commit(
+            self, message: Message, reply: Message | None, state: dict[str, Any] | None, sends: Sequence[Message]
+        ) -> None:
             if self.failing:
                 self.failing = False
                 raise OSError("disk full")
@@ -171,7 +180,9 @@ async def test_a_message_that_does_not_touch_the_state_commits_nothing() -> None
     class Counting(MemoryCommit):
         commits = 0
 
-        async def commit(self, message: Message, reply: Message | None, state: dict[str, Any] | None, sends: Sequence[Message]) -> None:
+        async def commit(
+            self, message: Message, reply: Message | None, state: dict[str, Any] | None, sends: Sequence[Message]
+        ) -> None:
             self.commits += 1
 
     class Idle(AgentProcess):
@@ -192,7 +203,7 @@ async def test_the_memory_store_keeps_copies() -> None:
     await store.put("a/2", None)
     await store.put("b", (1, 2))
     record["list"].append("later")
-    got = await store.get("a/1")
+    got: Any = await store.get("a/1")
     assert got == {"list": [1, {"deep": True}], "bytes": b"x"}
     got["list"].clear()
     assert await store.get("a/1") == {"list": [1, {"deep": True}], "bytes": b"x"}

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
 
 from portico.errors import AgentCrashed, ProcessExited
-from portico.kernel.messages import Message
 from portico.kernel.process import AgentProcess, ErrorAction
 from portico.kernel.runtime import Runtime
 from portico.kernel.supervisor import Supervisor
 from tests.kernel.helpers import Logged, agent
 from tests.kernel.manual_clock import ManualClock
+
+if TYPE_CHECKING:
+    from portico.kernel.messages import Message
 
 pytestmark = pytest.mark.anyio
 
