@@ -178,7 +178,7 @@ def create_app(source: KernelRuntime | Topology | Path | str | Mapping[str, Any]
         agents_router(face),
         runs_router(face),
         probes_router(face, secured=lambda: settings.api_key is not None),
-        problem_pages_router(),
+        problem_pages_router(dispatcher.catalogue),
     ):
         app.include_router(router)
     if mcp is not None:

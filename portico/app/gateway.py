@@ -1,13 +1,16 @@
 """HTTPGateway: the HTTP face as a process of the tree. It owns its socket and leaves signals to its host.
 
 `Supervisor("root", children=[…, HTTPGateway("api", config=GatewayConfig(port=8080))])` serves the agents of its own runtime.
+Stand it last among its siblings: it then stops first, and answers what is in flight while they still work.
 """
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from portico.app.settings import GatewayConfig
+from portico.errors import StartError
 from portico.kernel.process import AgentProcess
 
 if TYPE_CHECKING:
@@ -18,24 +21,29 @@ if TYPE_CHECKING:
 
     from portico.app.server import GatewayServer
 
+STOP_MARGIN = 2.0
+"""Seconds beyond `drain_timeout` for a stop: the server looks up ten times a second, and closes what is left."""
+
 
 class HTTPGateway(AgentProcess):
     """Serves the agents of its runtime over HTTP and MCP.
 
     Args:
         name: its identity in the runtime.
-        config: the settings; a mapping where it comes from YAML. By default 127.0.0.1:8080.
-        options: as of `AgentProcess`.
+        config: the settings; a mapping where it comes from YAML. By default 127.0.0.1:8080. Where they have no `api_key`, that of
+            the environment counts: `PORTICO_API_KEY`.
+        options: as of `AgentProcess`; `shutdown_timeout` is by default what the drain may take.
+
+    Raises:
+        ConfigurationError: settings that cannot be.
     """
 
     internal = True
     tag = "http"
 
     def __init__(self, name: str, config: GatewayConfig | Mapping[str, Any] | None = None, **options: Any) -> None:
-        """Raises `ConfigurationError` for settings that cannot be."""
         settings = config if isinstance(config, GatewayConfig) else GatewayConfig.from_mapping(config or {})
-        options.setdefault("shutdown_timeout", settings.drain_timeout)
-        super().__init__(name, **options)
+        super().__init__(name, **{"shutdown_timeout": settings.drain_timeout + STOP_MARGIN, **options})
         self.settings = settings
         self._socket: socket.socket | None = None
         self._server: GatewayServer | None = None
@@ -55,22 +63,32 @@ class HTTPGateway(AgentProcess):
         from portico.app.factory import create_app  # noqa: PLC0415
         from portico.app.server import GatewayServer, bind  # noqa: PLC0415
 
+        self.settings = self.settings.keyed(os.environ)
         self.settings.refuse_exposure()
-        self._socket = bind(self.settings)
         app = create_app(self.router.runtime, self.settings)
-        self._server = GatewayServer(app, self.settings, self._socket)
-        self.start_task(self._serve(app, self._server), "serve")
-        await self._server.accepting.wait()
-
-    async def _serve(self, app: FastAPI, server: GatewayServer) -> None:
-        async with app.router.lifespan_context(app):
-            await server.serve()
+        self._socket = bind(self.settings)
+        try:
+            self._server = GatewayServer(app, self.settings, self._socket)
+            self.start_task(self._serve(app, self._server), "serve")
+            await self._server.accepting.wait()
+            if self._server.ended.is_set():
+                raise StartError(self.name, "its server ended at once; the log says why")
+        except BaseException:
+            self._close()
+            raise
 
     async def on_stop(self) -> None:
         """Drains: no new calls, streams end, what is in flight is answered within `drain_timeout`."""
         if self._server is not None:
             self._server.should_exit = True
             await self._server.ended.wait()
+        self._close()
+
+    async def _serve(self, app: FastAPI, server: GatewayServer) -> None:
+        async with app.router.lifespan_context(app):
+            await server.serve()
+
+    def _close(self) -> None:
         if self._socket is not None:
             self._socket.close()
             self._socket = None

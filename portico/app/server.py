@@ -69,6 +69,11 @@ class GatewayServer(uvicorn.Server):
                 ws="none",
             )
         )
+        try:
+            self.config.load()
+        except OSError as error:  # also what ssl raises
+            files = f"{settings.tls_cert} and {settings.tls_key}"
+            raise ConfigurationError(f"The TLS files {files} cannot be used: {error.strerror or error}.") from None
         self.accepting = asyncio.Event()
         self.ended = asyncio.Event()
         self._listener = listener
@@ -81,6 +86,7 @@ class GatewayServer(uvicorn.Server):
             await super().serve([self._listener] if sockets is None else sockets)
         finally:
             self.ended.set()
+            self.accepting.set()  # whoever waits for the start learns that there is none
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """The same as uvicorn's, after which connections are accepted."""

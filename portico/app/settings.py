@@ -5,7 +5,7 @@ One class for every way in: `create_app(…, settings)`, `HTTPGateway(config=…
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from portico.errors import ConfigurationError, did_you_mean, nearest
@@ -17,6 +17,9 @@ PREFIX = "PORTICO_"
 
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 """Addresses that only this machine reaches."""
+
+LONGEST = 1e12
+"""What no number of seconds or bytes reaches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +65,20 @@ class GatewayConfig:
     """The API's title in its documentation."""
 
     def __post_init__(self) -> None:
-        """Raises `ConfigurationError` for numbers and paths that cannot be."""
+        """Raises `ConfigurationError` for values that cannot be."""
+        for about in fields(self):
+            _check_kind(about.name, getattr(self, about.name), about.default)
         if not 0 <= self.port <= 65535:  # noqa: PLR2004  # RFC 9293
             raise ConfigurationError(f"port is {self.port}: it must be between 0 and 65535.")
         for name in ("request_timeout", "run_timeout", "body_limit", "ping", "drain_timeout"):
-            if getattr(self, name) <= 0:
-                raise ConfigurationError(f"{name} is {getattr(self, name)}: it must be more than 0.")
-        if not self.docs_path.startswith("/"):
-            raise ConfigurationError(f"docs_path is {self.docs_path!r}: it must begin with '/'.")
+            if not 0 < getattr(self, name) < LONGEST:
+                raise ConfigurationError(f"{name} is {getattr(self, name)}: it must be more than 0, and finite.")
+        for name in ("docs_path", "mcp_path"):
+            path: str | None = getattr(self, name)
+            if path is not None and not path.startswith("/"):
+                raise ConfigurationError(f"{name} is {path!r}: it must begin with '/'.")
+        if self.api_key is not None and not self.api_key.strip():
+            raise ConfigurationError("api_key is blank: everybody would have it. Set it to a secret, or leave it out.")
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ConfigurationError("tls_cert and tls_key belong together: give both or none.")
 
@@ -86,6 +95,11 @@ class GatewayConfig:
                 "Set PORTICO_API_KEY to a secret, or say --insecure."
             )
 
+    def keyed(self, environ: Mapping[str, str]) -> Self:
+        """The same, with the key of the environment where there is none."""
+        key = environ.get(PREFIX + "API_KEY", "").strip()
+        return self if self.api_key is not None or not key else replace(self, api_key=key)
+
     @classmethod
     def from_environ(cls, environ: Mapping[str, str], base: Mapping[str, Any] | None = None, **given: Any) -> Self:
         """Settings from `PORTICO_*` variables: they win over `base` (a topology's `server:`), and what is `given` over both.
@@ -96,11 +110,11 @@ class GatewayConfig:
         known = {PREFIX + about.name.upper(): about for about in fields(cls) if about.name not in ("routes", "middleware")}
         values: dict[str, Any] = dict(base or {})
         for name, text in environ.items():
-            if not name.startswith(PREFIX) or not text:
+            if not name.startswith(PREFIX) or not text.strip():
                 continue
             if name not in known:
                 raise ConfigurationError(f"There is no setting {name}.{did_you_mean(nearest(name, known))}")
-            values[known[name].name] = _read(name, text, known[name].default)
+            values[known[name].name] = _read(name, text.strip(), known[name].default)
         values.update((name, value) for name, value in given.items() if value is not None)
         return cls(**values)
 
@@ -112,6 +126,25 @@ class GatewayConfig:
             if key not in known:
                 raise ConfigurationError(f"A gateway has no setting {key!r}.{did_you_mean(nearest(key, known))}")
         return cls(**values)
+
+
+def _check_kind(name: str, value: Any, default: Any) -> None:
+    """Raises `ConfigurationError` where a value is of another kind than its default: YAML and code give what they like."""
+    kinds: tuple[type, ...]
+    if isinstance(default, bool):
+        kinds, kind = (bool,), "true or false"
+    elif isinstance(default, int):
+        kinds, kind = (int,), "a whole number"
+    elif isinstance(default, float):
+        kinds, kind = (int, float), "a number"
+    elif isinstance(default, tuple):
+        kinds, kind = (list, tuple), "a list"
+    else:
+        kinds, kind = (str,) if default is not None else (str, type(None)), "text"
+    if name == "mcp_path":
+        kinds = (str, type(None))
+    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+        raise ConfigurationError(f"{name} is {value!r}: it must be {kind}.")
 
 
 def _read(name: str, text: str, default: Any) -> Any:

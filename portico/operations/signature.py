@@ -10,6 +10,7 @@ Above: `operation.py`, which calls the method as it wants.
 from __future__ import annotations
 
 import inspect
+import types
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
@@ -80,8 +81,9 @@ def read(function: Callable[..., Any], namespace: Mapping[str, Any]) -> Signatur
 def _named_parameters(function: Callable[..., Any], where: str) -> list[inspect.Parameter]:
     parameters = list(inspect.signature(function).parameters.values())[1:]
     for parameter in parameters:
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
-            raise InvalidOperation(f"{where} takes {parameter}, which has no name: the members of a request need names.")
+        unnamed = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY)
+        if unnamed or parameter.name.startswith("_"):
+            raise InvalidOperation(f"{where} takes {parameter}: the members of a request need names, and none begins with '_'.")
     return parameters
 
 
@@ -92,7 +94,7 @@ def is_whole(hint: Any) -> bool:
     origin = typing.get_origin(hint) or hint
     if origin is typing.Annotated:
         return is_whole(typing.get_args(hint)[0])
-    if not isinstance(origin, type):
+    if origin is types.UnionType or not isinstance(origin, type):
         members = [arg for arg in typing.get_args(hint) if arg is not type(None)]
         return bool(members) and all(is_whole(member) for member in members)
     if issubclass(origin, Mapping):

@@ -6,22 +6,25 @@ no dependency injection. It translates and decides nothing: everything else happ
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, Final
 
-from pydantic_core import PydanticSerializationError, from_json, to_json
+from pydantic_core import to_json
 
-from portico.errors import (
-    Cancelled,
-    InvalidReply,
-    MalformedBody,
-    MalformedHeader,
-    NotAcceptable,
-    PorticoError,
-    UnsupportedMediaType,
-)
+from portico.errors import Cancelled, InvalidReply, MalformedHeader, NotAcceptable, PorticoError
 from portico.routes.event_stream import EVENT_STREAM, stream
-from portico.routes.exchange import PRINCIPAL, ClientLeftError, encoded, read_body, respond, respond_with_problem
+from portico.routes.exchange import (
+    JSON,
+    PRINCIPAL,
+    ClientLeftError,
+    check_media_type,
+    parse,
+    read_body,
+    respond,
+    respond_with_problem,
+)
 from portico.routes.parameters import Parameters
+from portico.routes.reply_hints import BODILESS, hints_of
 from portico.runs.call import Call
 from portico.runs.run_view import reference
 
@@ -37,16 +40,17 @@ if TYPE_CHECKING:
     from portico.routes.face import Face
     from portico.runs.run import Run
 
-JSON: Final = b"application/json"
 JSON_HEADER: Final = (b"content-type", JSON)
 _ANY_JSON: Final = frozenset({b"*/*", b"application/json", b"application/*"})
 _ZERO: Final = (b"agent-attempt", b"0")
+_UNWANTED: Final = re.compile(r";\s*q=0(?:\.0*)?\s*(?:;|$)")
+"""A media range that the client does not want at all (RFC 9110 §12.4.2)."""
 
 
 class AgentRoute:
     """Serves one `RouteSpec`."""
 
-    __slots__ = ("_disconnects", "_face", "_operation", "_parameters", "endpoint", "spec", "takes_body")
+    __slots__ = ("_any_kind", "_disconnects", "_face", "_limit", "_operation", "_parameters", "endpoint", "spec", "takes_body")
 
     def __init__(self, spec: RouteSpec, endpoint: Endpoint, face: Face) -> None:
         """Compile it. Raises `InvalidOperation` where the contract cannot be compiled."""
@@ -57,6 +61,12 @@ class AgentRoute:
         self._operation = endpoint.operation
         self._parameters = Parameters(endpoint.operation)
         self._disconnects: Disconnects = face.disconnects
+        ask_limit = spec.timeout if spec.timeout is not None else face.request_timeout
+        self._limit = face.run_timeout if spec.mode == "send" else ask_limit
+        # Where no contract says that the reply is JSON, what kind it is shows only when it is there.
+        self._any_kind = endpoint.operation.response_schema.get("format", "binary") == "binary" and not (
+            endpoint.operation.response_schema.keys() - {"type", "format"}
+        )
         _ = endpoint.operation.contract
 
     async def serve(self, scope: Scope, receive: Receive, send: Send, path: Mapping[str, str] | None) -> None:
@@ -68,11 +78,12 @@ class AgentRoute:
             streams = accept is not None and accept not in _ANY_JSON and self._negotiate(accept)
             call = await self._call(scope, receive, headers, path)
             if self.spec.mode == "send":
-                await self._accepted(scope, send, call)
+                await self._refer(scope, send, self._face.dispatcher.start(call))
             elif streams:
-                await stream(scope, receive, send, self._face.dispatcher.start(call), self._face, cancel_on_disconnect=True)
+                leaves = self.spec.on_disconnect != "continue"
+                await stream(scope, receive, send, self._face.dispatcher.start(call), self._face, cancel_on_disconnect=leaves)
             elif b"prefer" in headers:
-                await self._prefer(scope, send, call, headers[b"prefer"].decode("latin-1"))
+                await self._prefer(scope, receive, send, call)
             else:
                 await self._ask(receive, send, call)
         except PorticoError as error:
@@ -87,7 +98,7 @@ class AgentRoute:
         if self.takes_body:
             body = await read_body(receive, headers, self._face.body_limit)
             if body:
-                self._check_media_type(headers.get(b"content-type", b""))
+                check_media_type(headers.get(b"content-type", b""))
                 raw, payload = body, parse(body)
         query: bytes = scope["query_string"]
         if query or path:
@@ -101,35 +112,22 @@ class AgentRoute:
             payload,
             raw,
             one_way=self.spec.mode == "send",
-            timeout=self._timeout(headers.get(b"request-timeout")),
+            timeout=_timeout(headers.get(b"request-timeout"), self._limit),
             principal=scope.get(PRINCIPAL),
             address=client[0] if client else None,
             traceparent=traceparent.decode("latin-1") if traceparent is not None else None,
         )
 
-    def _check_media_type(self, content_type: bytes) -> None:
-        if content_type == JSON:
-            return
-        media_type = content_type.partition(b";")[0].strip().lower()
-        if media_type != JSON and not (media_type.startswith(b"application/") and media_type.endswith(b"+json")):
-            raise UnsupportedMediaType(content_type.decode("latin-1"))
-
     def _negotiate(self, accept: bytes) -> bool:
         """Whether the client wants a stream. Raises `NotAcceptable` where it wants neither that nor JSON (RFC 9110 §12.5.1)."""
-        ranges = [part.partition(";")[0].strip().lower() for part in accept.decode("latin-1").split(",")]
-        if EVENT_STREAM in ranges and "application/json" not in ranges:
+        ranges = [part.strip().lower() for part in accept.decode("latin-1").split(",")]
+        kinds = [kind.partition(";")[0].strip() for kind in ranges if kind and not _UNWANTED.search(kind)]
+        if EVENT_STREAM in kinds and "application/json" not in kinds:
             return True
-        if not any(kind in ("*/*", "application/*", "application/json") or kind.endswith("+json") for kind in ranges if kind):
+        acceptable = any(kind in ("*/*", "application/*", "application/json") or kind.endswith("+json") for kind in kinds)
+        if ranges != [""] and not acceptable and not self._any_kind:
             raise NotAcceptable(accept.decode("latin-1"))
         return False
-
-    def _timeout(self, given: bytes | None) -> float | None:
-        limit = self.spec.timeout if self.spec.timeout is not None else self._face.request_timeout
-        if self.spec.mode == "send":
-            limit = self._face.run_timeout
-        if given is None:
-            return limit
-        return min(seconds("Request-Timeout", given), limit)
 
     # --- the response -------------------------------------------------------------------------------------------------
 
@@ -149,16 +147,18 @@ class AgentRoute:
         await self._replied(send, reply)
 
     async def _replied(self, send: Send, reply: Message) -> None:
-        status, body, headers = 200, b"", []
+        status, body = 200, b""
         mailbox = self._face.dispatcher.runtime.router.registry.get(self.endpoint.agent)
         incarnation = mailbox.incarnations if mailbox is not None else 0
         attempt = _ZERO if reply.attempt == 0 else (b"agent-attempt", b"%d" % reply.attempt)
         headers = [(b"agent-incarnation", b"%d" % incarnation), attempt]
         meta, payload = reply.meta, reply.payload
         if meta is not None:
-            body, media_type = self._hinted(payload, meta)
-            headers += [(b"content-type", media_type.encode("latin-1")), *encoded(meta.get("headers", {}))]
-            status = meta.get("status", 200)
+            status, hinted, media_type = hints_of(meta, self.endpoint)
+            headers += hinted
+            if status not in BODILESS:
+                body, media_type = self._hinted(payload, media_type)
+                headers.append((b"content-type", media_type.encode("latin-1")))
         elif payload is None and self._operation.returns_nothing:
             status = 204
         elif isinstance(payload, bytes):
@@ -169,39 +169,33 @@ class AgentRoute:
             headers.append(JSON_HEADER)
         await respond(send, status, body, headers)
 
-    def _hinted(self, payload: Any, meta: Mapping[str, Any]) -> tuple[bytes, str]:
-        media_type: str | None = meta.get("media_type")
+    def _hinted(self, payload: Any, media_type: str | None) -> tuple[bytes, str]:
         if isinstance(payload, bytes):
             return payload, media_type or "application/octet-stream"
-        if isinstance(payload, str) and media_type is not None and not media_type.endswith("json"):
-            return payload.encode(), media_type
+        if isinstance(payload, str) and media_type is not None and not media_type.partition(";")[0].strip().endswith("json"):
+            return payload.encode(errors="replace"), media_type
         return self._json(payload), media_type or "application/json"
 
     def _json(self, payload: Any) -> bytes:
         try:
             return to_json(payload, inf_nan_mode="null")
-        except PydanticSerializationError as error:
+        except ValueError as error:
             fault = {"path": "", "message": f"not JSON-able: {error}", "type": "json"}
             raise InvalidReply(self.endpoint.agent, self._operation.name, [fault]) from error
-
-    async def _accepted(self, scope: Scope, send: Send, call: Call) -> None:
-        run = self._face.dispatcher.start(call)
-        await self._refer(scope, send, run)
 
     async def _refer(self, scope: Scope, send: Send, run: Run) -> None:
         location = f"{scope.get('root_path', '')}/runs/{run.run_id}"
         await respond(send, 202, to_json(reference(run)), [JSON_HEADER, (b"location", location.encode("latin-1"))])
 
-    async def _prefer(self, scope: Scope, send: Send, call: Call, prefer: str) -> None:
-        """`Prefer: respond-async` and `Prefer: wait=n` (RFC 7240 §4.1, §4.3)."""
-        wishes = {
-            name.strip().lower(): value.strip().strip('"') for name, _, value in (part.partition("=") for part in prefer.split(","))
-        }
+    async def _prefer(self, scope: Scope, receive: Receive, send: Send, call: Call) -> None:
+        """`Prefer: respond-async` and `Prefer: wait=n` (RFC 7240 §4.1, §4.3); a client may send the header several times."""
+        headers: list[tuple[bytes, bytes]] = scope["headers"]
+        wishes = _preferences(b",".join(value for name, value in headers if name == b"prefer"))
         if "respond-async" not in wishes and "wait" not in wishes:
-            await self._replied(send, await self._face.dispatcher.ask(call))
+            await self._ask(scope, receive, send, call)
             return
         patience = seconds("Prefer: wait", wishes.get("wait", "0").encode("latin-1"), least=0.0)
-        call.timeout = self._face.run_timeout
+        call.timeout = _timeout(dict(headers).get(b"request-timeout"), self._face.run_timeout)
         run = self._face.dispatcher.start(call)
         if patience and await self._face.ended_within(run, patience):
             await self._replied(send, await run.outcome())
@@ -209,12 +203,15 @@ class AgentRoute:
             await self._refer(scope, send, run)
 
 
-def parse(body: bytes) -> Any:
-    """A body as RFC 8259 JSON. Raises `MalformedBody`: not UTF-8, NaN, cut short, too deep."""
-    try:
-        return from_json(body, allow_inf_nan=False)
-    except ValueError as error:
-        raise MalformedBody(f"The body is not JSON: {error}.") from None
+def _preferences(prefer: bytes) -> dict[str, str]:
+    """What the client prefers, by name; parameters of a preference are none of ours."""
+    parts = (part.partition(";")[0].partition("=") for part in prefer.decode("latin-1").split(","))
+    return {name.strip().lower(): value.strip().strip('"') for name, _, value in parts}
+
+
+def _timeout(given: bytes | None, limit: float) -> float:
+    """The seconds that a call may take: what the client says, capped."""
+    return limit if given is None else min(seconds("Request-Timeout", given), limit)
 
 
 def seconds(header: str, value: bytes, *, least: float = 0.001) -> float:

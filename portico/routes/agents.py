@@ -8,8 +8,10 @@ from fastapi import APIRouter, Request
 
 from portico.errors import RouteNotFound, UnknownAgent, UnknownOperation, nearest
 from portico.kernel.memory import copied
+from portico.kernel.messages import DEFAULT_TYPE
 from portico.routes.exchange import PRINCIPAL
 from portico.routes.host_guard import LOOPBACK
+from portico.routes.problems import documented
 from portico.routes.tree_view import agent_view, tree_view
 
 if TYPE_CHECKING:
@@ -34,12 +36,12 @@ def agents_router(face: Face) -> APIRouter:
         runtime = dispatcher.runtime
         return tree_view(runtime, runtime.supervisor, dispatcher.catalogue)
 
-    @router.get("/agents/{name}", summary="An agent's status")
+    @router.get("/agents/{name}", summary="An agent's status", responses=documented(404))
     async def status(name: str) -> dict[str, Any]:  # pyright: ignore[reportUnusedFunction]
         """Status, incarnation, restarts, mailbox depth and operations of an exposed agent."""
         return agent_view(dispatcher.runtime, exposed(name), dispatcher.catalogue)
 
-    @router.get("/agents/{name}/state", summary="An agent's committed state")
+    @router.get("/agents/{name}/state", summary="An agent's committed state", responses=documented(404))
     async def state(name: str, request: Request) -> dict[str, Any]:  # pyright: ignore[reportUnusedFunction]
         """What the agent has committed. Needs the key; without authentication it is shown on this machine only."""
         client = request.client.host if request.client else ""
@@ -50,9 +52,14 @@ def agents_router(face: Face) -> APIRouter:
 
     @router.post("/agents/{name}", include_in_schema=False)
     @router.post("/agents/{name}/{operation}", include_in_schema=False)
-    async def unknown(name: str, operation: str | None = None) -> None:  # pyright: ignore[reportUnusedFunction]
+    async def unknown(request: Request, name: str, operation: str | None = None) -> None:  # pyright: ignore[reportUnusedFunction]
         """What the compiled table does not have: say what is nearest."""
-        endpoint = dispatcher.catalogue.find(name, None if operation == "cast" else operation)
-        raise UnknownOperation(name, operation or endpoint.operation.name)
+        exposed(name)
+        names = [endpoint.operation.name for endpoint in dispatcher.catalogue if endpoint.agent == name]
+        if operation is None or operation == "cast":
+            raise UnknownOperation(name, operation or DEFAULT_TYPE, names)
+        if operation in names:  # the only one: it is served at the agent's own path
+            raise RouteNotFound(request.url.path)
+        raise UnknownOperation(name, operation, nearest(operation, names))
 
     return router

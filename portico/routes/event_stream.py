@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic_core import to_json
 
-from portico.routes.exchange import problem_of
+from portico.routes.exchange import printed, problem_of
 from portico.runs.event import TERMINAL, Event, EventName
 
 if TYPE_CHECKING:
@@ -34,8 +34,8 @@ def rendered(event: Event, scope: Scope, run: Run) -> bytes:
     data: Any = event.data
     if event.type in TERMINAL and event.type != EventName.SUCCEEDED and run.error is not None:
         data = problem_of(scope, run.error, run.run_id)
-    text = to_json({"seq": event.seq, "data": data}, inf_nan_mode="null", fallback=str)
-    return b"id: %d\nevent: %s\ndata: %s\n\n" % (event.seq, event.type.replace("\n", " ").encode(), text)
+    name = " ".join(event.type.splitlines()).encode(errors="replace")  # agents choose these
+    return b'id: %d\nevent: %s\ndata: {"seq":%d,"data":%s}\n\n' % (event.seq, name, event.seq, printed(data))
 
 
 async def stream(

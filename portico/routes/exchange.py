@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from portico.errors import BodyTooLarge, MalformedBody
+from pydantic_core import from_json, to_json
+
+from portico.errors import BodyTooLarge, MalformedBody, MalformedHeader, UnsupportedMediaType
 from portico.routes.problems import headers_of, problem, rendered, status_of
 
 if TYPE_CHECKING:
@@ -19,6 +21,8 @@ PRINCIPAL: Final = "portico.principal"
 """The scope key under which authentication leaves who calls (a string, or None)."""
 REQUEST_ID: Final = "portico.request_id"
 """The scope key of the request's id."""
+
+JSON: Final = b"application/json"
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -47,13 +51,13 @@ async def read_body(receive: Receive, headers: Mapping[bytes, bytes], limit: int
 
     Raises:
         BodyTooLarge: it is, or says that it is, longer than `limit` bytes; it is not read to the end.
-        MalformedBody: the Content-Length is no number.
+        MalformedHeader: the Content-Length is no number.
         ClientLeftError: the client left before the end.
     """
     announced = headers.get(b"content-length")
     if announced is not None:
         if not announced.isdigit():
-            raise MalformedBody(f"Content-Length {announced.decode('latin-1')!r} is not a number.")
+            raise MalformedHeader(f"Content-Length is {announced.decode('latin-1')!r}: it must be a number of bytes.")
         if int(announced) > limit:
             raise BodyTooLarge(limit)
     message = await receive()
@@ -75,6 +79,40 @@ async def read_body(receive: Receive, headers: Mapping[bytes, bytes], limit: int
         if not message.get("more_body", False):
             return b"".join(chunks)
         message = await receive()
+
+
+def check_media_type(content_type: bytes) -> None:
+    """Raises `UnsupportedMediaType` where a body does not say that it is JSON."""
+    if content_type == JSON:
+        return
+    media_type = content_type.partition(b";")[0].strip().lower()
+    if media_type != JSON and not (media_type.startswith(b"application/") and media_type.endswith(b"+json")):
+        raise UnsupportedMediaType(content_type.decode("latin-1"))
+
+
+def parse(body: bytes) -> Any:
+    """A body as RFC 8259 JSON. Raises `MalformedBody`: not UTF-8, NaN, cut short, too deep."""
+    try:
+        return from_json(body, allow_inf_nan=False)
+    except ValueError as error:
+        raise MalformedBody(f"The body is not JSON: {error}.") from None
+
+
+def printed(value: Any) -> bytes:
+    """A value as JSON text for somebody to read: bytes as base64url, and what is not JSON-able as its text."""
+    try:
+        return to_json(value, inf_nan_mode="null", bytes_mode="base64", fallback=str)
+    except ValueError:
+        return to_json(ascii(value))
+
+
+def printable(value: Any) -> Any:
+    """The value, where `printed` can print it; else its text."""
+    try:
+        to_json(value, bytes_mode="base64", fallback=str)
+    except ValueError:
+        return ascii(value)
+    return value
 
 
 def encoded(headers: Mapping[str, str]) -> Headers:

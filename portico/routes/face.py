@@ -40,6 +40,11 @@ class Face:
         self.dispatcher.draining = False
         self.drained.clear()
 
+    def open(self) -> None:
+        """Take calls: at first, and again after a drain."""
+        self.dispatcher.draining = False
+        self.drained.clear()
+
     def drain(self) -> None:
         """Take no new calls, and let the open streams end. What is in flight goes on."""
         self.dispatcher.draining = True
@@ -55,3 +60,15 @@ class Face:
         except TimeoutError:
             return False
         return True
+
+    async def ended_within_or_drained(self, run: Run, patience: float) -> None:
+        """Until a run ends, `patience` seconds have passed, or the gateway drains: who only looks does not hold up the stop."""
+        async with asyncio.TaskGroup() as group:
+            tasks = {group.create_task(self.ended_within(run, patience)), group.create_task(_until(self.drained))}
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in tasks:
+                task.cancel()
+
+
+async def _until(event: asyncio.Event) -> None:
+    await event.wait()

@@ -26,16 +26,20 @@ def probes_router(face: Face, *, secured: Callable[[], bool]) -> APIRouter:
     def answer(passes: bool, **more: Any) -> JSONResponse:  # noqa: FBT001  # it is what is answered
         return JSONResponse({"status": "ok" if passes else "unavailable", **more}, 200 if passes else 503)
 
+    @router.head("/livez", include_in_schema=False)
     @router.get("/livez", summary="Is the root supervisor alive?")
     async def live() -> JSONResponse:  # pyright: ignore[reportUnusedFunction]
         """200 while the root supervisor is alive, else 503: restart the program."""
         return answer(runtime.alive, **({"reason": runtime.report} if runtime.report else {}))
 
+    @router.head("/startupz", include_in_schema=False)
     @router.get("/startupz", summary="Has the tree started?")
     async def startup() -> JSONResponse:  # pyright: ignore[reportUnusedFunction]
         """200 once the tree has started."""
         return answer(runtime.started)
 
+    @router.head("/readyz", include_in_schema=False)
+    @router.head("/healthz", include_in_schema=False)
     @router.get("/readyz", summary="Can it take calls?")
     @router.get("/healthz", summary="Can it take calls?")
     async def ready(request: Request) -> JSONResponse:  # pyright: ignore[reportUnusedFunction]

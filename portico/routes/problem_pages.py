@@ -5,13 +5,15 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 
 from portico.errors import PorticoError, RouteNotFound
-from portico.routes.problems import STATUSES
+from portico.routes.problems import STATUSES, documented
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from portico.operations.catalogue import Catalogue
 
 
 def _family(cls: type[PorticoError]) -> Iterator[type[PorticoError]]:
@@ -20,10 +22,18 @@ def _family(cls: type[PorticoError]) -> Iterator[type[PorticoError]]:
         yield from _family(child)
 
 
-def problem_pages_router() -> APIRouter:
-    """The routes."""
+def _declared(catalogue: Catalogue) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The errors that operations declare: `@operation(errors={"out-of-stock": 409})`."""
+    for endpoint in (*catalogue, *(endpoint for _, endpoint in catalogue.routes)):
+        for slug, status in endpoint.operation.errors.items():
+            about = f"Declared by agent {endpoint.agent!r} for its operation {endpoint.operation.name!r}."
+            yield slug, {"title": slug.replace("-", " ").capitalize(), "status": status, "description": about}
+
+
+def problem_pages_router(catalogue: Catalogue) -> APIRouter:
+    """The routes. `catalogue`: whose operations' declared errors have a page too."""
     router = APIRouter(prefix="/problems", tags=["problems"])
-    pages = {
+    pages = dict(_declared(catalogue)) | {
         cls.slug: {"title": cls.title, "status": STATUSES[cls.slug], "description": inspect.getdoc(cls) or cls.title}
         for cls in _family(PorticoError)
         if cls.slug in STATUSES
@@ -34,11 +44,11 @@ def problem_pages_router() -> APIRouter:
         """The problems that this gateway answers with."""
         return {slug: pages[slug] for slug in sorted(pages)}
 
-    @router.get("/{slug}", summary="A problem")
-    async def page(slug: str) -> dict[str, Any]:  # pyright: ignore[reportUnusedFunction]
-        """What a problem means. A slug that is not in the catalogue is one that an agent declares."""
+    @router.get("/{slug}", summary="A problem", responses=documented(404))
+    async def page(slug: str, request: Request) -> dict[str, Any]:  # pyright: ignore[reportUnusedFunction]
+        """What a problem means."""
         if slug not in pages:
             raise RouteNotFound(f"/problems/{slug}")
-        return {"type": f"/problems/{slug}", **pages[slug]}
+        return {"type": f"{request.scope.get('root_path', '')}/problems/{slug}", **pages[slug]}
 
     return router

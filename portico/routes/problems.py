@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic_core import to_json
 
-from portico.errors import AgentError, ForeignHost, MethodNotAllowed, PorticoError, Unauthenticated
+from portico.errors import AgentError, BodyTooLarge, ForeignHost, MethodNotAllowed, PorticoError, Unauthenticated
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -87,16 +87,24 @@ def problem(error: BaseException, *, prefix: str = "", request_id: str | None = 
 
 
 def headers_of(error: BaseException) -> dict[str, str]:
-    """The headers that belong to an error: `Allow`, `Retry-After` (whole seconds, RFC 9110 §10.2.3), `WWW-Authenticate`."""
+    """The headers of an error's response: `Allow`, `Retry-After` (whole seconds, RFC 9110 §10.2.3), `WWW-Authenticate` …"""
     headers = {"content-type": MEDIA_TYPE}
     if isinstance(error, MethodNotAllowed):
         headers["allow"] = ", ".join(error.allowed)
+    if isinstance(error, BodyTooLarge):
+        headers["connection"] = "close"  # nobody reads the rest
     if isinstance(error, Unauthenticated):
         headers["www-authenticate"] = 'Bearer realm="portico"'
     retry_after: float | None = getattr(error, "retry_after", None)
     if retry_after is not None:
         headers["retry-after"] = str(max(1, math.ceil(retry_after)))
     return headers
+
+
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """These problems, in the form in which FastAPI documents responses."""
+    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {status: {"description": HTTPStatus(status).phrase, "content": content} for status in statuses}
 
 
 def rendered(body: Mapping[str, Any]) -> bytes:

@@ -36,13 +36,15 @@ class RequestId:
         request_id = given if given is not None and ACCEPTED.fullmatch(given) else new_id()
         scope[REQUEST_ID] = request_id
         stamp = (b"x-request-id", request_id.encode("ascii"))
-        begun = False
+        begun = ended = False
 
         async def stamped(message: Message) -> None:
-            nonlocal begun
+            nonlocal begun, ended
             if message["type"] == "http.response.start":
                 begun = True
-                message["headers"] = [*message["headers"], stamp]
+                message["headers"] = [*message.get("headers", ()), stamp]
+            else:
+                ended = not message.get("more_body", False)
             await send(message)
 
         try:
@@ -51,6 +53,7 @@ class RequestId:
             return
         except Exception as error:
             logger.exception("request %s failed", request_id)
-            if begun:
-                raise
-            await respond_with_problem(scope, stamped, error)
+            if not begun:
+                await respond_with_problem(scope, stamped, error)
+            elif not ended:
+                raise  # the server closes the connection: the client sees that the response is cut short

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from portico.errors import MalformedHeader
-from portico.routes.event_stream import stream
-from portico.routes.exchange import PRINCIPAL
+from portico.errors import ContractViolation, MalformedHeader
+from portico.operations.contract import faults_of
+from portico.routes.event_stream import EVENT_STREAM, stream
+from portico.routes.exchange import JSON, PRINCIPAL, check_media_type, parse, printable, printed, read_body
+from portico.routes.problems import documented
 from portico.runs.call import Call
 from portico.runs.run_view import reference, view
 
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 
 MAX_PAGE = 500
 """How many runs one page may have."""
+_EVENT_ID = re.compile(r"[0-9]{1,18}")
 
 
 class NewRun(BaseModel):
@@ -66,8 +70,16 @@ class RunPage(BaseModel):
     next: str | None = Field(description="Pass it as `before` for the next page; null on the last.")
 
 
+NEW_RUN: dict[str, Any] = {
+    "requestBody": {"required": True, "content": {JSON.decode(): {"schema": NewRun.model_json_schema()}}}
+}
+"""The body of `POST /runs` as OpenAPI has it: FastAPI does not read it, for it takes NaN and bodies of any length."""
+
+
 class _Stream(Response):
     """A run's events, for FastAPI to return."""
+
+    media_type = EVENT_STREAM
 
     def __init__(self, run: Run, face: Face, after: int) -> None:
         super().__init__()
@@ -85,14 +97,22 @@ def runs_router(face: Face) -> APIRouter:
     def owned(run_id: str, request: Request) -> Run:
         return records.get(run_id, request.scope.get(PRINCIPAL))
 
-    @router.post("", status_code=202, response_model=RunReference, summary="Start a run")
-    async def start(body: NewRun, request: Request, response: Response) -> Any:  # pyright: ignore[reportUnusedFunction]
+    @router.post(
+        "",
+        status_code=202,
+        response_model=RunReference,
+        summary="Start a run",
+        openapi_extra=NEW_RUN,
+        responses=documented(400, 404, 413, 415, 422, 429, 503),
+    )
+    async def start(request: Request, response: Response) -> Any:  # pyright: ignore[reportUnusedFunction]
         """Accept a call that nobody waits for. `Location` is where to find the run."""
+        body = await _new_run(request, face.body_limit)
         endpoint = face.dispatcher.catalogue.find(body.agent, body.operation)
         address = request.client.host if request.client else None
         call = Call(
             endpoint,
-            {} if body.payload is None else body.payload,
+            body.payload if "payload" in body.model_fields_set else {},
             timeout=face.run_timeout,
             principal=request.scope.get(PRINCIPAL),
             address=address,
@@ -102,40 +122,63 @@ def runs_router(face: Face) -> APIRouter:
         response.headers["location"] = f"{request.scope.get('root_path', '')}/runs/{run.run_id}"
         return reference(run)
 
-    @router.get("", response_model=RunPage, summary="List runs")
+    @router.get("", response_model=RunPage, summary="List runs", responses=documented(422))
     async def page(  # pyright: ignore[reportUnusedFunction]
         request: Request, limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50, before: str | None = None
     ) -> Any:
         """Your runs, the newest first."""
         runs = records.newest(request.scope.get(PRINCIPAL), limit=limit + 1, before=before)
         more = len(runs) > limit
-        return {"runs": [view(run) for run in runs[:limit]], "next": runs[limit - 1].run_id if more else None}
+        return _json({"runs": [_record(run) for run in runs[:limit]], "next": runs[limit - 1].run_id if more else None})
 
-    @router.get("/{run_id}", response_model=RunRecord, summary="Read a run")
+    @router.get("/{run_id}", response_model=RunRecord, summary="Read a run", responses=documented(404, 422))
     async def read(  # pyright: ignore[reportUnusedFunction]
-        run_id: str, request: Request, wait: Annotated[float, Query(ge=0, le=300, description="Seconds to wait for its end.")] = 0
+        run_id: str, request: Request, wait: Annotated[float, Query(ge=0, le=300, allow_inf_nan=False, description="Seconds to wait for its end.")] = 0
     ) -> Any:
         """A run's status, output or error."""
         run = owned(run_id, request)
         if wait:
-            await face.ended_within(run, wait)
-        return view(run)
+            await face.ended_within_or_drained(run, wait)
+        return _json(_record(run))
 
-    @router.get("/{run_id}/events", summary="Follow a run", responses={200: {"content": {"text/event-stream": {}}}})
+    @router.get("/{run_id}/events", summary="Follow a run", response_class=_Stream, responses=documented(400, 404))
     async def events(  # pyright: ignore[reportUnusedFunction]
         run_id: str, request: Request, last_event_id: Annotated[str | None, Header()] = None
     ) -> Response:
         """A run's events as Server-Sent Events: the backlog, then live, until the last one. `Last-Event-ID` resumes."""
         run = owned(run_id, request)
-        if last_event_id is not None and not last_event_id.isdecimal():
+        if last_event_id is not None and not _EVENT_ID.fullmatch(last_event_id):
             raise MalformedHeader(f"Last-Event-ID is {last_event_id!r}: it must be the id of an event of this run.")
         return _Stream(run, face, int(last_event_id or 0))
 
-    @router.post("/{run_id}/cancel", response_model=RunRecord, summary="Cancel a run")
+    @router.post("/{run_id}/cancel", response_model=RunRecord, summary="Cancel a run", responses=documented(404))
     async def cancel(run_id: str, request: Request) -> Any:  # pyright: ignore[reportUnusedFunction]
         """Cancel a run: its handler and what that waits for. A run that has ended stays as it is."""
         run = owned(run_id, request)
         run.cancel()
-        return view(run)
+        return _json(_record(run))
 
     return router
+
+
+async def _new_run(request: Request, limit: int) -> NewRun:
+    """The body, by the rules that every body has. Raises `BadRequest` or `ContractViolation`."""
+    headers = dict(request.scope["headers"])
+    text = await read_body(request.receive, headers, limit)
+    if text:
+        check_media_type(headers.get(b"content-type", b""))
+    try:
+        return NewRun.model_validate(parse(text) if text else {})
+    except ValidationError as error:
+        raise ContractViolation("POST /runs", faults_of(error)) from None
+
+
+def _record(run: Run) -> dict[str, Any]:
+    """A run's record with an output that can be printed: one agent's odd reply must not hide every other run of a list."""
+    record = view(run)
+    return {**record, "output": printable(record["output"])}
+
+
+def _json(content: Any) -> Response:
+    """A response that FastAPI leaves as it is."""
+    return Response(printed(content), media_type=JSON.decode())
