@@ -10,7 +10,7 @@ ARGS ?=
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format bench clean
+.PHONY: help run test check format bench fuzz soak clean
 
 help: ## Show this list
 	@sed -nE 's/^([a-z]+): ## (.*)/make \1\t\2/p' Makefile | expand -t 16
@@ -35,6 +35,14 @@ format: ## Format the code, and mend what the linter can mend
 bench: ## Measure what the README claims about speed
 	@scripts/install dev
 	@exec .venv/bin/python benchmarks/run.py $(ARGS)
+
+fuzz: ## The property tests at length, with thousands of examples each
+	@scripts/install dev
+	@exec .venv/bin/python -m pytest -m hypothesis --hypothesis-profile=long --timeout=0 $(ARGS)
+
+soak: ## The demo under load for five minutes, with crashes and kills (ARGS=seconds)
+	@scripts/install dev
+	@exec .venv/bin/python benchmarks/soak.py $(ARGS)
 
 clean: ## Remove the environment and everything that was made
 	rm -rf .venv .pytest_cache .ruff_cache .import_linter_cache .hypothesis .schemathesis build dist

@@ -12,6 +12,7 @@ from hypothesis import settings
 
 # A noisy machine is no reason to fail: how long one example may take is for pytest-timeout to say.
 settings.register_profile("portico", deadline=None)
+settings.register_profile("long", deadline=None, max_examples=5000)  # `make fuzz`
 settings.load_profile("portico")
 
 
