@@ -11,6 +11,7 @@ import logging
 import os
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from http.client import responses
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, cast
 
@@ -19,7 +20,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Match, Route
 
 from portico.app.gateway import HTTPGateway
 from portico.app.settings import GatewayConfig
@@ -30,17 +31,17 @@ from portico.mcp_bridge.http import MCPEndpoint
 from portico.openapi.document import build_document
 from portico.openapi.pages import STATIC_PATH, mount_pages
 from portico.operations.contract import pointer
-from portico.operations.decorators import route_spec
+from portico.operations.decorators import METHODS, route_spec
 from portico.routes.agent_table import AgentTable, Table
 from portico.routes.agents import agents_router
 from portico.routes.authentication import Authentication
-from portico.routes.exchange import problem_of, route_path
+from portico.routes.exchange import REQUEST_ID, prefix, problem_of, route_path
 from portico.routes.face import Face
 from portico.routes.host_guard import LOOPBACK, HostGuard
 from portico.routes.probes import PATHS as PROBES
 from portico.routes.probes import probes_router
 from portico.routes.problem_pages import problem_pages_router
-from portico.routes.problems import STATUSES, headers_of, rendered, status_of
+from portico.routes.problems import MEDIA_TYPE, STATUSES, headers_of, rendered, status_of
 from portico.routes.request_id import RequestId
 from portico.routes.runs import runs_router
 from portico.runs.dispatcher import Dispatcher
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping, Sequence
     from pathlib import Path
 
+    from starlette.routing import BaseRoute
     from starlette.types import ASGIApp
 
     from portico.operations.operation import RouteSpec
@@ -89,6 +91,9 @@ class Gateway:
         owned = not self.runtime.started
         async with AsyncExitStack() as stack:
             if self.telemetry is not None:
+                observers = self.runtime.services.observers
+                observers.append(self.telemetry.observer)
+                stack.callback(observers.remove, self.telemetry.observer)
                 stack.push_async_callback(asyncio.to_thread, self.telemetry.shutdown)  # it may wait for a collector
             if owned:
                 await stack.enter_async_context(self.runtime)
@@ -141,7 +146,6 @@ def create_app(source: KernelRuntime | Topology | Path | str | Mapping[str, Any]
         runtime = Runtime.from_topology(topology)
         settings = settings or GatewayConfig.from_environ(os.environ, server_settings(topology))
         routes += topology.routes
-    runtime.services.observers += observers
     routes += [_route(about) for about in settings.routes]
     dispatcher = Dispatcher(runtime, routes, observers=observers)
     face = Face(
@@ -155,7 +159,9 @@ def create_app(source: KernelRuntime | Topology | Path | str | Mapping[str, Any]
     if settings.mcp_path is not None:
         mcp = MCPEndpoint(dispatcher, allowed_hosts=None, run_timeout=settings.run_timeout, body_limit=settings.body_limit)
         face.on_drain.append(mcp.drain)
-    gateway = Gateway(runtime, dispatcher, face, Table(face), settings, mcp, telemetry)
+    gateway = Gateway(
+        runtime, dispatcher, face, Table(face, (settings.docs_path, settings.mcp_path or "/mcp")), settings, mcp, telemetry
+    )
     app = GatewayApp(
         gateway.table,
         title=settings.title,
@@ -163,6 +169,7 @@ def create_app(source: KernelRuntime | Topology | Path | str | Mapping[str, Any]
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
+        redirect_slashes=False,  # a redirect is no problem document, and names the host that the client claims
         telemetry=NATIVE_TELEMETRY,
         lifespan=gateway.running,
         middleware=_middlewares(gateway),
@@ -224,14 +231,17 @@ def _middlewares(gateway: Gateway) -> list[Middleware]:
 
 
 def _imported(middleware: Any) -> Any:
-    """A middleware by dotted path. Raises `ConfigurationError`: one that is missing must not be skipped in silence."""
-    if not isinstance(middleware, str):
-        return middleware
-    module, _, name = middleware.rpartition(".")
-    try:
-        return getattr(import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigurationError(f"The middleware {middleware!r} cannot be imported: {error}.") from error
+    """A middleware, by dotted path or itself. Raises `ConfigurationError`: a missing one must not be skipped in silence."""
+    found = middleware
+    if isinstance(middleware, str):
+        module, _, name = middleware.rpartition(".")
+        try:
+            found = getattr(import_module(module), name)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise ConfigurationError(f"The middleware {middleware!r} cannot be imported: {error}.") from error
+    if not callable(found):
+        raise ConfigurationError(f"The middleware {middleware!r} is not callable: it must be an ASGI middleware class.")
+    return found
 
 
 def _route(about: Mapping[str, Any]) -> tuple[RouteSpec, str, str | None]:
@@ -285,8 +295,7 @@ def _document(app: FastAPI, gateway: Gateway) -> None:
 
 
 async def _answer(request: Request, error: Exception) -> Response:
-    if not isinstance(error, PorticoError):
-        logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    """Any error as a problem; what is unexpected goes on to `RequestId`, which logs it."""
     return Response(rendered(problem_of(request.scope, error)), status_of(error), headers_of(error))
 
 
@@ -295,14 +304,30 @@ async def _answer_http(request: Request, error: Exception) -> Response:
     path = route_path(request.scope)
     status = getattr(error, "status_code", 500)
     headers: Mapping[str, str] = getattr(error, "headers", None) or {}
-    allowed: Sequence[str] = [name.strip() for name in headers.get("allow", headers.get("Allow", "")).split(",") if name.strip()]
-    gateway: Gateway = request.app.state.gateway
-    methods = sorted({*allowed, *gateway.table.methods(path)})
-    if status in (404, 405) and methods:
+    methods = _methods(request, path) if status in (404, 405) else []
+    if methods:
         return await _answer(request, MethodNotAllowed(request.method, path, methods))
     if status == 404:  # noqa: PLR2004  # RFC 9110 §15.5.5
         return await _answer(request, RouteNotFound(path))
-    return await _answer(request, error)
+    about = {
+        "type": "about:blank",
+        "title": responses.get(status, "Error"),
+        "status": status,
+        "detail": str(getattr(error, "detail", "")),
+    }
+    body = rendered({**about, "request_id": request.scope.get(REQUEST_ID)})
+    return Response(body, status, {**headers, "content-type": MEDIA_TYPE})
+
+
+def _methods(request: Request, path: str) -> list[str]:
+    """Every method that is served at a path, by the agent table or by FastAPI's router: that names those of one route alone."""
+    gateway: Gateway = request.app.state.gateway
+    scope = {**request.scope, "root_path": prefix(request.scope)}
+    routes: Sequence[BaseRoute] = request.app.router.routes
+    served = {
+        method for method in (*METHODS, "HEAD") for route in routes if route.matches({**scope, "method": method})[0] is Match.FULL
+    }
+    return sorted(served.union(gateway.table.methods(path)) - ({request.method} if request.method in served else set()))
 
 
 async def _answer_invalid(request: Request, error: Exception) -> Response:

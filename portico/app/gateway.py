@@ -6,6 +6,7 @@ Stand it last among its siblings: it then stops first, and answers what is in fl
 
 from __future__ import annotations
 
+import asyncio
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -43,10 +44,12 @@ class HTTPGateway(AgentProcess):
 
     def __init__(self, name: str, config: GatewayConfig | Mapping[str, Any] | None = None, **options: Any) -> None:
         settings = config if isinstance(config, GatewayConfig) else GatewayConfig.from_mapping(config or {})
-        super().__init__(name, **{"shutdown_timeout": settings.drain_timeout + STOP_MARGIN, **options})
+        options.setdefault("shutdown_timeout", settings.drain_timeout + STOP_MARGIN)
+        super().__init__(name, **options)
         self.settings = settings
         self._socket: socket.socket | None = None
         self._server: GatewayServer | None = None
+        self._ended = asyncio.Event()
 
     @property
     def port(self) -> int | None:
@@ -71,8 +74,8 @@ class HTTPGateway(AgentProcess):
             self._server = GatewayServer(app, self.settings, self._socket)
             self.start_task(self._serve(app, self._server), "serve")
             await self._server.accepting.wait()
-            if self._server.ended.is_set():
-                raise StartError(self.name, "its server ended at once; the log says why")
+            if not self._server.started:
+                raise StartError(self.name, "its server ended before it served")
         except BaseException:
             self._close()
             raise
@@ -81,12 +84,16 @@ class HTTPGateway(AgentProcess):
         """Drains: no new calls, streams end, what is in flight is answered within `drain_timeout`."""
         if self._server is not None:
             self._server.should_exit = True
-            await self._server.ended.wait()
+            await self._ended.wait()
         self._close()
 
     async def _serve(self, app: FastAPI, server: GatewayServer) -> None:
-        async with app.router.lifespan_context(app):
-            await server.serve()
+        try:
+            async with app.router.lifespan_context(app):
+                await server.serve()
+        finally:
+            self._ended.set()
+            server.accepting.set()  # `on_start` learns that there is nothing to wait for
 
     def _close(self) -> None:
         if self._socket is not None:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import logging
+import os
 import socket
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import uvicorn
 from uvicorn.server import HANDLED_SIGNALS
@@ -18,11 +20,14 @@ from uvicorn.server import HANDLED_SIGNALS
 from portico.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    import signal
     from collections.abc import Generator
 
     from fastapi import FastAPI
 
     from portico.app.settings import GatewayConfig
+
+logger = logging.getLogger("portico")
 
 
 def bind(settings: GatewayConfig) -> socket.socket:
@@ -52,10 +57,11 @@ def bind(settings: GatewayConfig) -> socket.socket:
 class GatewayServer(uvicorn.Server):
     """Serves one application on one socket, until it is told to stop.
 
-    The application's lifespan is not run here: whoever owns the runtime runs it. Signals stay with the host unless `signals`.
+    The application's lifespan is not run here: whoever owns the runtime runs it. Signals stay with the host, unless it says
+    `with server.heeding_signals()`.
     """
 
-    def __init__(self, app: FastAPI, settings: GatewayConfig, listener: socket.socket, *, signals: bool = False) -> None:
+    def __init__(self, app: FastAPI, settings: GatewayConfig, listener: socket.socket) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
@@ -75,18 +81,12 @@ class GatewayServer(uvicorn.Server):
             files = f"{settings.tls_cert} and {settings.tls_key}"
             raise ConfigurationError(f"The TLS files {files} cannot be used: {error.strerror or error}.") from None
         self.accepting = asyncio.Event()
-        self.ended = asyncio.Event()
         self._listener = listener
-        self._signals = signals
         self._gateway = app.state.gateway
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         """Until `should_exit`, or a signal where signals are ours."""
-        try:
-            await super().serve([self._listener] if sockets is None else sockets)
-        finally:
-            self.ended.set()
-            self.accepting.set()  # whoever waits for the start learns that there is none
+        await super().serve([self._listener] if sockets is None else sockets)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """The same as uvicorn's, after which connections are accepted."""
@@ -100,10 +100,12 @@ class GatewayServer(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None]:
-        """The same as uvicorn's where signals are ours, but without raising them again after a clean end."""
-        if not self._signals:
-            yield
-            return
+        """Nothing, where uvicorn takes all signals while it serves: ours are heeded for longer, or by somebody else."""
+        yield
+
+    @contextlib.contextmanager
+    def heeding_signals(self) -> Generator[None]:
+        """Ctrl-C and SIGTERM are ours, also while the tree starts or stops: one drains, another ends the process."""
         loop = asyncio.get_running_loop()
         for number in HANDLED_SIGNALS:
             loop.add_signal_handler(number, self._signalled, number)
@@ -113,9 +115,9 @@ class GatewayServer(uvicorn.Server):
             for number in HANDLED_SIGNALS:
                 loop.remove_signal_handler(number)
 
-    def _signalled(self, number: Any) -> None:
-        """The first signal drains, the second ends at once."""
+    def _signalled(self, number: signal.Signals) -> None:
         if self.should_exit:
-            self.force_exit = True
+            logger.warning("ended at once by a second signal")
+            logging.shutdown()
+            os._exit(128 + number)  # whoever asks twice does not want to wait for anything that might be stuck
         self.should_exit = True
-        del number

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from portico.cli.arguments import TopologyOption, log_to_stderr
-from portico.errors import MalformedBody
+from portico.errors import InvalidReply, MalformedBody
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,13 +27,20 @@ def ask(
     topology: TopologyOption = DEFAULT_TOPOLOGY,
 ) -> None:
     """Ask an agent of a topology and print its reply as JSON."""
-    text = sys.stdin.read() if payload == "-" else payload
+    from pydantic_core import from_json, to_json
+
+    text = sys.stdin.buffer.read() if payload == "-" else payload
     try:
-        data = json.loads(text)
+        data = from_json(text, allow_inf_nan=False)
     except ValueError as error:
         raise MalformedBody(f"The request is not JSON: {error}.") from None
     log_to_stderr("error")
-    typer.echo(json.dumps(asyncio.run(_ask(topology, agent, operation, data, timeout)), indent=2, ensure_ascii=False))
+    reply = asyncio.run(_ask(topology, agent, operation, data, timeout))
+    try:
+        typer.echo(to_json(reply, indent=2, inf_nan_mode="null", bytes_mode="base64").decode())
+    except ValueError as error:
+        fault = {"path": "", "message": f"not JSON-able: {error}", "type": "json"}
+        raise InvalidReply(agent, operation or "its operation", [fault]) from None
 
 
 async def _ask(path: Path, agent: str, operation: str | None, payload: Any, timeout: float) -> Any:  # handed on

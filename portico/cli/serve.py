@@ -15,7 +15,9 @@ from portico.errors import ConfigurationError, StartError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from portico.app.server import GatewayServer
     from portico.app.settings import GatewayConfig
+    from portico.kernel.runtime import Runtime
 
 COLLECTOR_THRESHOLDS = (20_000, 20, 10)
 """Net allocations before a young collection, young ones before a middle one, middle ones before a full one."""
@@ -61,19 +63,15 @@ async def _serve(topology: Any, settings: GatewayConfig) -> int:
     listener = bind(settings)
     runtime = app.state.gateway.runtime
     try:
-        async with app.router.lifespan_context(app), asyncio.TaskGroup() as group:
-            server = GatewayServer(app, settings, listener, signals=True)
-
-            async def give_up() -> None:
-                await runtime.wait()
-                server.should_exit = True
-
-            watcher = group.create_task(give_up())
-            announcer = group.create_task(_announce(server, listener.getsockname(), settings))
-            spare_the_collector()
-            await server.serve()
-            watcher.cancel()
-            announcer.cancel()
+        server = GatewayServer(app, settings, listener)
+        with server.heeding_signals():
+            async with app.router.lifespan_context(app), asyncio.TaskGroup() as group:
+                watcher = group.create_task(_give_up_with(runtime, server))
+                announcer = group.create_task(_announce(server, listener.getsockname(), settings))
+                spare_the_collector()
+                await server.serve()
+                watcher.cancel()
+                announcer.cancel()
     except StartError as error:
         raise ConfigurationError(error.detail) from error
     finally:
@@ -81,6 +79,11 @@ async def _serve(topology: Any, settings: GatewayConfig) -> int:
     if runtime.report is not None:
         raise ConfigurationError(f"The tree has ended: {runtime.report}")
     return 0
+
+
+async def _give_up_with(runtime: Runtime, server: GatewayServer) -> None:
+    await runtime.wait()
+    server.should_exit = True
 
 
 async def _announce(server: Any, address: tuple[Any, ...], settings: GatewayConfig) -> None:

@@ -16,14 +16,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import ExitStack
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from portico.errors import AgentCrashed, DeadlineExceeded, InvalidReply, NoReply, PorticoError
 from portico.kernel import hooks
 from portico.kernel.clock import sleep
 from portico.kernel.events import EventKind
+from portico.kernel.exits import Ended, Exit, ExitKind, Started
 from portico.kernel.mailbox import YIELD_EVERY, Delivery, Mailbox
 from portico.kernel.messages import Message
 from portico.kernel.process import DEFERRED, ErrorAction, ProcessStatus
@@ -42,56 +41,6 @@ logger = logging.getLogger("portico.kernel")
 
 START = Message(type="portico.start", id="portico.start")
 """Stands for the start where a commit needs a message."""
-
-
-class ExitKind(StrEnum):
-    """How an incarnation ended."""
-
-    NORMAL = "normal"
-    """It wanted to."""
-    SHUTDOWN = "shutdown"
-    """Its supervisor asked it to stop, or cancelled it."""
-    START_FAILED = "start_failed"
-    """`on_start` raised."""
-    CRASHED = "crashed"
-    """A handler or a task of its own raised, or it was deaf to its cancellation."""
-
-
-@dataclass(frozen=True, slots=True)
-class Exit:
-    """The end of an incarnation, as its supervisor hears of it."""
-
-    kind: ExitKind
-    """How."""
-    error: BaseException | None = None
-    """What was raised."""
-    delivery: Delivery | None = None
-    """What was in hand and has no end yet."""
-    charged: bool = False
-    """Whether that message caused the end, and so pays an attempt."""
-
-    @property
-    def reason(self) -> str:
-        """One line for reports."""
-        if self.error is None:
-            return self.kind.value
-        text = str(self.error).splitlines()[0] if str(self.error) else ""
-        return f"{type(self.error).__name__}: {text}" if text else type(self.error).__name__
-
-
-@dataclass(frozen=True, slots=True)
-class Started:
-    """A child takes messages now."""
-
-    child: object
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """A child has ended."""
-
-    child: object
-    exit: Exit
 
 
 class _CrashError(Exception):

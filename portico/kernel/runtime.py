@@ -13,8 +13,8 @@ from portico.errors import DuplicateName, LifecycleError, RuntimeNotStarted, Sta
 from portico.kernel.components import ComponentSet
 from portico.kernel.dynamic_supervisor import DynamicSupervisor
 from portico.kernel.events import EventKind, KernelEvent
+from portico.kernel.exits import Ended, Started
 from portico.kernel.inbox import Inbox
-from portico.kernel.incarnation import Ended, Started
 from portico.kernel.messages import DEFAULT_TYPE, Message
 from portico.kernel.process import AgentProcess
 from portico.kernel.protocols import Services

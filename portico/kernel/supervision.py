@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 from portico.errors import LifecycleError, ProcessExited, StartError
 from portico.kernel.events import EventKind, SupervisorReport
+from portico.kernel.exits import Ended, Exit, ExitKind, Started
 from portico.kernel.inbox import Inbox
-from portico.kernel.incarnation import DeafError, Ended, Exit, ExitKind, Incarnation, Started
+from portico.kernel.incarnation import DeafError, Incarnation
 from portico.kernel.mailbox import Delivery, Mailbox
 from portico.kernel.process import AgentProcess, ProcessStatus, Restart
 from portico.kernel.supervisor import Strategy, Supervisor

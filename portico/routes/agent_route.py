@@ -19,6 +19,7 @@ from portico.routes.exchange import (
     ClientLeftError,
     check_media_type,
     parse,
+    prefix,
     read_body,
     respond,
     respond_with_problem,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 JSON_HEADER: Final = (b"content-type", JSON)
 _ANY_JSON: Final = frozenset({b"*/*", b"application/json", b"application/*"})
 _ZERO: Final = (b"agent-attempt", b"0")
+_OF_ANY_KIND: Final[tuple[Mapping[str, str], ...]] = ({}, {"type": "string", "format": "binary"})
 _UNWANTED: Final = re.compile(r";\s*q=0(?:\.0*)?\s*(?:;|$)")
 """A media range that the client does not want at all (RFC 9110 §12.4.2)."""
 
@@ -64,9 +66,7 @@ class AgentRoute:
         ask_limit = spec.timeout if spec.timeout is not None else face.request_timeout
         self._limit = face.run_timeout if spec.mode == "send" else ask_limit
         # Where no contract says that the reply is JSON, what kind it is shows only when it is there.
-        self._any_kind = endpoint.operation.response_schema.get("format", "binary") == "binary" and not (
-            endpoint.operation.response_schema.keys() - {"type", "format"}
-        )
+        self._any_kind = endpoint.operation.response_schema in _OF_ANY_KIND
         _ = endpoint.operation.contract
 
     async def serve(self, scope: Scope, receive: Receive, send: Send, path: Mapping[str, str] | None) -> None:
@@ -184,7 +184,7 @@ class AgentRoute:
             raise InvalidReply(self.endpoint.agent, self._operation.name, [fault]) from error
 
     async def _refer(self, scope: Scope, send: Send, run: Run) -> None:
-        location = f"{scope.get('root_path', '')}/runs/{run.run_id}"
+        location = f"{prefix(scope)}/runs/{run.run_id}"
         await respond(send, 202, to_json(reference(run)), [JSON_HEADER, (b"location", location.encode("latin-1"))])
 
     async def _prefer(self, scope: Scope, receive: Receive, send: Send, call: Call) -> None:
@@ -192,7 +192,7 @@ class AgentRoute:
         headers: list[tuple[bytes, bytes]] = scope["headers"]
         wishes = _preferences(b",".join(value for name, value in headers if name == b"prefer"))
         if "respond-async" not in wishes and "wait" not in wishes:
-            await self._ask(scope, receive, send, call)
+            await self._ask(receive, send, call)
             return
         patience = seconds("Prefer: wait", wishes.get("wait", "0").encode("latin-1"), least=0.0)
         call.timeout = _timeout(dict(headers).get(b"request-timeout"), self._face.run_timeout)

@@ -15,7 +15,7 @@ from portico.routes.parameters import path_pattern
 
 if TYPE_CHECKING:
     import re
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 class Table:
     """Routes by path: a dictionary for the fixed ones, patterns for those with parameters, the more fixed the earlier."""
 
-    def __init__(self, face: Face) -> None:
-        """Compile every declared and default route.
+    def __init__(self, face: Face, reserved: Iterable[str] = ()) -> None:
+        """Compile every declared and default route. `reserved`: paths of this gateway beside those of every gateway.
 
         Raises:
             ConfigurationError: two routes with one method and path, or one that hides the gateway's own.
@@ -35,8 +35,9 @@ class Table:
         self._fixed: dict[str, dict[str, AgentRoute]] = {}
         self._patterns: list[tuple[re.Pattern[str], dict[str, AgentRoute], str]] = []
         catalogue = face.dispatcher.catalogue
+        own = (*GATEWAY_PATHS, *reserved)
         for spec, endpoint in catalogue.routes:
-            if any(spec.path == path or spec.path.startswith(path + "/") for path in GATEWAY_PATHS):
+            if any(spec.path == path or spec.path.startswith(path + "/") for path in own):
                 raise ConfigurationError(f"The route {spec.method} {spec.path} would hide a path of the gateway itself.")
             self._add(AgentRoute(spec, endpoint, face))
         for spec, endpoint in default_routes(catalogue):

@@ -52,6 +52,7 @@ def agents_router(face: Face) -> APIRouter:
 
     @router.post("/agents/{name}", include_in_schema=False)
     @router.post("/agents/{name}/{operation}", include_in_schema=False)
+    @router.post("/agents/{name}/{operation}/cast", include_in_schema=False)
     async def unknown(request: Request, name: str, operation: str | None = None) -> None:  # pyright: ignore[reportUnusedFunction]
         """What the compiled table does not have: say what is nearest."""
         exposed(name)

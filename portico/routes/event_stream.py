@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic_core import to_json
 
-from portico.routes.exchange import printed, problem_of
+from portico.routes.exchange import prefix, printed, problem_of
 from portico.runs.event import TERMINAL, Event, EventName
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ async def stream(
     scope: Scope, receive: Receive, send: Send, run: Run, face: Face, *, after: int = 0, cancel_on_disconnect: bool = False
 ) -> None:
     """Send a run's events with `seq` above `after`, until the last one, or until the client leaves or the gateway drains."""
-    location = f"{scope.get('root_path', '')}/runs/{run.run_id}".encode("latin-1")
+    location = f"{prefix(scope)}/runs/{run.run_id}".encode("latin-1")
     await send({"type": "http.response.start", "status": 200, "headers": [*HEADERS, (b"location", location)]})
     async with asyncio.TaskGroup() as group:
         writer = group.create_task(_write(scope, send, run, face, after))

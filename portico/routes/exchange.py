@@ -21,6 +21,8 @@ PRINCIPAL: Final = "portico.principal"
 """The scope key under which authentication leaves who calls (a string, or None)."""
 REQUEST_ID: Final = "portico.request_id"
 """The scope key of the request's id."""
+PREFIX: Final = "portico.prefix"
+"""The scope key of the path at which the gateway is mounted."""
 
 JSON: Final = b"application/json"
 
@@ -39,10 +41,16 @@ def header(scope: Scope, name: bytes) -> str | None:
     return None
 
 
+def prefix(scope: Scope) -> str:
+    """Where the gateway is mounted; empty where it is the whole application. A mount further in changes `root_path`, not this."""
+    found: str | None = scope.get(PREFIX)
+    return scope.get("root_path", "") if found is None else found
+
+
 def route_path(scope: Scope) -> str:
-    """The path below the place where the application is mounted."""
+    """The path below the place where the gateway is mounted."""
     path: str = scope["path"]
-    root: str = scope.get("root_path", "")
+    root = prefix(scope)
     return path[len(root) :] if root and path.startswith(root) else path
 
 
@@ -134,4 +142,4 @@ async def respond_with_problem(scope: Scope, send: Send, error: BaseException, r
 
 def problem_of(scope: Scope, error: BaseException, run_id: str | None = None) -> dict[str, Any]:
     """An error as the problem object of this request."""
-    return problem(error, prefix=scope.get("root_path", ""), request_id=scope.get(REQUEST_ID), run_id=run_id)
+    return problem(error, prefix=prefix(scope), request_id=scope.get(REQUEST_ID), run_id=run_id)

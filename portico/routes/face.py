@@ -40,11 +40,6 @@ class Face:
         self.dispatcher.draining = False
         self.drained.clear()
 
-    def open(self) -> None:
-        """Take calls: at first, and again after a drain."""
-        self.dispatcher.draining = False
-        self.drained.clear()
-
     def drain(self) -> None:
         """Take no new calls, and let the open streams end. What is in flight goes on."""
         self.dispatcher.draining = True

@@ -48,12 +48,14 @@ def path_pattern(template: str) -> re.Pattern[str]:
 class Parameters:
     """The merging for one operation at one path."""
 
-    __slots__ = ("_lists", "_members", "_operation")
+    __slots__ = ("_lists", "_members", "_open", "_operation")
 
     def __init__(self, operation: Operation) -> None:
         self._operation = operation.name
+        schema = operation.request_schema
         self._members = operation.request_members
-        self._lists = _list_members(operation.request_schema)
+        self._lists = _list_members(schema)
+        self._open = self._members is None and schema.get("type", "object") == "object"
 
     def merge(self, payload: Any, query: bytes, path: Mapping[str, str] | None) -> Any:
         """The payload with its parameters.
@@ -70,7 +72,7 @@ class Parameters:
                 elif name in members:
                     found[name] = value
         if path:
-            found.update((name, value) for name, value in path.items() if members is None or name in members)
+            found.update((name, value) for name, value in path.items() if self._open or name in (members or ()))
         if not found:
             return payload
         if not isinstance(payload, dict):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi import APIRouter, Request
 
 from portico.errors import PorticoError, RouteNotFound
+from portico.routes.exchange import prefix
 from portico.routes.problems import STATUSES, documented
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def problem_pages_router(catalogue: Catalogue) -> APIRouter:
     }
 
     @router.get("", summary="Every problem")
-    async def catalogue() -> dict[str, Any]:  # pyright: ignore[reportUnusedFunction]
+    async def every() -> dict[str, Any]:  # pyright: ignore[reportUnusedFunction]
         """The problems that this gateway answers with."""
         return {slug: pages[slug] for slug in sorted(pages)}
 
@@ -49,6 +50,6 @@ def problem_pages_router(catalogue: Catalogue) -> APIRouter:
         """What a problem means."""
         if slug not in pages:
             raise RouteNotFound(f"/problems/{slug}")
-        return {"type": f"{request.scope.get('root_path', '')}/problems/{slug}", **pages[slug]}
+        return {"type": f"{prefix(request.scope)}/problems/{slug}", **pages[slug]}
 
     return router

@@ -87,7 +87,7 @@ def problem(error: BaseException, *, prefix: str = "", request_id: str | None = 
 
 
 def headers_of(error: BaseException) -> dict[str, str]:
-    """The headers of an error's response: `Allow`, `Retry-After` (whole seconds, RFC 9110 §10.2.3), `WWW-Authenticate` …"""
+    """The headers of an error's response: `Allow`, `Retry-After` (whole seconds, RFC 9110 §10.2.3), and others."""
     headers = {"content-type": MEDIA_TYPE}
     if isinstance(error, MethodNotAllowed):
         headers["allow"] = ", ".join(error.allowed)

@@ -10,7 +10,7 @@ import re
 from typing import TYPE_CHECKING
 
 from portico.kernel.messages import new_id
-from portico.routes.exchange import REQUEST_ID, ClientLeftError, header, respond_with_problem
+from portico.routes.exchange import PREFIX, REQUEST_ID, ClientLeftError, header, respond_with_problem
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -35,6 +35,7 @@ class RequestId:
         given = header(scope, b"x-request-id")
         request_id = given if given is not None and ACCEPTED.fullmatch(given) else new_id()
         scope[REQUEST_ID] = request_id
+        scope[PREFIX] = scope.get("root_path", "")
         stamp = (b"x-request-id", request_id.encode("ascii"))
         begun = ended = False
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from portico.errors import ContractViolation, MalformedHeader
 from portico.operations.contract import faults_of
 from portico.routes.event_stream import EVENT_STREAM, stream
-from portico.routes.exchange import JSON, PRINCIPAL, check_media_type, parse, printable, printed, read_body
+from portico.routes.exchange import JSON, PRINCIPAL, check_media_type, parse, prefix, printable, printed, read_body
 from portico.routes.problems import documented
 from portico.runs.call import Call
 from portico.runs.run_view import reference, view
@@ -70,9 +70,7 @@ class RunPage(BaseModel):
     next: str | None = Field(description="Pass it as `before` for the next page; null on the last.")
 
 
-NEW_RUN: dict[str, Any] = {
-    "requestBody": {"required": True, "content": {JSON.decode(): {"schema": NewRun.model_json_schema()}}}
-}
+NEW_RUN: dict[str, Any] = {"requestBody": {"required": True, "content": {JSON.decode(): {"schema": NewRun.model_json_schema()}}}}
 """The body of `POST /runs` as OpenAPI has it: FastAPI does not read it, for it takes NaN and bodies of any length."""
 
 
@@ -119,7 +117,7 @@ def runs_router(face: Face) -> APIRouter:
             traceparent=request.headers.get("traceparent"),
         )
         run = face.dispatcher.start(call)
-        response.headers["location"] = f"{request.scope.get('root_path', '')}/runs/{run.run_id}"
+        response.headers["location"] = f"{prefix(request.scope)}/runs/{run.run_id}"
         return reference(run)
 
     @router.get("", response_model=RunPage, summary="List runs", responses=documented(422))
@@ -133,7 +131,9 @@ def runs_router(face: Face) -> APIRouter:
 
     @router.get("/{run_id}", response_model=RunRecord, summary="Read a run", responses=documented(404, 422))
     async def read(  # pyright: ignore[reportUnusedFunction]
-        run_id: str, request: Request, wait: Annotated[float, Query(ge=0, le=300, allow_inf_nan=False, description="Seconds to wait for its end.")] = 0
+        run_id: str,
+        request: Request,
+        wait: Annotated[float, Query(ge=0, le=300, allow_inf_nan=False, description="Seconds to wait for its end.")] = 0,
     ) -> Any:
         """A run's status, output or error."""
         run = owned(run_id, request)
@@ -141,7 +141,7 @@ def runs_router(face: Face) -> APIRouter:
             await face.ended_within_or_drained(run, wait)
         return _json(_record(run))
 
-    @router.get("/{run_id}/events", summary="Follow a run", response_class=_Stream, responses=documented(400, 404))
+    @router.get("/{run_id}/events", status_code=200, summary="Follow a run", response_class=_Stream, responses=documented(400, 404))
     async def events(  # pyright: ignore[reportUnusedFunction]
         run_id: str, request: Request, last_event_id: Annotated[str | None, Header()] = None
     ) -> Response:

@@ -43,7 +43,8 @@ TOOLS_SUPERVISOR = "mcp"
 DeclaredRoute = tuple[RouteSpec, str, str | None]
 """A route of the topology with its agent and operation (None: the only one), as `Catalogue` takes it."""
 
-_PARAMETER = re.compile(r"\{([^{}]*)\}")
+_PARAMETER = re.compile(r"\{([^{}:]*)(:path)?\}")
+"""`{name}` takes one segment of a path, `{name:path}` any number."""
 _TOOL_SERVER = re.compile(r"mcp://([A-Za-z0-9_-]+)(?:/|$)")
 
 
@@ -188,7 +189,7 @@ class Checks:
         first: dict[tuple[str, str], str] = {}
         for route in [*self._decorated(), *declared]:
             fault = _path_fault(route.spec.path) or _member_fault(route)
-            key = (route.spec.method, _PARAMETER.sub("{}", route.spec.path.rstrip("/")))
+            key = (route.spec.method, _PARAMETER.sub(r"{\2}", route.spec.path.rstrip("/")))
             if not fault and key in first:
                 fault = f"{route.spec.method} {route.spec.path} is declared twice: the first is {first[key]}."
             if fault:
@@ -327,14 +328,19 @@ def _path_fault(path: str) -> str:
         return f"{shown(path)} must begin with '/'."
     if re.search(r"[\s?#\\]|//", path):
         return f"{shown(path)} is not a path: no spaces, '?', '#', '\\' or '//'."
-    names: list[str] = _PARAMETER.findall(path)
+    names = _parameters(path)
     for segment in path.split("/"):
-        if ("{" in segment or "}" in segment) and not (_PARAMETER.fullmatch(segment) and segment[1:-1].isidentifier()):
+        parameter = _PARAMETER.fullmatch(segment)
+        if ("{" in segment or "}" in segment) and not (parameter and parameter[1].isidentifier()):
             return f"{shown(segment)} in {shown(path)} is not a parameter: a whole segment such as '{{name}}'."
     if len(set(names)) < len(names):
         return f"{shown(path)} has one parameter twice."
     reserved = next((own for own in GATEWAY_PATHS if path == own or path.startswith(f"{own}/")), None)
     return f"{shown(path)} is reserved: {reserved} and what is below it belongs to the gateway." if reserved else ""
+
+
+def _parameters(path: str) -> list[str]:
+    return [match[1] for match in _PARAMETER.finditer(path)]
 
 
 def _member_fault(route: _Route) -> str:
@@ -343,7 +349,7 @@ def _member_fault(route: _Route) -> str:
     members = endpoint.operation.request_members if endpoint is not None else None
     if endpoint is None or members is None:
         return ""
-    name = next((name for name in _PARAMETER.findall(route.spec.path) if name not in members), None)
+    name = next((name for name in _parameters(route.spec.path) if name not in members), None)
     if name is None:
         return ""
     hint = nearest(name, members) or f" It has: {', '.join(sorted(members))}."

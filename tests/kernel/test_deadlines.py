@@ -96,6 +96,17 @@ async def test_an_earlier_deadline_that_comes_later_gets_its_own_timer() -> None
     assert late.finished
 
 
+async def test_a_deadline_that_has_passed_already_is_kept_too() -> None:
+    clock = ManualClock()
+    wheel = Deadlines(clock)
+    deadline = clock.now() + 1.0
+    for _ in range(2):  # the second belongs to a bucket that has been emptied
+        delivery = Delivery(Message(deadline=deadline))
+        wheel.add(delivery)
+        await clock.advance(2.0)
+        assert delivery.finished
+
+
 async def test_a_wheel_that_was_closed_watches_anew() -> None:
     clock = ManualClock()
     wheel = Deadlines(clock)

@@ -193,6 +193,21 @@ async def expect_crash_of_once(runtime: Runtime) -> None:
         await runtime.ask("s", None, message_type="once")
 
 
+async def test_an_operation_with_a_reply_type_can_defer_too() -> None:
+    class Typed(Deferring):
+        @operation
+        async def later(self, message: Message) -> int:
+            self.waiting.append(message)
+            return self.defer()
+
+    with anyio.fail_after(5):
+        async with runtime_of(Typed("s")) as runtime, asyncio.TaskGroup() as callers:
+            asked = callers.create_task(runtime.ask("s", 5, message_type="later"))
+            await settle()
+            await runtime.call("s", "open")
+            assert (await asked).payload == "5 from s#1"
+
+
 async def test_deferred_asks_of_a_server_that_ends_normally_get_an_answer() -> None:
     with anyio.fail_after(5):
         server = Deferring("s", restart="transient")

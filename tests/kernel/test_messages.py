@@ -94,7 +94,7 @@ async def test_a_handler_that_returns_nothing_to_an_ask_is_told_of_by_name() -> 
 
         @operation
         async def forgetful(self) -> int:
-            return None  # type: ignore[return-value]  # pyright: ignore[reportReturnType]  # on purpose
+            return None  # pyright: ignore[reportReturnType]  # on purpose
 
     with anyio.fail_after(5):
         async with one(Silent("s")) as runtime:

@@ -12,6 +12,9 @@ import pytest
 
 from portico.errors import DuplicateName, LifecycleError, ProcessExited, RuntimeNotStarted, StartError
 from portico.kernel.events import EventKind
+from portico.kernel.inbox import Inbox
+from portico.kernel.incarnation import Incarnation
+from portico.kernel.mailbox import Mailbox
 from portico.kernel.process import AgentProcess
 from portico.kernel.runtime import Runtime
 from portico.kernel.supervisor import Supervisor
@@ -188,6 +191,19 @@ async def test_a_stop_that_meets_a_child_just_spawned_does_not_wait_for_it() -> 
             tasks.create_task(expect_start_error(runtime))
     assert "shutdown_timeout" not in (runtime.report or "")
     assert [child.status for child in runtime.all_agents()] == ["stopped"] * 3
+
+
+async def test_a_life_that_is_killed_before_its_first_step_still_tells_its_end() -> None:
+    log: list[str] = []
+    with anyio.fail_after(5):
+        async with Runtime() as runtime:
+            inbox = Inbox(runtime.router.clock)
+            life = Incarnation(Logged("a", log), Mailbox("a", 1), runtime.router, inbox, 1)
+            life.spawn()
+            life.kill()
+            ended: Any = await inbox.get()
+            assert (ended.child, ended.exit.kind) == (life, "shutdown")
+    assert log == []
 
 
 async def test_a_stop_lets_the_message_in_hand_finish_and_answers_those_that_wait() -> None:

@@ -9,10 +9,11 @@ import anyio
 import pytest
 
 from portico.errors import AgentCrashed, ProcessExited
+from portico.kernel.events import EventKind
 from portico.kernel.process import AgentProcess, ErrorAction
 from portico.kernel.runtime import Runtime
 from portico.kernel.supervisor import Supervisor
-from tests.kernel.helpers import Logged, agent
+from tests.kernel.helpers import Logged, Witness, agent
 from tests.kernel.manual_clock import ManualClock
 
 if TYPE_CHECKING:
@@ -181,10 +182,28 @@ async def test_siblings_stopped_with_their_group_get_what_they_had_in_hand_again
             assert (await asked).payload == {"id": "slow#2", "attempt": 0}
 
 
+async def test_a_send_in_hand_of_a_sibling_stopped_with_its_group_is_delivered_again_too() -> None:
+    clock, witness = ManualClock(), Witness()
+    root = Supervisor("root", [Logged("a", []), Slow("slow")], strategy="one_for_all", backoff_base=1.0)
+    with anyio.fail_after(5):
+        async with Runtime(root, clock=clock, observers=[witness]) as runtime:
+            await runtime.send("slow", "news")
+            await runtime.send("a", "crash")
+            await clock.advance(5.0)
+            await clock.advance(1.0)
+            assert agent(runtime, "slow").handled == ["news"]
+            assert witness.names(EventKind.DEAD_LETTER) == ["a"]
+
+
 class Slow(AgentProcess):
     """Waits for ever in its first life, replies in the next."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.handled: list[Any] = []
 
     async def handle(self, message: Message) -> Any:
         if self.id.endswith("#1"):
             await asyncio.Event().wait()
+        self.handled.append(message.payload)
         return {"id": self.id, "attempt": message.attempt}

@@ -88,7 +88,7 @@ def test_a_route_that_leads_nowhere_is_refused_with_the_nearest() -> None:
     spec = route_spec("POST", "/sum")
     with pytest.raises(UnknownAgent, match="Did you mean 'calc'"):
         Catalogue([Calculator("calc")], [(spec, "calk", None)])
-    with pytest.raises(UnknownOperation, match="has no operation 'ad'. Did you mean 'add'"):
+    with pytest.raises(UnknownOperation, match=r"has no operation 'ad'\. Did you mean 'add'"):
         Catalogue([Calculator("calc")], [(spec, "calc", "ad")])
     with pytest.raises(UnknownOperation):  # it has two, and no bare handle
         Catalogue([Calculator("calc")], [(spec, "calc", None)])

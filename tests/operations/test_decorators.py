@@ -100,7 +100,7 @@ def test_a_decorated_handle_is_the_message_operation() -> None:
 @pytest.mark.parametrize("name", [*sorted(RESERVED_NAMES), "portico.start"])
 def test_names_that_the_gateway_uses_are_refused(name: str) -> None:
     with pytest.raises(InvalidOperation, match=f"An operation cannot be named '{name}'"):
-        operation(name=name)(lambda self: None)
+        operation(name=name)(test_names_that_the_gateway_uses_are_refused)
 
 
 def test_a_method_with_a_reserved_name_needs_another_for_its_operation() -> None:

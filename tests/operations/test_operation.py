@@ -111,9 +111,9 @@ class Forms(AgentProcess):
     async def mixed(self, order: Order, note: str) -> str:
         return f"{len(order.items)} {note}"
 
-    @operation
-    async def untyped(self, payload) -> Any:  # type: ignore[no-untyped-def]  # noqa: ANN001  # pyright: ignore[reportMissingParameterType, reportUnknownParameterType]
-        return payload
+    @operation  # pyright: ignore[reportUnknownArgumentType]  # on purpose: no type hint
+    async def untyped(self, payload) -> Any:  # noqa: ANN001  # pyright: ignore[reportMissingParameterType, reportUnknownParameterType, reportUnknownVariableType]
+        return payload  # pyright: ignore[reportUnknownVariableType]
 
     @operation
     async def anything(self, payload: Any) -> Any:
@@ -150,12 +150,12 @@ class Forms(AgentProcess):
 
     @operation
     async def wrong(self) -> int:
-        return "no number"  # type: ignore[return-value]  # pyright: ignore[reportReturnType]  # on purpose
+        return "no number"  # pyright: ignore[reportReturnType]  # on purpose
 
     @operation
     async def broken(self) -> Item:
         item = Item(name="x")
-        item.count = "many"  # type: ignore[assignment]  # pyright: ignore[reportAttributeAccessIssue]  # on purpose
+        item.count = "many"  # pyright: ignore[reportAttributeAccessIssue]  # on purpose
         return item
 
 
@@ -305,8 +305,8 @@ async def test_types_that_are_local_to_a_function_are_found() -> None:
 
 def defective(kind: str) -> Operation:
     class Agent(AgentProcess):
-        @operation
-        async def unresolved(self, thing: Missing) -> int:  # type: ignore[name-defined]  # noqa: F821  # pyright: ignore[reportUndefinedVariable, reportUnknownParameterType]
+        @operation  # pyright: ignore[reportUnknownArgumentType]  # on purpose: there is no such type
+        async def unresolved(self, thing: Missing) -> int:  # noqa: F821  # pyright: ignore[reportUndefinedVariable, reportUnknownParameterType]
             return 1
 
         @operation

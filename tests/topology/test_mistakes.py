@@ -290,8 +290,8 @@ def test_a_module_that_raises_is_told_with_its_own_file_and_line(folder: Path, c
         ("path: /a b, agent: echo", "path: '/a b' is not a path: no spaces, '?', '#', '\\' or '//'."),
         ("path: //a, agent: echo", "path: '//a' is not a path: no spaces, '?', '#', '\\' or '//'."),
         (
-            "path: '/x/{y:path}', agent: echo",
-            "path: '{y:path}' in '/x/{y:path}' is not a parameter: a whole segment such as '{name}'.",
+            "path: '/x/{y:paths}', agent: echo",
+            "path: '{y:paths}' in '/x/{y:paths}' is not a parameter: a whole segment such as '{name}'.",
         ),
         ("path: '/x/{y', agent: echo", "path: '{y' in '/x/{y' is not a parameter: a whole segment such as '{name}'."),
         ("path: '/{y}/{y}', agent: echo", "path: '/{y}/{y}' has one parameter twice."),

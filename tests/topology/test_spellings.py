@@ -195,6 +195,14 @@ def test_routes_are_as_the_catalogue_takes_them() -> None:
     )
 
 
+def test_a_parameter_of_a_route_can_take_several_segments() -> None:
+    found = topology("""
+        supervision: {children: [{type: agents.Echo, name: echo}]}
+        routes: [{path: "/files/{name}", agent: echo}, {path: "/files/{name:path}", agent: echo}]
+    """)
+    assert [spec.path for spec, _, _ in found.routes] == ["/files/{name}", "/files/{name:path}"]
+
+
 def test_the_servers_settings_are_told_apart_from_what_is_not_said() -> None:
     said = topology("""
         supervision:
