@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from rounds import compared, print_table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
 HERE = Path(__file__).parent
 UVICORN = ["-m", "uvicorn", "--no-access-log", "--log-level", "warning", "--app-dir", str(HERE)]
@@ -40,7 +40,7 @@ def pinned(core: int, command: list[str]) -> list[str]:
 
 
 @contextlib.contextmanager
-def served(arguments: list[str]) -> Iterator[int]:
+def served(arguments: list[str]) -> Generator[int]:
     """Serve an application on a free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -22,7 +22,7 @@ from starlette.middleware import Middleware
 from starlette.responses import Response
 from starlette.routing import Match, Route
 
-from portico.app.gateway import HTTPGateway
+from portico.app.loading import load_topology, server_settings
 from portico.app.settings import GatewayConfig
 from portico.auth.api_key import ApiKey
 from portico.errors import ConfigurationError, ContractViolation, MethodNotAllowed, PorticoError, RouteNotFound
@@ -47,7 +47,7 @@ from portico.routes.runs import runs_router
 from portico.runs.dispatcher import Dispatcher
 from portico.telemetry.setup import configure
 from portico.topology.runtime import Runtime
-from portico.topology.topology import Topology, load
+from portico.topology.topology import Topology
 from portico.version import __version__
 
 if TYPE_CHECKING:
@@ -196,26 +196,6 @@ def create_app(source: KernelRuntime | Topology | Path | str | Mapping[str, Any]
     return app
 
 
-def load_topology(source: Path | str | Mapping[str, Any]) -> Topology:
-    """A checked topology, with this program's environment for `${NAME}` and the gateway's own types. Raises `TopologyError`."""
-    return load(source, env=os.environ, node_types={"http_gateway": HTTPGateway})
-
-
-def server_settings(topology: Topology) -> dict[str, Any]:
-    """What a topology's `server:` says, as settings."""
-    said = topology.server
-    values: dict[str, Any] = {
-        "host": said.host,
-        "port": said.port,
-        "allowed_hosts": tuple(said.allowed_hosts) if said.allowed_hosts is not None else None,
-        "request_timeout": said.request_timeout,
-        "body_limit": said.body_limit,
-    }
-    if said.docs is not None:
-        values |= {"docs_enabled": said.docs.enabled, "docs_path": said.docs.path}
-    return {name: value for name, value in values.items() if value is not None}
-
-
 def _middlewares(gateway: Gateway) -> list[Middleware]:
     """What a request passes before the agent table, the outermost first."""
     settings = gateway.settings
@@ -307,27 +287,31 @@ async def _answer_http(request: Request, error: Exception) -> Response:
     methods = _methods(request, path) if status in (404, 405) else []
     if methods:
         return await _answer(request, MethodNotAllowed(request.method, path, methods))
-    if status == 404:  # noqa: PLR2004  # RFC 9110 §15.5.5
+    detail = getattr(error, "detail", "")
+    if status == 404 and detail == responses[404]:  # not one that somebody's own route raised
         return await _answer(request, RouteNotFound(path))
     about = {
         "type": "about:blank",
         "title": responses.get(status, "Error"),
         "status": status,
-        "detail": str(getattr(error, "detail", "")),
+        "detail": str(detail),
     }
     body = rendered({**about, "request_id": request.scope.get(REQUEST_ID)})
     return Response(body, status, {**headers, "content-type": MEDIA_TYPE})
 
 
 def _methods(request: Request, path: str) -> list[str]:
-    """Every method that is served at a path, by the agent table or by FastAPI's router: that names those of one route alone."""
+    """Every method that a path is served with, by the agent table or by a router; none where this very method is.
+
+    Starlette's own answer names the methods of one route alone.
+    """
     gateway: Gateway = request.app.state.gateway
     scope = {**request.scope, "root_path": prefix(request.scope)}
     routes: Sequence[BaseRoute] = request.app.router.routes
     served = {
         method for method in (*METHODS, "HEAD") for route in routes if route.matches({**scope, "method": method})[0] is Match.FULL
     }
-    return sorted(served.union(gateway.table.methods(path)) - ({request.method} if request.method in served else set()))
+    return [] if request.method in served else sorted(served.union(gateway.table.methods(path)))
 
 
 async def _answer_invalid(request: Request, error: Exception) -> Response:

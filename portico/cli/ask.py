@@ -44,7 +44,7 @@ def ask(
 
 
 async def _ask(path: Path, agent: str, operation: str | None, payload: Any, timeout: float) -> Any:  # handed on
-    from portico.app.factory import load_topology
+    from portico.app.loading import load_topology
     from portico.runs.call import Call
     from portico.runs.dispatcher import Dispatcher
     from portico.topology.runtime import Runtime

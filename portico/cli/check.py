@@ -20,13 +20,15 @@ def check(
     offline: Annotated[bool, typer.Option("--offline", help="Do not connect to the external MCP servers.")] = False,
 ) -> None:
     """Check a topology without serving it; the exit code is 0 when it is sound."""
-    from portico.app.factory import create_app, load_topology, server_settings
+    from portico.app.loading import load_topology, server_settings
     from portico.app.settings import GatewayConfig
 
     log_to_stderr("error")
     loaded = load_topology(topology)
     settings = GatewayConfig.from_environ(os.environ, server_settings(loaded))
     settings.refuse_exposure()
+    from portico.app.factory import create_app  # only now: a mistake is told without waiting for a web framework
+
     gateway = create_app(loaded, settings).state.gateway
     dead = [] if offline or not loaded.tool_servers else asyncio.run(_dead_servers(loaded))
     for line in dead:

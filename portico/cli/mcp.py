@@ -18,7 +18,7 @@ def mcp(topology: TopologyArgument = DEFAULT_TOPOLOGY, log_level: LogLevel = "wa
 
 
 async def _serve(path: Path) -> None:
-    from portico.app.factory import load_topology
+    from portico.app.loading import load_topology
     from portico.mcp_bridge.stdio import claimed_wire, serve_stdio
     from portico.runs.dispatcher import Dispatcher
     from portico.topology.runtime import Runtime

@@ -45,7 +45,7 @@ def serve(
 
 
 def _run(path: Path, given: dict[str, Any]) -> int:
-    from portico.app.factory import load_topology, server_settings
+    from portico.app.loading import load_topology, server_settings
     from portico.app.settings import GatewayConfig
 
     topology = load_topology(path)

@@ -5,10 +5,12 @@ The outermost of the gateway's middlewares: what goes wrong unexpectedly further
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 from typing import TYPE_CHECKING
 
+from portico.errors import Draining
 from portico.kernel.messages import new_id
 from portico.routes.exchange import PREFIX, REQUEST_ID, ClientLeftError, header, respond_with_problem
 
@@ -52,9 +54,19 @@ class RequestId:
             await self._app(scope, receive, stamped)
         except ClientLeftError:
             return
+        except asyncio.CancelledError:  # what outlives the drain is cancelled by the server
+            if begun:
+                raise
+            await respond_with_problem(scope, stamped, _cut_short())
         except Exception as error:
             logger.exception("request %s failed", request_id)
             if not begun:
                 await respond_with_problem(scope, stamped, error)
             elif not ended:
                 raise  # the server closes the connection: the client sees that the response is cut short
+
+
+def _cut_short() -> Draining:
+    error = Draining()
+    error.detail = "The gateway shut down before there was a reply: the call was cancelled."
+    return error

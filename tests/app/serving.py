@@ -18,6 +18,7 @@ from portico.kernel.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
+    from contextlib import AbstractAsyncContextManager
 
     from fastapi import FastAPI
 
@@ -48,20 +49,22 @@ class Served:
 
 
 @asynccontextmanager
-async def listening(app: FastAPI, settings: GatewayConfig = ANY_PORT) -> AsyncGenerator[Served]:
-    """An application of `create_app` on a real socket, in this event loop."""
-    listener = bind(settings)
-    port = listener.getsockname()[1]
-    server = GatewayServer(app, settings, listener)
-    async with app.router.lifespan_context(app), asyncio.TaskGroup() as group:
-        serving = group.create_task(server.serve())
-        await server.accepting.wait()
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20, trust_env=False) as client:
-            try:
-                yield Served(app, server, port, client)
-            finally:
-                server.should_exit = True
-        await serving
+async def listening(
+    app: FastAPI, settings: GatewayConfig = ANY_PORT, *, lifespan: AbstractAsyncContextManager[object] | None = None
+) -> AsyncGenerator[Served]:
+    """An application of `create_app` on a real socket, in this event loop, within its own lifespan unless another is given."""
+    with bind(settings) as listener:
+        port = listener.getsockname()[1]
+        server = GatewayServer(app, settings, listener)
+        async with lifespan or app.router.lifespan_context(app), asyncio.TaskGroup() as group:
+            serving = group.create_task(server.serve())
+            await server.accepting.wait()
+            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20, trust_env=False) as client:
+                try:
+                    yield Served(app, server, port, client)
+                finally:
+                    server.should_exit = True
+            await serving
 
 
 @asynccontextmanager

@@ -18,7 +18,7 @@ from mcp import Client
 from mcp.client.stdio import StdioServerParameters
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
 pytestmark = pytest.mark.anyio
 
@@ -35,7 +35,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
 
 
 @contextlib.contextmanager
-def serving() -> Iterator[tuple[str, int]]:
+def serving() -> Generator[tuple[str, int]]:
     """`portico serve` of the demo on a free port: its address and process id."""
     command = [sys.executable, "-m", "portico", "serve", str(TOPOLOGY), "--port", "0", "--log-level", "error"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:

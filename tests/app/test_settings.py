@@ -1,0 +1,145 @@
+"""GatewayConfig: where settings come from, which wins, and what cannot be."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from portico.app.factory import create_app
+from portico.app.loading import load_topology, server_settings
+from portico.app.settings import GatewayConfig
+from portico.errors import ConfigurationError
+
+TREE: dict[str, Any] = {"supervision": {"name": "root", "children": []}}
+
+
+def test_without_any_setting_a_gateway_is_for_this_machine_alone() -> None:
+    settings = GatewayConfig.from_environ({})
+
+    assert (settings.host, settings.port, settings.loopback) == ("127.0.0.1", 8080, True)
+    assert (settings.body_limit, settings.request_timeout, settings.ping) == (4 * 1024 * 1024, 30.0, 15.0)
+    assert settings.api_key is None
+    settings.refuse_exposure()
+
+
+def test_every_kind_of_setting_can_come_from_the_environment() -> None:
+    settings = GatewayConfig.from_environ(
+        {
+            "PORTICO_PORT": "9000",
+            "PORTICO_HOST": "::1",
+            "PORTICO_API_KEY": " a key\n",
+            "PORTICO_ALLOWED_HOSTS": "a.example, b.example:8443,",
+            "PORTICO_REQUEST_TIMEOUT": "2.5",
+            "PORTICO_DOCS_ENABLED": "No",
+            "PORTICO_INSECURE": "true",
+            "PORTICO_TITLE": "",
+            "PATH": "/bin",
+            "portico_port": "1",
+        }
+    )
+
+    assert (settings.port, settings.host, settings.api_key) == (9000, "::1", "a key")
+    assert settings.allowed_hosts == ("a.example", "b.example:8443")
+    assert (settings.request_timeout, settings.docs_enabled, settings.insecure) == (2.5, False, True)
+    assert settings.title == "Portico"  # an empty variable says nothing
+
+
+def test_what_is_given_wins_over_the_environment_and_that_over_the_topology() -> None:
+    environ = {"PORTICO_PORT": "2", "PORTICO_HOST": "localhost"}
+    settings = GatewayConfig.from_environ(environ, {"port": 3, "host": "::1", "request_timeout": 9.0}, port=1, host=None)
+
+    assert (settings.port, settings.host, settings.request_timeout) == (1, "localhost", 9.0)
+
+
+def test_the_topologys_server_section_is_the_base(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PORTICO_PORT", "7001")
+    server = {"host": "localhost", "port": 7000, "body_limit": 99, "docs": {"path": "/help"}, "allowed_hosts": ["a.example"]}
+    app = create_app({**TREE, "server": server})
+    settings: GatewayConfig = app.state.gateway.settings
+
+    assert (settings.host, settings.port, settings.body_limit) == ("localhost", 7001, 99)
+    assert (settings.docs_path, settings.allowed_hosts) == ("/help", ("a.example",))
+
+
+def test_what_a_topology_does_not_say_is_not_said() -> None:
+    assert server_settings(load_topology(TREE)) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"), [("PORTICO_PROT", "PORTICO_PORT"), ("PORTICO_APIKEY", "PORTICO_API_KEY"), ("PORTICO_ALLOWED_HOST", "PORTICO_ALLOWED_HOSTS")]
+)
+def test_an_unknown_variable_is_refused_with_the_nearest(name: str, meant: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"no setting {name}. Did you mean '{meant}'"):
+        GatewayConfig.from_environ({name: "x"})
+
+
+@pytest.mark.parametrize("name", ["PORTICO_ROUTES", "PORTICO_MIDDLEWARE", "PORTICO_"])
+def test_what_is_no_text_cannot_come_from_the_environment(name: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"no setting {name}"):
+        GatewayConfig.from_environ({name: "x"})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "wanted"),
+    [
+        ("PORTICO_PORT", "http", "a whole number"),
+        ("PORTICO_PORT", "80.5", "a whole number"),
+        ("PORTICO_PORT", "70000", "between 0 and 65535"),
+        ("PORTICO_PORT", "-1", "between 0 and 65535"),
+        ("PORTICO_REQUEST_TIMEOUT", "soon", "a number"),
+        ("PORTICO_REQUEST_TIMEOUT", "0", "more than 0"),
+        ("PORTICO_REQUEST_TIMEOUT", "nan", "more than 0"),
+        ("PORTICO_RUN_TIMEOUT", "inf", "finite"),
+        ("PORTICO_BODY_LIMIT", "-5", "more than 0"),
+        ("PORTICO_INSECURE", "maybe", "true or false"),
+        ("PORTICO_DOCS_PATH", "docs", "begin with '/'"),
+        ("PORTICO_MCP_PATH", "mcp", "begin with '/'"),
+        ("PORTICO_TLS_CERT", "cert.pem", "give both or none"),
+    ],
+)
+def test_a_value_that_cannot_be_is_refused_with_what_can(name: str, value: str, wanted: str) -> None:
+    with pytest.raises(ConfigurationError, match=wanted):
+        GatewayConfig.from_environ({name: value})
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"port": "8080"},
+        {"port": True},
+        {"port": 80.5},
+        {"port": None},
+        {"host": None},
+        {"host": 7},
+        {"request_timeout": "30"},
+        {"insecure": "yes"},
+        {"insecure": 1},
+        {"allowed_hosts": "a.example"},
+        {"middleware": "a.b.C"},
+        {"routes": {}},
+        {"docs_path": None},
+        {"mcp_path": 5},
+        {"api_key": 5},
+    ],
+)
+def test_plain_data_of_another_kind_is_refused_with_the_name(values: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match=f"^{next(iter(values))} is "):
+        GatewayConfig.from_mapping(values)
+
+
+def test_an_unknown_key_of_a_mapping_is_refused_with_the_nearest() -> None:
+    with pytest.raises(ConfigurationError, match="no setting 'prot'. Did you mean 'port'"):
+        GatewayConfig.from_mapping({"prot": 1})
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "gateway.example", ""])
+def test_an_address_that_others_reach_needs_a_key_or_a_word(host: str) -> None:
+    with pytest.raises(ConfigurationError, match="PORTICO_API_KEY"):
+        GatewayConfig(host=host).refuse_exposure()
+    GatewayConfig(host=host, api_key="secret").refuse_exposure()
+    GatewayConfig(host=host, insecure=True).refuse_exposure()
+
+
+def test_settings_do_not_print_their_key() -> None:
+    assert "secret" not in repr(GatewayConfig(api_key="secret"))
