@@ -1,7 +1,7 @@
 """An agent that calls the tools of an external MCP server, which it connects itself.
 
 The server (examples/demo/library_server.py) is a child process; the bridge starts it, and starts it again when it dies. A topology
-declares servers under `mcp:` instead, and needs none of the wiring here.
+declares servers under `mcp:` instead.
 
     python examples/mcp_agent.py "When is the library open on Saturdays?"
 """
@@ -14,7 +14,6 @@ from pathlib import Path
 
 from portico import AgentProcess, Message, Runtime, Supervisor
 from portico.mcp_bridge.config import MCPServerConfig
-from portico.mcp_bridge.wiring import build_upstreams
 
 DEMO = Path(__file__).resolve().parent / "demo"
 
@@ -32,10 +31,8 @@ class Librarian(AgentProcess):
 
 
 async def main(question: str) -> None:
-    servers, tools = build_upstreams([])  # a supervisor for servers, none yet, and their tools; it stands first in the tree
-    tree = Supervisor("root", children=[servers, Librarian("librarian")])
-    async with Runtime(supervisor=tree, tool_registry=tools) as runtime:
-        print("\n".join(tools.names()))
+    async with Runtime(supervisor=Supervisor("root", children=[Librarian("librarian")])) as runtime:
+        print("\n".join(runtime.services.tools.names() if runtime.services.tools else []))
         answer = await runtime.ask("librarian", {"question": question})
         print(answer.payload["answer"])
 

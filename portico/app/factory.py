@@ -288,7 +288,7 @@ async def _answer_http(request: Request, error: Exception) -> Response:
     if methods:
         return await _answer(request, MethodNotAllowed(request.method, path, methods))
     detail = getattr(error, "detail", "")
-    if status == 404 and detail == responses[404]:  # not one that somebody's own route raised
+    if (status, detail) == (404, responses[404]):  # not one that somebody's own route raised
         return await _answer(request, RouteNotFound(path))
     about = {
         "type": "about:blank",

@@ -23,6 +23,8 @@ class JsonCodec:
             return json.dumps(value, allow_nan=False, separators=(",", ":"), ensure_ascii=False).encode()
         except TypeError as error:
             raise ValueError(str(error)) from error
+        except RecursionError as error:
+            raise ValueError("The value is nested too deeply to be written as JSON.") from error
 
     def decode(self, data: bytes) -> Any:
         """See `Codec.decode`."""

@@ -86,6 +86,7 @@ class Runtime:
         self.report: str | None = None
         self._inbox = Inbox(self.router.clock)
         self._root: Supervision | None = None
+        self._beside: list[tuple[Supervision, Inbox]] = []
         self._host: asyncio.Task[None] | None = None
         self._down: asyncio.Event | None = None
 
@@ -157,6 +158,7 @@ class Runtime:
                 self.router.tasks = tasks
                 try:
                     await self._run_tree(ready)
+                    await self._stop_beside()
                 finally:
                     self.router.deadlines.close()
                     self.router.tasks = None
@@ -205,7 +207,45 @@ class Runtime:
             logger.error("%s", self.report)
 
     async def _ended(self, within: float) -> Ended | None:
-        return await self._inbox.get(lambda event: isinstance(event, Ended), self.router.clock.now() + within)
+        return await self._inbox.get(_is_end, self.router.clock.now() + within)
+
+    async def attach(self, supervisor: Supervisor) -> None:
+        """Run one more supervisor beside the root: for what an agent brings along at run time, such as an MCP server.
+
+        It stops after the root, so that whoever uses it is gone by then. If it gives up, the root does not.
+
+        Raises:
+            RuntimeNotStarted: before `start()`.
+            DuplicateName: a process of that name is there.
+            StartError: it did not start.
+        """
+        if self.router.tasks is None:
+            raise RuntimeNotStarted
+        taken = {node.name for root in self.roots for node in root.walk()}
+        for node in supervisor.walk():
+            if node.name in taken:
+                raise DuplicateName(node.name)
+        supervisor.spent = True
+        inbox = Inbox(self.router.clock)
+        life = Supervision(supervisor, self.router, inbox)
+        life.spawn()
+        event = await inbox.get()
+        if isinstance(event, Ended):
+            raise StartError(supervisor.name, event.exit.reason)
+        self._beside.append((life, inbox))
+
+    async def _stop_beside(self) -> None:
+        for life, inbox in reversed(self._beside):
+            life.request_stop(final=True)
+            if await inbox.get(_is_end, self.router.clock.now() + self.stop_timeout) is None:
+                life.kill()
+                await inbox.get(_is_end, self.router.clock.now() + KILL_GRACE)
+        self._beside.clear()
+
+    @property
+    def roots(self) -> list[Supervisor]:
+        """The root supervisor, and those that were attached."""
+        return [self.supervisor, *(life.supervisor for life, _ in self._beside)]
 
     def _refuse_duplicates(self) -> None:
         seen: set[str] = set()
@@ -245,11 +285,11 @@ class Runtime:
 
     def all_agents(self) -> list[AgentProcess]:
         """Every process of the tree, in start order."""
-        return self.supervisor.all_agents()
+        return [agent for root in self.roots for agent in root.all_agents()]
 
     def print_tree(self) -> str:
         """Print the tree and return what was printed."""
-        text = "\n".join(self._lines(self.supervisor, ""))
+        text = "\n".join(line for root in self.roots for line in self._lines(root, ""))
         print(text)  # noqa: T201  # the method's purpose
         return text
 
@@ -277,7 +317,7 @@ class Runtime:
 
     async def restart_agent(self, name: str) -> None:
         """Stop a process and start a fresh incarnation; its mailbox is kept, no window is charged. Raises `LifecycleError`."""
-        for supervisor in self.supervisor.all_supervisors():
+        for supervisor in (supervisor for root in self.roots for supervisor in root.all_supervisors()):
             supervision = supervisor.supervision
             if supervision is not None and any(child.name == name for child in supervisor.which_children()):
                 await supervision.request(lambda: supervision.restart_child(name))  # noqa: B023  # awaited in this turn
@@ -289,10 +329,14 @@ class Runtime:
         self.services.observers.append(_CrashListener(callback))
 
     def _dynamic(self, name: str) -> DynamicSupervisor:
-        for supervisor in self.supervisor.all_supervisors():
+        for supervisor in (supervisor for root in self.roots for supervisor in root.all_supervisors()):
             if supervisor.name == name and isinstance(supervisor, DynamicSupervisor):
                 return supervisor
         raise LifecycleError(f"There is no DynamicSupervisor {name!r} in this runtime.")
+
+
+def _is_end(event: object) -> bool:
+    return isinstance(event, Ended)
 
 
 class _TreeEndedError(Exception):

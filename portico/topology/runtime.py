@@ -9,6 +9,7 @@ import os
 from typing import TYPE_CHECKING, Any, Self
 
 from portico.kernel import runtime as kernel
+from portico.topology.late_tools import LateTools
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,7 +20,15 @@ if TYPE_CHECKING:
 
 
 class Runtime(kernel.Runtime):
-    """One supervised tree: built by hand, with the arguments of the kernel's `Runtime`, or from a topology."""
+    """One supervised tree: built by hand, with the arguments of the kernel's `Runtime`, or from a topology.
+
+    Where it is given no tools, its agents can bring some along all the same: `await self.connect_mcp(…)`.
+    """
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        if self.services.tools is None:
+            self.services.tools = LateTools(self)
 
     @classmethod
     def from_config(

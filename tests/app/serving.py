@@ -1,4 +1,4 @@
-"""What the tests of the HTTP face share: gateways on real sockets, a client for each, and raw requests that no client would send."""
+"""What the tests of the HTTP face share: gateways on real sockets, a client for each, and raw requests no client would send."""
 
 from __future__ import annotations
 

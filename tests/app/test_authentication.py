@@ -75,7 +75,9 @@ async def test_the_key_is_for_the_header_alone(locked: Served) -> None:
     is_problem(response, 401, "unauthenticated")
 
 
-@pytest.mark.parametrize("path", ["/agents", "/agents/echo", "/agents/echo/state", "/say/hello", "/runs", "/openapi.json", "/problems"])
+@pytest.mark.parametrize(
+    "path", ["/agents", "/agents/echo", "/agents/echo/state", "/say/hello", "/runs", "/openapi.json", "/problems"]
+)
 async def test_the_right_key_opens_it(locked: Served, path: str) -> None:
     assert (await locked.client.get(path, headers=RIGHT)).status_code == 200
 

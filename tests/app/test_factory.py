@@ -93,11 +93,11 @@ async def test_two_gateways_live_in_one_process_and_know_nothing_of_each_other()
 
 
 async def test_two_gateways_can_serve_one_runtime() -> None:
-    async with Runtime(Supervisor("root", children=[Mirror("mirror")])) as runtime:
-        async with listening(create_app(runtime, ANY_PORT)) as one:
-            async with listening(create_app(runtime, ANY_PORT)) as other:
-                assert (await other.client.post("/agents/mirror")).status_code == 200
-            assert (await one.client.post("/agents/mirror")).status_code == 200
+    runtime = Runtime(Supervisor("root", children=[Mirror("mirror")]))
+    async with runtime, listening(create_app(runtime, ANY_PORT)) as one:
+        async with listening(create_app(runtime, ANY_PORT)) as other:
+            assert (await other.client.post("/agents/mirror")).status_code == 200
+        assert (await one.client.post("/agents/mirror")).status_code == 200
 
 
 def test_a_test_client_can_be_used_where_its_host_is_allowed() -> None:
@@ -147,7 +147,9 @@ async def test_the_document_has_every_route_and_the_title(tmp_path: Path) -> Non
         document = (await gateway.client.get("/openapi.json")).json()
 
     assert (document["openapi"], document["info"]["title"]) == ("3.1.0", "Echoes")
-    assert {"/say/{text}", "/agents/echo", "/agents/echo/cast", "/runs", "/runs/{run_id}/events", "/readyz"} <= document["paths"].keys()
+    assert {"/say/{text}", "/agents/echo", "/agents/echo/cast", "/runs", "/runs/{run_id}/events", "/readyz"} <= document[
+        "paths"
+    ].keys()
     assert "requestBody" in document["paths"]["/runs"]["post"]
 
 
@@ -175,7 +177,15 @@ async def test_middlewares_stand_inside_the_guards() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["tests.app.middlewares.Thrid", "no.such.module.First", "First", "", "tests.app.middlewares.", "tests.app.middlewares.NOT_CALLABLE", 5],
+    [
+        "tests.app.middlewares.Thrid",
+        "no.such.module.First",
+        "First",
+        "",
+        "tests.app.middlewares.",
+        "tests.app.middlewares.NOT_CALLABLE",
+        5,
+    ],
 )
 def test_a_middleware_that_is_not_there_is_refused_and_not_skipped(name: Any) -> None:
     with pytest.raises(ConfigurationError, match="The middleware"):

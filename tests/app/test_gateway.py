@@ -142,6 +142,7 @@ async def test_a_stop_ends_the_streams_and_answers_what_is_in_flight() -> None:
     runtime = tree(slow)
     await runtime.start()
     answers: list[str] = []
+    lines: list[str] = []
     with anyio.fail_after(10):
         async with client_of(runtime) as client, anyio.create_task_group() as group:
 
@@ -153,7 +154,7 @@ async def test_a_stop_ends_the_streams_and_answers_what_is_in_flight() -> None:
             run = (await client.get("/runs")).json()["runs"][0]["run_id"]
             async with client.stream("GET", f"/runs/{run}/events") as stream:
                 group.start_soon(runtime.stop)
-                lines = [line async for line in stream.aiter_lines()]
+                lines += [line async for line in stream.aiter_lines()]
             slow.go_on.set()
 
     assert "event: stream.draining" in lines

@@ -10,6 +10,7 @@ import httpx
 import pytest
 import uvicorn
 from fastapi import FastAPI
+from mcp import Client as MCPClient
 
 from portico.app.factory import create_app
 from portico.app.server import bind
@@ -70,7 +71,10 @@ async def test_the_agents_are_served_below_the_prefix_and_the_host_beside_them(m
 
 
 async def test_a_location_leads_to_the_run(mounted: httpx.AsyncClient) -> None:
-    for path, body in ((f"{PREFIX}/agents/echo/cast", {"text": "a"}), (f"{PREFIX}/runs", {"agent": "echo", "payload": {"text": "a"}})):
+    for path, body in (
+        (f"{PREFIX}/agents/echo/cast", {"text": "a"}),
+        (f"{PREFIX}/runs", {"agent": "echo", "payload": {"text": "a"}}),
+    ):
         location = (await mounted.post(path, json=body)).headers["location"]
         assert location.startswith(f"{PREFIX}/runs/")
         assert (await mounted.get(location, params={"wait": 5})).json()["status"] == "succeeded"
@@ -110,11 +114,10 @@ async def test_probes_and_methods_are_told_below_the_prefix(mounted: httpx.Async
 
 
 async def test_the_mcp_endpoint_works_below_the_prefix(mounted: httpx.AsyncClient) -> None:
-    message = {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {}}
-    headers = {"accept": "application/json, text/event-stream", "mcp-protocol-version": "2025-11-25"}
-    response = await mounted.post(f"{PREFIX}/mcp", json=message, headers=headers)
+    async with MCPClient(str(mounted.base_url).rstrip("/") + f"{PREFIX}/mcp") as client:
+        result = await client.call_tool("echo", {"text": "a"})
 
-    assert response.status_code != 503
+    assert result.structured_content == {"echo": "a"}
 
 
 async def test_a_host_that_does_not_hand_on_its_lifespan_is_told_by_a_clear_503() -> None:

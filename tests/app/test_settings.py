@@ -67,7 +67,8 @@ def test_what_a_topology_does_not_say_is_not_said() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "meant"), [("PORTICO_PROT", "PORTICO_PORT"), ("PORTICO_APIKEY", "PORTICO_API_KEY"), ("PORTICO_ALLOWED_HOST", "PORTICO_ALLOWED_HOSTS")]
+    ("name", "meant"),
+    [("PORTICO_PROT", "PORTICO_PORT"), ("PORTICO_APIKEY", "PORTICO_API_KEY"), ("PORTICO_ALLOWED_HOST", "PORTICO_ALLOWED_HOSTS")],
 )
 def test_an_unknown_variable_is_refused_with_the_nearest(name: str, meant: str) -> None:
     with pytest.raises(ConfigurationError, match=f"no setting {name}. Did you mean '{meant}'"):
@@ -129,7 +130,7 @@ def test_plain_data_of_another_kind_is_refused_with_the_name(values: dict[str, A
 
 
 def test_an_unknown_key_of_a_mapping_is_refused_with_the_nearest() -> None:
-    with pytest.raises(ConfigurationError, match="no setting 'prot'. Did you mean 'port'"):
+    with pytest.raises(ConfigurationError, match=r"no setting 'prot'\. Did you mean 'port'"):
         GatewayConfig.from_mapping({"prot": 1})
 
 

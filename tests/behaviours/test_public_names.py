@@ -14,7 +14,20 @@ import pytest
 import portico
 
 REPOSITORY = Path(__file__).parents[2]
-HEAVY = {"fastapi", "starlette", "uvicorn", "pydantic", "pydantic_core", "httpx", "httpx2", "mcp", "yaml", "typer", "rich", "opentelemetry"}
+HEAVY = {
+    "fastapi",
+    "starlette",
+    "uvicorn",
+    "pydantic",
+    "pydantic_core",
+    "httpx",
+    "httpx2",
+    "mcp",
+    "yaml",
+    "typer",
+    "rich",
+    "opentelemetry",
+}
 """What `import portico` must not load."""
 KERNEL = ("AgentProcess", "GenServer", "Supervisor", "DynamicSupervisor", "Runtime", "Message", "Context", "ErrorAction")
 

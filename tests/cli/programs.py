@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Mapping
 
 REPOSITORY = Path(__file__).parents[2]
 DEMO = REPOSITORY / "examples" / "demo" / "topology.yaml"
 
-AGENTS = '''
+AGENTS = """
 import asyncio
 from portico import AgentProcess, operation
 
@@ -69,12 +69,12 @@ class Doomed(AgentProcess):
 class Stillborn(AgentProcess):
     async def on_start(self):
         raise RuntimeError("not today")
-'''
+"""
 
 
-def environment(**more: str) -> dict[str, str]:
+def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
     """This program's environment, with the checkout on the path and nobody's settings."""
-    return {**os.environ, "PYTHONPATH": str(REPOSITORY), "COLUMNS": "120", "NO_COLOR": "1", **more}
+    return {**os.environ, "PYTHONPATH": str(REPOSITORY), "COLUMNS": "120", "NO_COLOR": "1", **(more or {})}
 
 
 def topology(folder: Path, *agents: str, more: str = "", name: str = "topology.yaml") -> Path:
@@ -86,18 +86,20 @@ def topology(folder: Path, *agents: str, more: str = "", name: str = "topology.y
     return path
 
 
-def portico(*arguments: str | Path, folder: Path, stdin: bytes = b"", **env: str) -> subprocess.CompletedProcess[str]:
+def portico(
+    *arguments: str | Path, folder: Path, stdin: bytes = b"", env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run a command to its end. No command may ever show a traceback."""
     command = [sys.executable, "-m", "portico", *map(str, arguments)]
-    done = subprocess.run(command, cwd=folder, env=environment(**env), input=stdin, capture_output=True, timeout=40, check=False)
+    done = subprocess.run(command, cwd=folder, env=environment(env), input=stdin, capture_output=True, timeout=40, check=False)
     result = subprocess.CompletedProcess(command, done.returncode, done.stdout.decode(), done.stderr.decode())
     assert "Traceback" not in result.stdout + result.stderr, result.stderr
     return result
 
 
-def refused(*arguments: str | Path, folder: Path, stdin: bytes = b"", **env: str) -> str:
+def refused(*arguments: str | Path, folder: Path, stdin: bytes = b"", env: Mapping[str, str] | None = None) -> str:
     """Run a command that cannot work: the sentence on standard error. Nothing is on standard output, the code is not 0."""
-    result = portico(*arguments, folder=folder, stdin=stdin, **env)
+    result = portico(*arguments, folder=folder, stdin=stdin, env=env)
     assert result.returncode != 0
     assert result.stdout == ""
     assert result.stderr.strip()
@@ -105,11 +107,13 @@ def refused(*arguments: str | Path, folder: Path, stdin: bytes = b"", **env: str
 
 
 @contextmanager
-def serving(*arguments: str | Path, folder: Path, **env: str) -> Generator[tuple[subprocess.Popen[str], str]]:
+def serving(
+    *arguments: str | Path, folder: Path, env: Mapping[str, str] | None = None
+) -> Generator[tuple[subprocess.Popen[str], str]]:
     """`portico serve` on any port: the process and its address, once it accepts connections."""
     command = [sys.executable, "-m", "portico", "serve", *map(str, arguments), "--port", "0", "--log-level", "warning"]
     with subprocess.Popen(
-        command, cwd=folder, env=environment(**env), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command, cwd=folder, env=environment(env), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
         try:

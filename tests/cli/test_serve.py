@@ -81,7 +81,7 @@ def test_what_is_in_flight_is_answered_and_streams_end_before_it_does(tmp_path: 
 
 def test_what_takes_longer_than_the_drain_does_not_hold_it_up(tmp_path: Path) -> None:
     path = topology(tmp_path, "Slow")
-    with serving(path, folder=tmp_path, PORTICO_DRAIN_TIMEOUT="1") as (process, url):
+    with serving(path, folder=tmp_path, env={"PORTICO_DRAIN_TIMEOUT": "1"}) as (process, url):
         asked = Background("POST", f"{url}/agents/slow?seconds=60")
         until_busy(url)
         process.send_signal(signal.SIGTERM)
@@ -129,7 +129,15 @@ def test_every_mistake_of_a_topology_is_told_with_its_place(tmp_path: Path) -> N
     text = refused("serve", path, folder=tmp_path)
 
     assert "mistakes" in text
-    for expected in ("topology.yaml:3", "'Echo'", "topology.yaml:4", "'mailbox_size'", "topology.yaml:6", "'agent'", "topology.yaml:7"):
+    for expected in (
+        "topology.yaml:3",
+        "'Echo'",
+        "topology.yaml:4",
+        "'mailbox_size'",
+        "topology.yaml:6",
+        "'agent'",
+        "topology.yaml:7",
+    ):
         assert expected in text
 
 
@@ -174,7 +182,7 @@ def test_an_address_that_others_reach_is_refused_without_a_key(tmp_path: Path, a
 
 @pytest.mark.parametrize(("arguments", "env"), [(["--insecure"], {}), ([], {"PORTICO_API_KEY": "secret"})])
 def test_it_is_bound_with_a_key_or_a_word(tmp_path: Path, arguments: list[str], env: dict[str, str]) -> None:
-    with serving(topology(tmp_path, "Echo"), "--host", "0.0.0.0", *arguments, folder=tmp_path, **env) as (process, url):
+    with serving(topology(tmp_path, "Echo"), "--host", "0.0.0.0", *arguments, folder=tmp_path, env=env) as (process, url):
         response = httpx.get(f"{url.replace('0.0.0.0', '127.0.0.1')}/agents", trust_env=False)
         process.send_signal(signal.SIGTERM)
         code, stderr = ended(process, 5)
@@ -203,13 +211,13 @@ def test_allowed_hosts_are_taken_from_the_command_line(tmp_path: Path) -> None:
     ],
 )
 def test_settings_that_cannot_be_are_a_sentence(tmp_path: Path, name: str, value: str, text: str) -> None:
-    assert text in refused("serve", topology(tmp_path, "Echo"), folder=tmp_path, **{name: value})
+    assert text in refused("serve", topology(tmp_path, "Echo"), folder=tmp_path, env={name: value})
 
 
 def test_certificates_that_are_not_there_are_a_sentence(tmp_path: Path) -> None:
     env = {"PORTICO_TLS_CERT": "none.pem", "PORTICO_TLS_KEY": "none.pem"}
 
-    assert "The TLS files none.pem" in refused("serve", topology(tmp_path, "Echo"), "--port", "0", folder=tmp_path, **env)
+    assert "The TLS files none.pem" in refused("serve", topology(tmp_path, "Echo"), "--port", "0", folder=tmp_path, env=env)
 
 
 def test_a_dead_mcp_server_is_shown_but_does_not_stop_the_start_unless_it_is_required(tmp_path: Path) -> None:

@@ -501,3 +501,21 @@ async def start_or_not(runtime: Runtime) -> None:
         await runtime.start()
     except StartError:
         assert not runtime.started
+
+
+async def test_an_attached_supervisor_stops_after_the_root_and_cannot_take_a_name() -> None:
+    stopped: list[str] = []
+
+    class Told(Echo):
+        async def on_stop(self) -> None:
+            stopped.append(self.name)
+
+    runtime = Runtime(Supervisor("root", [Told("first")]))
+    with pytest.raises(RuntimeNotStarted):
+        await runtime.attach(Supervisor("beside", [Told("second")]))
+    async with runtime:
+        await runtime.attach(Supervisor("beside", [Told("second")]))
+        assert [agent.name for agent in runtime.all_agents()] == ["first", "second"]
+        with pytest.raises(DuplicateName):
+            await runtime.attach(Supervisor("again", [Told("first")]))
+    assert stopped == ["first", "second"]

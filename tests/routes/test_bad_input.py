@@ -49,7 +49,9 @@ async def test_a_body_that_is_not_json_is_refused(gateway: Served, path: str, bo
 
 
 @pytest.mark.parametrize("path", BODY_PATHS)
-@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", None, "json", ""])
+@pytest.mark.parametrize(
+    "kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", None, "json", ""]
+)
 async def test_a_body_of_another_kind_than_json_is_refused(gateway: Served, path: str, kind: str | None) -> None:
     headers = {} if kind is None else {"content-type": kind}
 
@@ -103,7 +105,9 @@ async def test_a_truncated_upload_is_never_dispatched(path: str, *, chunked: boo
 
 @pytest.mark.parametrize("length", ["-5", "many", "0x10"])
 async def test_a_content_length_that_is_no_number_is_refused(gateway: Served, length: str) -> None:
-    response = await raw(gateway.port, head("POST", "/agents/mirror", "Content-Type: application/json", f"Content-Length: {length}"))
+    response = await raw(
+        gateway.port, head("POST", "/agents/mirror", "Content-Type: application/json", f"Content-Length: {length}")
+    )
 
     assert response.status == 400
 
@@ -115,7 +119,10 @@ async def test_a_broken_contract_names_every_fault_with_its_path(gateway: Served
     response = await gateway.client.post("/agents/echo", json={"text": 7, "times": 11})
     problem = is_problem(response, 422, "contract-violated")
 
-    assert {(fault["path"], fault["type"]) for fault in problem["errors"]} == {("/text", "string_type"), ("/times", "less_than_equal")}
+    assert {(fault["path"], fault["type"]) for fault in problem["errors"]} == {
+        ("/text", "string_type"),
+        ("/times", "less_than_equal"),
+    }
     assert "input" not in problem["errors"][0]
 
 
@@ -245,7 +252,12 @@ async def test_a_client_cannot_reach_what_is_no_operation(gateway: Served, word:
 
 async def test_a_client_cannot_choose_type_or_sender(gateway: Served) -> None:
     lies = {"type": "portico.stop", "sender": "root", "message_type": "portico.stop", "recipient": "echo"}
-    headers = {"X-Message-Type": "portico.stop", "X-Agency-Type": "portico.stop", "X-Sender": "root", "Message-Type": "portico.stop"}
+    headers = {
+        "X-Message-Type": "portico.stop",
+        "X-Agency-Type": "portico.stop",
+        "X-Sender": "root",
+        "Message-Type": "portico.stop",
+    }
     seen = (await gateway.client.post("/agents/mirror", json=lies, params=lies, headers=headers)).json()
 
     assert (seen["type"], seen["sender"]) == ("message", "")

@@ -115,7 +115,7 @@ async def test_last_event_id_resumes_after_that_event(gateway: Served) -> None:
 @pytest.mark.parametrize("value", ["x", "-1", "1.5", "٣", "9" * 5000])
 async def test_a_last_event_id_that_no_event_has_is_refused(gateway: Served, value: str) -> None:
     location = (await gateway.client.post("/agents/teller/tell/cast")).headers["location"]
-    headers = {"Last-Event-ID": value.encode()}
+    headers = {b"Last-Event-ID": value.encode()}
 
     is_problem(await gateway.client.get(f"{location}/events", headers=headers), 400, "malformed-header")
 
@@ -133,13 +133,12 @@ async def test_events_that_were_removed_leave_a_gap_that_is_told() -> None:
 
 async def test_a_stream_has_a_heartbeat() -> None:
     slow = Slow("slow", expose=True)
-    async with served(slow, ping=0.02) as gateway:
-        async with gateway.client.stream("POST", "/agents/slow/wait", headers=STREAM) as response:
-            lines = response.aiter_lines()
-            while (line := await anext(lines)) != ": ping":
-                assert not line.startswith("event: run.succeeded")
-            slow.go_on.set()
-            assert [line async for line in lines if line.startswith("event:")] == ["event: run.succeeded"]
+    async with served(slow, ping=0.02) as gateway, gateway.client.stream("POST", "/agents/slow/wait", headers=STREAM) as response:
+        lines = response.aiter_lines()
+        while (line := await anext(lines)) != ": ping":
+            assert not line.startswith("event: run.succeeded")
+        slow.go_on.set()
+        assert [line async for line in lines if line.startswith("event:")] == ["event: run.succeeded"]
 
 
 async def test_a_client_that_leaves_the_stream_of_its_ask_cancels_it() -> None:

@@ -37,10 +37,10 @@ class Counter(GenServer):
         return self.state["n"]
 
 
-def app_with(*routes: dict[str, Any], agents: tuple[AgentProcess, ...] | None = None, **settings: Any) -> Any:
+def app_with(*routes: dict[str, Any], **settings: Any) -> Any:
     """An application with these declared routes."""
-    agents = (Echo("echo"), Shop("shop")) if agents is None else agents
-    return create_app(Runtime(Supervisor("root", children=list(agents))), GatewayConfig(routes=routes, **settings))
+    runtime = Runtime(Supervisor("root", children=[Echo("echo"), Shop("shop")]))
+    return create_app(runtime, GatewayConfig(routes=routes, **settings))
 
 
 async def test_without_declared_routes_every_plain_agent_is_served() -> None:
@@ -127,10 +127,15 @@ async def test_an_agents_state_is_what_it_committed() -> None:
 @pytest.mark.parametrize("other", ["/a/{text}", "/a/{word}"])
 def test_two_routes_of_one_method_and_shape_are_refused(other: str) -> None:
     with pytest.raises(ConfigurationError, match="Two routes are GET /a/"):
-        app_with({"method": "GET", "path": "/a/{text}", "agent": "echo"}, {"method": "GET", "path": other, "agent": "shop", "operation": "look"})
+        app_with(
+            {"method": "GET", "path": "/a/{text}", "agent": "echo"},
+            {"method": "GET", "path": other, "agent": "shop", "operation": "look"},
+        )
 
 
-@pytest.mark.parametrize("path", ["/agents", "/agents/x", "/runs", "/runs/x", "/mcp", "/docs", "/docs/assets/x", "/openapi.json", "/readyz", "/metrics"])
+@pytest.mark.parametrize(
+    "path", ["/agents", "/agents/x", "/runs", "/runs/x", "/mcp", "/docs", "/docs/assets/x", "/openapi.json", "/readyz", "/metrics"]
+)
 def test_a_route_that_would_hide_one_of_the_gateways_own_is_refused(path: str) -> None:
     with pytest.raises(ConfigurationError, match="would hide a path of the gateway itself"):
         app_with({"method": "POST", "path": path, "agent": "echo"})
@@ -162,6 +167,8 @@ def test_a_route_that_only_begins_alike_is_not(path: str) -> None:
         ({"method": "GET", "path": "/x", "agent": "shop"}, UnknownOperation, "'shop' has no operation"),
     ],
 )
-def test_a_route_that_cannot_be_is_refused_before_anything_starts(route_: dict[str, Any], error: type[Exception], text: str) -> None:
+def test_a_route_that_cannot_be_is_refused_before_anything_starts(
+    route_: dict[str, Any], error: type[Exception], text: str
+) -> None:
     with pytest.raises(error, match=text):
         app_with(route_)

@@ -54,7 +54,14 @@ async def test_this_machine_has_three_names_on_every_port(gateway: Served, host:
 
 @pytest.mark.parametrize(
     "origin",
-    ["null", "https://evil.example", "http://localhost.evil.example", "http://localhost:1.evil.example", "http://localhost:80@evil", "file://"],
+    [
+        "null",
+        "https://evil.example",
+        "http://localhost.evil.example",
+        "http://localhost:1.evil.example",
+        "http://localhost:80@evil",
+        "file://",
+    ],
 )
 async def test_a_page_of_somebody_else_is_refused(gateway: Served, origin: str) -> None:
     response = await gateway.client.post("/agents/echo", json={"text": "a"}, headers={"origin": origin})

@@ -37,7 +37,9 @@ async def test_wait_is_answered_with_the_problem_where_the_run_fails_in_time(gat
     assert is_problem(response, 409, "sold-out")["run_id"]
 
 
-@pytest.mark.parametrize("headers", [[("Prefer", "wait=0.03")], [("Prefer", "return=minimal; x=1"), ("Prefer", 'wait="0.03"; strictly')]])
+@pytest.mark.parametrize(
+    "headers", [[("Prefer", "wait=0.03")], [("Prefer", "return=minimal; x=1"), ("Prefer", 'wait="0.03"; strictly')]]
+)
 async def test_wait_is_answered_202_where_the_run_takes_longer_and_it_goes_on(headers: list[tuple[str, str]]) -> None:
     slow = Slow("slow", expose=True)
     async with served(slow) as gateway:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
 
 from portico.app.factory import create_app
-from portico.kernel.messages import Message  # type hints become contracts
 from portico.kernel.process import AgentProcess
 from portico.kernel.runtime import Runtime
 from portico.kernel.supervisor import Supervisor
 from tests.app.serving import ANY_PORT, is_problem, listening, served
 from tests.routes.agents import Crashing, Echo, Slow
+
+if TYPE_CHECKING:
+    from portico.kernel.messages import Message
 
 pytestmark = pytest.mark.anyio
 
@@ -88,19 +91,22 @@ async def test_a_tree_that_gave_up_is_neither_alive_nor_ready() -> None:
 
 async def test_a_draining_gateway_is_not_ready_and_takes_no_new_calls_but_lives() -> None:
     slow = Slow("slow", expose=True)
-    async with served(slow) as gateway, anyio.create_task_group() as group:
-        answers: list[Any] = []
+    answers: list[Any] = []
+    async with served(slow) as gateway:
 
         async def ask() -> None:
             answers.append((await gateway.client.post("/agents/slow/wait")).json())
 
-        group.start_soon(ask)
-        await slow.began.wait()
-        gateway.gateway.face.drain()
-        ready = await gateway.client.get("/readyz?verbose")
-        live = await gateway.client.get("/livez")
-        refused = [await gateway.client.post(path, json={}) for path in ("/agents/slow/wait", "/agents/slow/wait/cast", "/patient")]
-        slow.go_on.set()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(ask())
+            await slow.began.wait()
+            gateway.gateway.face.drain()
+            ready = await gateway.client.get("/readyz?verbose")
+            live = await gateway.client.get("/livez")
+            refused = [
+                await gateway.client.post(path, json={}) for path in ("/agents/slow/wait", "/agents/slow/wait/cast", "/patient")
+            ]
+            slow.go_on.set()
 
     assert (ready.status_code, ready.json()["draining"]) == (503, True)
     assert live.status_code == 200

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-import anyio
-import httpx
 import pytest
 
 from portico.kernel.messages import Message  # type hints become contracts
@@ -16,6 +15,8 @@ from tests.app.serving import is_problem, served
 from tests.routes.agents import Echo, Slow
 
 if TYPE_CHECKING:
+    import httpx
+
     from tests.app.serving import Served
 
 pytestmark = pytest.mark.anyio
@@ -116,10 +117,8 @@ async def test_a_run_is_there_while_it_runs_and_waiting_for_it_ends_with_it() ->
     async with served(slow) as gateway:
         location = (await gateway.client.post("/agents/slow/wait/cast")).headers["location"]
         running = (await gateway.client.get(location, params={"wait": 0.02})).json()
-        async with anyio.create_task_group() as group:
-            group.start_soon(gateway.client.get, location)
-            slow.go_on.set()
-            finished = await ended(gateway, location)
+        slow.go_on.set()
+        finished = await ended(gateway, location)
 
     assert (running["status"], running["finished_at"], running["attempts"]) == ("running", None, 0)
     assert finished["status"] == "succeeded"
@@ -195,17 +194,18 @@ async def test_cancelling_a_run_cancels_its_handler() -> None:
 
 async def test_who_waits_for_a_run_that_somebody_cancels_is_told() -> None:
     slow = Slow("slow", expose=True)
-    async with served(slow) as gateway, anyio.create_task_group() as group:
-        responses: list[httpx.Response] = []
+    responses: list[httpx.Response] = []
+    async with served(slow) as gateway:
 
         async def ask() -> None:
             responses.append(await gateway.client.post("/agents/slow/wait"))
 
-        group.start_soon(ask)
-        await slow.began.wait()
-        run = (await gateway.client.get("/runs")).json()["runs"][0]
-        await gateway.client.post(f"/runs/{run['run_id']}/cancel")
-        await slow.cancelled.wait()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(ask())
+            await slow.began.wait()
+            run = (await gateway.client.get("/runs")).json()["runs"][0]
+            await gateway.client.post(f"/runs/{run['run_id']}/cancel")
+            await slow.cancelled.wait()
 
     is_problem(responses[0], 409, "cancelled")
 

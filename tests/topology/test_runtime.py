@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
-from portico.errors import TopologyError
+from portico.errors import TopologyError, UnknownTool
 from portico.kernel.process import AgentProcess
+from portico.kernel.supervisor import Supervisor
 from portico.topology.checks import TOOLS_SUPERVISOR
 from portico.topology.runtime import Runtime
 
@@ -133,9 +134,40 @@ async def test_declared_mcp_servers_run_in_the_folder_of_the_topology(folder: Pa
             assert f"hello 5 red {folder}" in str(await runtime.call("user", "mcp://s/where", timeout=20))
 
 
-def test_tools_can_be_connected_later_where_the_topology_has_an_empty_mcp_section() -> None:
-    assert Runtime.from_config({"supervision": {}, "mcp": {}}).services.tools is not None
-    assert Runtime.from_config({"supervision": {}}).services.tools is None
+class Bringing(AgentProcess):
+    """Brings its own server along."""
+
+    async def on_start(self) -> None:
+        if not self.tools.names():
+            await self.connect_mcp({"name": "s", "command": "python", "args": ["tool_server.py", "5"], "cwd": self.folder})
+
+    def __init__(self, name: str, folder: str) -> None:
+        super().__init__(name)
+        self.folder = folder
+
+    async def handle(self, message: Message) -> object:
+        return await self.tools.get("mcp://s/where").execute(word=message.payload)
+
+
+async def test_an_agent_of_a_runtime_that_was_given_no_tools_can_connect_a_server_of_its_own(folder: Path) -> None:
+    (folder / "tool_server.py").write_text(SERVER.replace("os.environ['COLOUR']", "'blue'"))
+    runtime = Runtime(Supervisor("root", [Bringing("agent", str(folder))]))
+    with anyio.fail_after(40):
+        for _ in range(2):  # a runtime that is started again connects again
+            async with runtime:
+                assert f"hello 5 blue {folder}" in str(await runtime.call("agent", "hello", timeout=20))
+                assert [root.name for root in runtime.roots] == ["root", TOOLS_SUPERVISOR]
+                assert "mcp://s" in {agent.name for agent in runtime.all_agents()}
+            assert [root.name for root in runtime.roots] == ["root"]
+
+
+def test_a_runtime_without_tools_has_none_until_a_server_is_connected() -> None:
+    tools = Runtime(Supervisor("root")).services.tools
+    assert tools is not None
+    assert tools.names() == []
+    assert list(tools) == []
+    with pytest.raises(UnknownTool):
+        tools.get("mcp://s/where")
 
 
 async def test_other_settings_of_a_runtime_can_be_given() -> None:
