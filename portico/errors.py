@@ -31,6 +31,7 @@ sentence: what happened, to whom, what to do.
     │   ├── NoReply                   handled, returned nothing
     │   ├── InvalidReply              handled, the reply broke its contract
     │   ├── DeadlineExceeded
+    │   ├── Interrupted               the gateway stopped while it was handled
     │   └── Cancelled
     ├── ToolError                     a tool did not give a result
     │   ├── UnknownTool
@@ -468,6 +469,16 @@ class DeadlineExceeded(CallError):
         super().__init__(f"Agent {name!r} did not reply{within}.")
         self.name = name
         self.timeout = timeout
+
+
+class Interrupted(CallError):
+    """The gateway stopped before there was a reply. Handling had begun: sending the call again may do it twice."""
+
+    slug = "interrupted"
+    title = "Interrupted"
+
+    def __init__(self) -> None:
+        super().__init__("The gateway shut down before there was a reply: the call was cancelled, and may have taken effect.")
 
 
 class Cancelled(CallError):

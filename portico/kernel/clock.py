@@ -40,7 +40,30 @@ class SystemClock:
 
     def call_at(self, when: float, callback: Callable[[], object]) -> Timer:
         """See `Clock.call_at`. Must be called on the event loop."""
-        return asyncio.get_running_loop().call_later(max(0.0, when - time.monotonic()), callback)
+        return _LoopTimer(asyncio.get_running_loop(), when, callback)
+
+
+class _LoopTimer:
+    """A timer that is never early: uvloop rounds to whole milliseconds, so the clock is asked once more when it fires."""
+
+    __slots__ = ("_callback", "_handle", "_loop", "_when")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, when: float, callback: Callable[[], object]) -> None:
+        self._loop = loop
+        self._when = when
+        self._callback = callback
+        self._handle = loop.call_later(max(0.0, when - time.monotonic()), self._fire)
+
+    def cancel(self) -> None:
+        """See `Timer.cancel`."""
+        self._handle.cancel()
+
+    def _fire(self) -> None:
+        early = self._when - time.monotonic()
+        if early > 0:
+            self._handle = self._loop.call_later(max(early, 0.001), self._fire)
+        else:
+            self._callback()
 
 
 async def sleep(clock: Clock, seconds: float) -> None:

@@ -50,6 +50,7 @@ STATUSES: Final[Mapping[str, int]] = {
     "agent-failed": 503,
     "mailbox-full": 503,
     "draining": 503,
+    "interrupted": 503,
     "runtime-not-started": 503,
     "deadline-exceeded": 504,
 }

@@ -10,7 +10,7 @@ import logging
 import re
 from typing import TYPE_CHECKING
 
-from portico.errors import Draining
+from portico.errors import Interrupted
 from portico.kernel.messages import new_id
 from portico.routes.exchange import PREFIX, REQUEST_ID, ClientLeftError, header, respond_with_problem
 
@@ -57,16 +57,10 @@ class RequestId:
         except asyncio.CancelledError:  # what outlives the drain is cancelled by the server
             if begun:
                 raise
-            await respond_with_problem(scope, stamped, _cut_short())
+            await respond_with_problem(scope, stamped, Interrupted())
         except Exception as error:
             logger.exception("request %s failed", request_id)
             if not begun:
                 await respond_with_problem(scope, stamped, error)
             elif not ended:
                 raise  # the server closes the connection: the client sees that the response is cut short
-
-
-def _cut_short() -> Draining:
-    error = Draining()
-    error.detail = "The gateway shut down before there was a reply: the call was cancelled."
-    return error

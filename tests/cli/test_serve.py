@@ -89,7 +89,7 @@ def test_what_takes_longer_than_the_drain_does_not_hold_it_up(tmp_path: Path) ->
 
     assert code == 0
     assert asked.response().status_code == 503
-    assert asked.response().json()["type"] == "/problems/draining"
+    assert asked.response().json()["type"] == "/problems/interrupted"
     assert "shut down before there was a reply" in asked.response().json()["detail"]
 
 

@@ -140,7 +140,6 @@ def _whole(answer: Told) -> Answer:
 
 
 def _streamed(answer: Told) -> Answer:
-
     match answer:
         case Says():
             return streamed(*_events(answer))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from portico.errors import (
@@ -144,12 +145,19 @@ async def test_after_a_kill_the_next_call_is_answered_by_a_new_process() -> None
                 assert await pid_of(tools) != killed
 
 
+def stopped(pid: int) -> bool:
+    """Whether every thread of a process is stopped (proc_pid_stat(5))."""
+    return all((task / "stat").read_text().rpartition(")")[2].split()[0] == "T" for task in Path(f"/proc/{pid}/task").iterdir())
+
+
 async def test_a_call_that_a_dead_server_never_read_is_sent_to_the_next_one() -> None:
     results: list[Any] = []
     with anyio.fail_after(30):
         async with upstreams(tool_server()) as tools:
             pid = await pid_of(tools)
             os.kill(pid, signal.SIGSTOP)
+            while not stopped(pid):  # until then it may still read
+                await anyio.lowlevel.checkpoint()
             async with anyio.create_task_group() as tasks:
 
                 async def add() -> None:
