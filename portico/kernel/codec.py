@@ -13,7 +13,7 @@ BYTES: Final = b"\0"
 
 
 class JsonCodec:
-    """See `protocols.Codec`. Raises `ValueError` on what is not JSON: objects, NaN, keys that are no strings."""
+    """See `protocols.Codec`. Raises `ValueError` on what is not JSON: objects, NaN. Keys that are numbers come back as strings."""
 
     def encode(self, value: Any) -> bytes:
         """See `Codec.encode`."""
