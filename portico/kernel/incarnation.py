@@ -59,6 +59,10 @@ class StrayCancellationError(Exception):
     """A handler raised `asyncio.CancelledError` though nobody had cancelled it: it awaited something that was cancelled."""
 
 
+class AgentExitError(Exception):
+    """A handler raised `SystemExit`."""
+
+
 class DeafError(Exception):
     """A handler ignored its cancellation for `shutdown_timeout`."""
 
@@ -331,6 +335,8 @@ class Incarnation:
                 raise error  # somebody stops this process; what is in hand has no end yet
             error = StrayCancellationError("nobody cancelled the handler, but something that it awaited was cancelled")
         delivery.holder = None
+        if isinstance(error, SystemExit):
+            error = AgentExitError(f"the handler called sys.exit({error.code!r})")  # it ends its process, not the program
         if not isinstance(error, Exception):
             raise error
         await self._roll_back()

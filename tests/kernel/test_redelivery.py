@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -287,3 +288,15 @@ async def test_a_task_of_its_own_that_raises_crashes_the_process_and_the_ask_in_
     with anyio.fail_after(5):
         async with Runtime(quick(Busy("b"))) as runtime:
             assert (await runtime.ask("b", None)).payload == {"id": "b#2", "attempt": 0}
+
+
+async def test_a_handler_that_calls_sys_exit_ends_its_process_and_not_the_program() -> None:
+    class Exiting(AgentProcess):
+        async def handle(self, message: Message) -> str:
+            if message.attempt == 0:
+                sys.exit(3)
+            return self.id
+
+    async with Runtime(Supervisor("root", [Exiting("agent")], backoff_base=0)) as runtime:
+        with anyio.fail_after(5):
+            assert (await runtime.ask("agent", {})).payload == "agent#2"
