@@ -41,8 +41,16 @@ class Exit:
         """One line for reports."""
         if self.error is None:
             return self.kind.value
-        text = str(self.error).splitlines()[0] if str(self.error) else ""
-        return f"{type(self.error).__name__}: {text}" if text else type(self.error).__name__
+        return described(self.error)
+
+
+def described(error: BaseException) -> str:
+    """An exception in one line. What it says of itself is user code, and may fail too; then its type has to do."""
+    try:
+        text = next(iter(str(error).splitlines()), "")
+    except Exception:  # noqa: BLE001  # the border of user code: a `__str__` that raises
+        text = ""
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 @dataclass(frozen=True, slots=True)

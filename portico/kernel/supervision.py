@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from portico.errors import LifecycleError, ProcessExited, StartError
 from portico.kernel.events import EventKind, SupervisorReport
-from portico.kernel.exits import Ended, Exit, ExitKind, Started
+from portico.kernel.exits import Ended, Exit, ExitKind, Started, described
 from portico.kernel.inbox import Inbox
 from portico.kernel.incarnation import DeafError, Incarnation
 from portico.kernel.mailbox import Delivery, Mailbox
@@ -207,7 +207,7 @@ class Supervision:
         try:
             life = self._build(child)
         except Exception as error:
-            raise StartError(child.name, f"{type(error).__name__}: {error}") from error
+            raise StartError(child.name, described(error)) from error
         child.life = child.last = life
         child.due = None
         life.spawn()

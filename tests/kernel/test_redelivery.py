@@ -300,3 +300,22 @@ async def test_a_handler_that_calls_sys_exit_ends_its_process_and_not_the_progra
     async with Runtime(Supervisor("root", [Exiting("agent")], backoff_base=0)) as runtime:
         with anyio.fail_after(5):
             assert (await runtime.ask("agent", {})).payload == "agent#2"
+
+
+async def test_an_exception_that_cannot_say_what_it_is_crashes_its_process_alone() -> None:
+    class MuteError(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no words")
+
+    class Muted(AgentProcess):
+        async def handle(self, message: Message) -> str:
+            if message.payload == "crash":
+                raise MuteError
+            return "fine"
+
+    async with Runtime(Supervisor("root", [Muted("agent")], backoff_base=0, max_restarts=10)) as runtime:
+        with anyio.fail_after(5):
+            with pytest.raises(AgentCrashed):
+                await ask_from_outside(runtime, "agent", "crash")
+            assert (await runtime.ask("agent", "ask")).payload == "fine"
+        assert runtime.alive
