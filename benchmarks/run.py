@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import sys
 
+import asks
+import crashes
+import erlang
 import http_asks
-import in_process
+import idle
+import keyed
+import sends
 
 if __name__ == "__main__":
-    results = [in_process.main(), http_asks.main()]
+    results = [benchmark.main() for benchmark in (asks, erlang, sends, keyed, crashes, idle, http_asks)]
     sys.exit(0 if all(results) else 1)

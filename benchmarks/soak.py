@@ -20,6 +20,7 @@ from collections import Counter
 from pathlib import Path
 
 import httpx
+from memory import resident
 
 TOPOLOGY = Path(__file__).parents[1] / "examples" / "demo" / "topology.yaml"
 CLIENTS = 20
@@ -33,12 +34,6 @@ ASKS = {
     "flaky": {"number": 21},
     "librarian": {"message": "When is the library open on Saturdays?"},
 }
-
-
-def resident(pid: int) -> int:
-    """Resident memory in KiB."""
-    found = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
-    return int(found[1]) if found else 0
 
 
 def children(pid: int) -> list[int]:

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from portico.kernel.components import build_component_set as build_component_set
     from portico.kernel.dynamic_supervisor import DynamicSupervisor as DynamicSupervisor
     from portico.kernel.genserver import GenServer as GenServer
+    from portico.kernel.keyed import keyed as keyed
     from portico.kernel.messages import Message as Message
+    from portico.kernel.pool import pool as pool
     from portico.kernel.process import AgentProcess as AgentProcess
     from portico.kernel.process import ErrorAction as ErrorAction
     from portico.kernel.protocols import Context as Context
@@ -47,7 +49,9 @@ _HOMES = {
     "build_component_set": "portico.kernel.components",
     "contract": "portico.operations.decorators",
     "create_app": "portico.app.factory",
+    "keyed": "portico.kernel.keyed",
     "operation": "portico.operations.decorators",
+    "pool": "portico.kernel.pool",
     "route": "portico.operations.decorators",
 }
 """Where each public name lives."""
@@ -57,6 +61,8 @@ __all__ = [  # noqa: RUF022  # in the order in which a newcomer meets them
     "GenServer",
     "Supervisor",
     "DynamicSupervisor",
+    "pool",
+    "keyed",
     "Runtime",
     "Message",
     "Context",

@@ -8,12 +8,18 @@ sentence: what happened, to whom, what to do.
     ├── ConfigurationError            what was written is wrong; nothing was started
     │   ├── TopologyError             every mistake of one topology, with file, line, path and nearest name
     │   ├── DuplicateName             two processes with one name
+    │   ├── UnknownWord               a strategy, a restart, a backoff that there is not
+    │   ├── SettingOutOfRange         a negative window, a pool of nothing
     │   ├── MissingExtra              an optional library is not installed; names the install line
     │   └── InvalidOperation          a decorator or a type hint that cannot become an operation
     ├── LifecycleError                a process or the runtime is not in the state that the call needs
     │   ├── RuntimeNotStarted
+    │   │   └── RuntimeStopped        …any more
+    │   ├── IllegalTransition         a step that the lifecycle does not have
     │   ├── StartError                a child did not start
+    │   │   └── StartTimeout          …because its `on_start` took too long
     │   ├── SpawnError                a dynamic child was refused
+    │   │   └── SpawnLimitReached     …because there are as many as there may be
     │   └── StopTimeout               processes that outlived the stop
     ├── CallError                     a call was not answered with a reply
     │   ├── Refused                   …and was never handled
@@ -22,7 +28,13 @@ sentence: what happened, to whom, what to do.
     │   │   ├── UnknownRun
     │   │   ├── ReservedType          a message type that belongs to the runtime
     │   │   ├── ContractViolation     the request does not satisfy the contract
+    │   │   ├── InvalidPayload        the payload is not JSON-able data (strict)
+    │   │   ├── KeyMissing            a keyed agent cannot tell whom the request is for
+    │   │   ├── SelfAsk               a process would wait for itself
     │   │   ├── MailboxFull
+    │   │   ├── TooManyKeys           a keyed agent has no process to spare
+    │   │   ├── DeadlineUnreachable   what waits already takes longer
+    │   │   ├── Suspended             the process takes no messages for now
     │   │   ├── ProcessExited         the process ended for good
     │   │   ├── Draining              the runtime is stopping
     │   │   └── CrashBudgetSpent      this caller's calls crashed agents too often
@@ -42,17 +54,21 @@ sentence: what happened, to whom, what to do.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from itertools import islice
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+
+MOST_CANDIDATES: Final = 1000
+"""How many names are compared with a wrong one: each costs some microseconds, and the event loop waits for it."""
 
 
 def nearest(name: str, candidates: Iterable[str], *, most: int = 3) -> list[str]:
     """The candidates that look like `name`, the most alike first."""
     from difflib import get_close_matches  # noqa: PLC0415  # 20 ms that only a mistake needs to pay
 
-    return get_close_matches(name, list(candidates), n=most, cutoff=0.6)
+    return get_close_matches(name, list(islice(candidates, MOST_CANDIDATES)), n=most, cutoff=0.6)
 
 
 def did_you_mean(nearest: Sequence[str]) -> str:
@@ -108,6 +124,32 @@ class DuplicateName(ConfigurationError):
         self.name = name
 
 
+class UnknownWord(ConfigurationError):
+    """A setting has a value that is none of its words. `known`: the words that there are."""
+
+    slug = "unknown-word"
+    title = "Unknown word"
+
+    def __init__(self, what: str, value: str, known: Sequence[str]) -> None:
+        hint = did_you_mean(nearest(value.lower(), known)) or f" Known: {', '.join(known)}."
+        super().__init__(f"{what} {value!r} is unknown.{hint}")
+        self.value = value
+        self.known = list(known)
+
+
+class SettingOutOfRange(ConfigurationError):
+    """A number is below what its setting can be."""
+
+    slug = "setting-out-of-range"
+    title = "Setting out of range"
+
+    def __init__(self, owner: str, setting: str, value: float, least: float = 0) -> None:
+        reason = "it cannot be negative" if least == 0 else f"it must be at least {least:g}"
+        super().__init__(f"{setting} of {owner} is {value}: {reason}.")
+        self.setting = setting
+        self.value = value
+
+
 class MissingExtra(ConfigurationError):
     """An optional library is not installed."""
 
@@ -141,8 +183,28 @@ class RuntimeNotStarted(LifecycleError):
     slug = "runtime-not-started"
     title = "Runtime not started"
 
+    def __init__(self, hint: str = "use `async with runtime:` or `await runtime.start()` first.") -> None:
+        super().__init__(f"Runtime not started: {hint}")
+
+
+class RuntimeStopped(RuntimeNotStarted):
+    """The runtime was asked for something after its `stop()`."""
+
+    slug = "runtime-stopped"
+    title = "Runtime stopped"
+
     def __init__(self) -> None:
-        super().__init__("Runtime not started: use `async with runtime:` or `await runtime.start()` first.")
+        super().__init__("it was stopped. `await runtime.start()` starts it again.")
+
+
+class IllegalTransition(LifecycleError):
+    """A process was to take a step that its lifecycle does not have."""
+
+    slug = "illegal-transition"
+    title = "Illegal transition"
+
+    def __init__(self, name: str, before: str, after: str) -> None:
+        super().__init__(f"{name!r} is {before} and cannot become {after}.")
 
 
 class StartError(LifecycleError):
@@ -157,6 +219,17 @@ class StartError(LifecycleError):
         self.reason = reason
 
 
+class StartTimeout(StartError):
+    """A process did not start: its `on_start` took longer than its `start_timeout` (seconds)."""
+
+    slug = "start-timeout"
+    title = "Start timed out"
+
+    def __init__(self, name: str, timeout: float) -> None:
+        super().__init__(name, f"on_start took longer than start_timeout ({timeout:g} s)")
+        self.timeout = timeout
+
+
 class SpawnError(LifecycleError):
     """A dynamic child was refused."""
 
@@ -166,6 +239,19 @@ class SpawnError(LifecycleError):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+class SpawnLimitReached(SpawnError):
+    """A supervisor has as many children as `setting` allows."""
+
+    slug = "spawn-limit-reached"
+    title = "Spawn limit reached"
+
+    def __init__(self, supervisor: str, name: str, setting: str, limit: int) -> None:
+        has = f"has {limit} children" if setting == "max_children" else f"has spawned {limit}"
+        super().__init__(f"Supervisor {supervisor!r} {has} ({setting}): {name!r} was not spawned.")
+        self.setting = setting
+        self.limit = limit
 
 
 class StopTimeout(LifecycleError):
@@ -256,6 +342,37 @@ class ContractViolation(Refused):
         self.faults = list(faults)
 
 
+class InvalidPayload(Refused):
+    """The payload is not JSON-able data: it would not survive a wire. Raised where the runtime is strict."""
+
+    slug = "invalid-payload"
+    title = "Invalid payload"
+
+    def __init__(self, recipient: str, reason: str) -> None:
+        super().__init__(f"The payload for {recipient!r} is not JSON-able data: {reason}")
+
+
+class KeyMissing(Refused):
+    """A keyed agent cannot tell whom the request is for: the member that names its key is missing, or is no key."""
+
+    slug = "key-missing"
+    title = "Key missing"
+
+    def __init__(self, agent: str, member: str, reason: str) -> None:
+        super().__init__(f"Agent {agent!r} has one process per {member!r}: {reason}", errors=[{"path": member, "message": reason}])
+        self.member = member
+
+
+class SelfAsk(Refused):
+    """A process asked itself while it handles a message: it would wait for itself until its deadline."""
+
+    slug = "self-ask"
+    title = "Asking oneself"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name!r} asks itself, and would wait for itself: call the method, or `send` to yourself.")
+
+
 class MailboxFull(Refused):
     """The agent has as many messages waiting as its mailbox holds. `retry_after`: seconds after which to try again."""
 
@@ -266,6 +383,42 @@ class MailboxFull(Refused):
         super().__init__(f"The mailbox of {name!r} is full: {size} messages wait. Try again in {retry_after:g} s.")
         self.name = name
         self.retry_after = retry_after
+
+
+class TooManyKeys(Refused):
+    """A keyed agent has as many processes as it may have, and all are at work. `retry_after` in seconds."""
+
+    slug = "too-many-keys"
+    title = "Too many keys"
+
+    def __init__(self, agent: str, limit: int) -> None:
+        super().__init__(f"Agent {agent!r} has a process for {limit} keys (max_keys), and all are at work. Try again in 1 s.")
+        self.retry_after = 1.0
+
+
+class DeadlineUnreachable(Refused):
+    """What waits already takes longer than this call may. `retry_after`: seconds after which that is worked off."""
+
+    slug = "deadline-unreachable"
+    title = "Deadline unreachable"
+
+    def __init__(self, name: str, wait: float, remaining: float) -> None:
+        super().__init__(
+            f"Agent {name!r} would begin this call in about {wait:.3g} s, and its deadline is in {remaining:.3g} s: it was refused."
+        )
+        self.retry_after = wait
+
+
+class Suspended(Refused):
+    """The process is suspended: it takes messages again when somebody resumes it."""
+
+    slug = "agent-suspended"
+    title = "Agent suspended"
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"Agent {name!r} is suspended: {reason or 'no reason was given'}")
+        self.name = name
+        self.reason = reason
 
 
 class ProcessExited(Refused):

@@ -24,8 +24,8 @@ from pydantic_core import to_jsonable_python
 from portico.errors import ConfigurationError, PorticoError, ToolError, did_you_mean, nearest
 from portico.kernel.clock import SystemClock
 from portico.kernel.context import MessageContext
+from portico.kernel.current import current
 from portico.kernel.protocols import Context
-from portico.kernel.router import current
 
 if TYPE_CHECKING:
     from portico.kernel import protocols

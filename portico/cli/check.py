@@ -35,7 +35,7 @@ def check(
         typer.echo(f"{topology}: {line}", err=True)
     if dead:
         raise typer.Exit(1)
-    agents = sum(not agent.internal for agent in gateway.runtime.all_agents())
+    agents = sum(not agent.internal for agent in gateway.runtime.addressed_agents())
     servers = f", {len(loaded.tool_servers)} MCP servers" if loaded.tool_servers else ""
     typer.echo(f"{topology} is sound: {agents} agents, {sum(1 for _ in gateway.table)} routes{servers}. State is kept in memory.")
 

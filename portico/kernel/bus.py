@@ -78,6 +78,11 @@ class Bus:
     def __init__(self) -> None:
         self._subscriptions: list[Subscription] = []
 
+    @property
+    def has_subscriptions(self) -> bool:
+        """Whether anybody listens to anything."""
+        return bool(self._subscriptions)
+
     def subscribe(self, pattern: str = "*", *, buffer: int = 1000) -> Subscription:
         """Listen to the subjects that match a glob. `buffer`: how many may wait unread before the oldest is lost."""
         subscription = Subscription(self, pattern, buffer)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from portico.kernel.clock import Clock
-    from portico.kernel.mailbox import Delivery
+    from portico.kernel.delivery import Delivery
 
 
 class MessageContext:

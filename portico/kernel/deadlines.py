@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 from portico.errors import DeadlineExceeded
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from portico.kernel.clock import Clock, Timer
-    from portico.kernel.mailbox import Delivery
+    from portico.kernel.delivery import Delivery
 
 TICK = 0.01
 """The width of a bucket in seconds."""
@@ -22,10 +24,12 @@ TICK = 0.01
 class Deadlines:
     """All open deliveries that have a deadline."""
 
-    __slots__ = ("_armed_for", "_buckets", "_clock", "_heap", "_recent", "_recent_from", "_recent_until", "_timer")
+    __slots__ = ("_armed_for", "_buckets", "_clock", "_expired", "_heap", "_recent", "_recent_from", "_recent_until", "_timer")
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, expired: Callable[[Delivery], None]) -> None:
+        """`expired` is told of each whose deadline passes before its handling has begun."""
         self._clock = clock
+        self._expired = expired
         self._buckets: dict[int, dict[Delivery, None]] = {}
         self._heap: list[int] = []
         self._timer: Timer | None = None
@@ -89,5 +93,7 @@ class Deadlines:
                 self._recent_from = self._recent_until = 0.0
             for delivery in bucket:
                 delivery.bucket = None
+                if delivery.holder is None and not delivery.finished:
+                    self._expired(delivery)
                 delivery.cancel(DeadlineExceeded(delivery.message.recipient))
         self._arm()

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from portico.kernel.mailbox import Delivery
+    from portico.kernel.delivery import Delivery
 
 
 class ExitKind(StrEnum):
@@ -16,11 +16,34 @@ class ExitKind(StrEnum):
     NORMAL = "normal"
     """It wanted to."""
     SHUTDOWN = "shutdown"
-    """Its supervisor asked it to stop, or cancelled it."""
+    """Its supervisor asked it to stop or cancelled it, or a process that it is linked to was shut down."""
     START_FAILED = "start_failed"
     """`on_start` raised."""
     CRASHED = "crashed"
-    """A handler or a task of its own raised, or it was deaf to its cancellation."""
+    """A handler or a task of its own raised, it was deaf to its cancellation, or a process that it is linked to crashed."""
+
+
+class LinkedExitError(Exception):
+    """A process that this one is linked to has ended. `outside`: what ended it came from outside, and counts to no window."""
+
+    def __init__(self, name: str, reason: str, *, outside: bool) -> None:
+        super().__init__(f"{name!r}, to which it is linked, has ended: {reason}")
+        self.outside = outside
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """A message that was in hand at the end of an incarnation, and that has no end yet."""
+
+    delivery: Delivery
+    """The message and who waits for it."""
+    error: BaseException | None = None
+    """What it raised, where it caused the end: then it pays an attempt."""
+
+    @property
+    def charged(self) -> bool:
+        """Whether it caused the end, or a part in it."""
+        return self.error is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +54,8 @@ class Exit:
     """How."""
     error: BaseException | None = None
     """What was raised."""
-    delivery: Delivery | None = None
-    """What was in hand and has no end yet."""
-    charged: bool = False
-    """Whether that message caused the end, and so pays an attempt."""
+    unfinished: tuple[Unfinished, ...] = ()
+    """What was in hand: one message, or several where `concurrency` is above one."""
 
     @property
     def reason(self) -> str:
@@ -42,6 +63,27 @@ class Exit:
         if self.error is None:
             return self.kind.value
         return described(self.error)
+
+    @property
+    def wanted(self) -> bool:
+        """Whether a transient child stays away: it ended of itself, or was shut down."""
+        return self.kind in (ExitKind.NORMAL, ExitKind.SHUTDOWN)
+
+    @property
+    def outside(self) -> bool:
+        """Whether only messages with an outside origin are to blame: then it counts to no window."""
+        if isinstance(self.error, LinkedExitError):
+            return self.error.outside
+        charged = [left for left in self.unfinished if left.charged]
+        return bool(charged) and all(left.delivery.message.origin is not None for left in charged)
+
+    @property
+    def counts(self) -> bool:
+        """Whether its supervisor counts it: what comes from outside never, the repeated crashes of one message once."""
+        charged = [left.delivery.message for left in self.unfinished if left.charged]
+        if charged:
+            return any(message.origin is None and message.attempt == 0 for message in charged)
+        return not self.outside
 
 
 def described(error: BaseException) -> str:

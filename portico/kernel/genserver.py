@@ -5,7 +5,7 @@ user module (GenServer)      generic (AgentProcess)
 init                 <----   on_start
 handle_call          <----   an ask; what it returns is the reply, `defer()` postpones it
 handle_cast          <----   a send
-handle_info          <----   a timer of `send_after`, or another message of type `info`
+handle_info          <----   a timer of `send_after`, a `DOWN` or `EXIT`, or another message of type `info`
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from portico.errors import MailboxFull, UnknownOperation
+from portico.kernel.current import current
+from portico.kernel.messages import DOWN, EXIT
 from portico.kernel.process import AgentProcess
-from portico.kernel.router import current
 
 if TYPE_CHECKING:
     from portico.kernel.messages import Message
@@ -46,13 +47,19 @@ class GenServer(AgentProcess):
         raise UnknownOperation(self.name, CAST)
 
     async def handle_info(self, payload: Any) -> None:
-        """A timer, or another message that is neither call nor cast. Ignored unless overridden."""
+        """A timer, or another message that is neither call nor cast. Ignored unless overridden.
+
+        The end of a monitored or linked process comes as `{"type": "DOWN" or "EXIT", "name": …, "reason": …}`.
+        """
         del payload
 
     async def handle(self, message: Message) -> Any:
         """Sorts messages to the three methods."""
         if message.type == INFO:
             await self.handle_info(message.payload)
+            return None
+        if message.type in (DOWN, EXIT):
+            await self.handle_info({"type": message.type, **message.payload})
             return None
         delivery = current.get()
         if message.type == CAST or (delivery is not None and delivery.one_way):

@@ -25,14 +25,20 @@ class Inbox:
     def put(self, event: Any) -> None:
         """Tell the reader. Never waits."""
         self._events.append(event)
-        self._wake()
+        self.wake()
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Let the reader look up, for something that is not in here."""
         if self._reader is not None and not self._reader.done():
             self._reader.set_result(None)
 
-    async def get(self, wanted: Callable[[Any], bool] | None = None, until: float | None = None) -> Any | None:
-        """The first event that is `wanted` (others stay in their order), or None when the clock has passed `until`."""
+    async def get(
+        self, wanted: Callable[[Any], bool] | None = None, until: float | None = None, *, wakes: bool = False
+    ) -> Any | None:
+        """The first event that is `wanted` (others stay in their order), or None when the clock has passed `until`.
+
+        With `wakes`, also None after `wake()`.
+        """
         looked_at = 0
         while True:
             for at in range(looked_at, len(self._events)):
@@ -44,10 +50,12 @@ class Inbox:
             if until is not None and self._clock.now() >= until:
                 return None
             await self._wait(until)
+            if wakes and not self._events:
+                return None
 
     async def _wait(self, until: float | None) -> None:
         self._reader = asyncio.get_running_loop().create_future()
-        timer = self._clock.call_at(until, self._wake) if until is not None else None
+        timer = self._clock.call_at(until, self.wake) if until is not None else None
         try:
             await self._reader
         finally:

@@ -1,113 +1,104 @@
 """Mailbox: the bounded queue of one name. It outlives the incarnations that read it.
 
-Above: the router puts deliveries in, an incarnation takes them out, a supervisor closes it when its process will not come
-back. A closed mailbox answers everything that waited in it: nobody waits for a corpse.
+Above: the router puts deliveries in, receivers take them out, a supervisor closes it when its process will not come back. A
+closed mailbox answers everything that waited in it: nobody waits for a corpse.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from portico.errors import CallError, MailboxFull, ProcessExited
+from portico.errors import MailboxFull, ProcessExited, Suspended
 
 if TYPE_CHECKING:
+    from portico.kernel.delivery import Delivery
     from portico.kernel.incarnation import Incarnation
-    from portico.kernel.messages import Message
-    from portico.kernel.process import AgentProcess
-    from portico.kernel.protocols import Journal
+    from portico.kernel.supervision import Supervision
 
-YIELD_EVERY = 64
-"""After so many messages in a row without waiting, a process lets the others run."""
+SLOW: Final = 0.001
+"""Seconds of service below which nobody waits long enough for an estimate to matter."""
 
-
-class Delivery:
-    """A message on its way, with whoever waits for its end. Lives in one process only.
-
-    `future` is resolved with the reply message or fails with a `PorticoError`; None where nobody watches. `one_way` marks a
-    send. `traceparent` is what messages sent during its handling carry: first the sender's span, then the handling's own.
-    `journal` is where the events of the run go that it belongs to; messages sent while it is handled inherit it.
-    """
-
-    __slots__ = ("bucket", "dropped", "future", "holder", "journal", "message", "one_way", "traceparent")
-
-    def __init__(
-        self,
-        message: Message,
-        future: asyncio.Future[Message] | None = None,
-        journal: Journal | None = None,
-        *,
-        one_way: bool = False,
-    ) -> None:
-        self.message = message
-        self.future = future
-        self.one_way = one_way
-        self.journal = journal
-        self.holder: Incarnation | None = None
-        self.bucket: dict[Delivery, None] | None = None
-        self.dropped = False
-        self.traceparent = message.traceparent
-
-    @property
-    def finished(self) -> bool:
-        """True when nobody waits for it any more: answered, expired, or its caller has left."""
-        return self.dropped or (self.future is not None and self.future.done())
-
-    def resolve(self, reply: Message) -> None:
-        """Hand the reply to whoever waits. Later ends are ignored."""
-        if self.future is not None and not self.future.done():
-            self.future.set_result(reply)
-
-    def fail(self, error: BaseException) -> None:
-        """End it with an error. Later ends are ignored."""
-        if self.future is not None and not self.future.done():
-            self.future.set_exception(error)
-        self.dropped = True
-
-    def cancel(self, error: CallError) -> None:
-        """End it with `error`, and cancel its handling where that has begun."""
-        self.fail(error)
-        if self.holder is not None:
-            self.holder.cancel_handling(self)
+SMOOTHING: Final = 0.125
+"""The weight of the newest handling in the mean service time, as TCP weighs round trips (RFC 6298 §2)."""
 
 
 class Mailbox:
-    """What stays of a process when an incarnation ends: its waiting messages, and the count of its lives."""
+    """What stays of a process when an incarnation ends: its waiting messages, its suspension, and the count of its lives."""
 
-    __slots__ = ("_closed", "_reader", "incarnations", "name", "process", "restarts", "size", "waiting")
+    __slots__ = (
+        "__weakref__",
+        "_others",
+        "_reader",
+        "barred",
+        "behind",
+        "closed",
+        "expired",
+        "hands",
+        "incarnations",
+        "life",
+        "name",
+        "parent",
+        "restarts",
+        "service_time",
+        "size",
+        "source",
+        "suspended",
+        "waiting",
+    )
 
     def __init__(self, name: str, size: int) -> None:
         self.name = name
         self.size = size
+        self.waiting: deque[Delivery] = deque()
+        """What waits, the next one first; its readers take from it."""
+        self.source: Mailbox | None = None
+        """Where its readers look when nothing waits here: the mailbox that the members of a pool share."""
+        self.behind = ""
+        """The name behind which it stands: of a pool, or of a keyed agent. Its own name is nobody else's business."""
+        self.hands = 1
+        """How many messages may be handled at once."""
+        self.service_time = 0.0
+        """Seconds that a handling takes, smoothed; 0.0 while that is unknown or too short to matter."""
         self.incarnations = 0
         self.restarts = 0
-        self.process: AgentProcess | None = None
-        self.waiting: deque[Delivery] = deque()
-        """What waits, the next one first; its reader takes from it."""
+        self.expired = 0
+        """How many messages were dropped because they were out of date before their handling began."""
+        self.life: Incarnation | None = None
+        """The present incarnation, also after its end; None before the first and after the last."""
+        self.parent: Supervision | None = None
+        """The supervisor below which its process stands."""
+        self.closed: str | None = None
+        """Why the process will not come back; None while it lives or will live again."""
+        self.suspended: str | None = None
+        """Why it takes no message for now; None where it does."""
+        self.barred = False
+        """Whether `put` has to look twice: closed or suspended."""
         self._reader: asyncio.Future[None] | None = None
-        self._closed: str | None = None
+        self._others: list[asyncio.Future[None]] | None = None
 
     def __len__(self) -> int:
         return len(self.waiting)
 
-    @property
-    def closed(self) -> str | None:
-        """Why the process will not come back; None while it lives or will live again."""
-        return self._closed
+    def __bool__(self) -> bool:
+        return True
+
+    # --- putting in ---------------------------------------------------------------------------------------------------
 
     def put(self, delivery: Delivery) -> None:
         """Append a delivery; a higher priority goes before lower ones.
 
         Raises:
-            MailboxFull: `size` messages wait already.
+            MailboxFull: `size` messages wait already. Its `retry_after` is the time that these will take.
             ProcessExited: the process ended for good.
+            Suspended: it is suspended, and somebody waits for the reply. A send waits with the others.
         """
         items = self.waiting
-        if self._closed is not None:
-            raise ProcessExited(self.name, self._closed)
+        if self.barred:
+            self._refuse(delivery)
         if len(items) >= self.size:
-            raise MailboxFull(self.name, self.size)
+            raise MailboxFull(self.name, self.size, self.wait_estimate() or 1.0)
         priority = delivery.message.priority
         if priority and items:
             at = len(items)
@@ -119,48 +110,121 @@ class Mailbox:
         if self._reader is not None:
             self.wake()
 
+    def _refuse(self, delivery: Delivery) -> None:
+        if self.closed is not None:
+            raise ProcessExited(self.name, self.closed)
+        if self.suspended is not None and not delivery.one_way:
+            raise Suspended(self.name, self.suspended)
+
     def put_back(self, delivery: Delivery) -> None:
         """Put a delivery that was taken out before everything else; it has its place already, so no bound applies."""
-        if self._closed is not None:
-            delivery.fail(ProcessExited(self.name, self._closed))
+        if self.closed is not None:
+            delivery.fail(ProcessExited(self.name, self.closed))
             return
         self.waiting.appendleft(delivery)
         self.wake()
 
+    def put_notice(self, delivery: Delivery) -> None:
+        """Append what the runtime itself has to tell the process: no bound applies. Nothing where it has ended for good."""
+        if self.closed is None:
+            self.waiting.append(delivery)
+            self.wake()
+
+    # --- taking out ---------------------------------------------------------------------------------------------------
+
     async def wait(self) -> None:
-        """Until something is there, or `wake()` was called. One reader at a time: a successor replaces its predecessor."""
+        """Until something is there for this reader, or `wake()` or `wake_all()` was called."""
         if self.waiting:
             return
         reader: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._reader = reader
+        if self._reader is None:
+            self._reader = reader
+        elif self._others is None:
+            self._others = [reader]
+        else:
+            self._others.append(reader)
         try:
             await reader
         finally:
             if self._reader is reader:
-                self._reader = None
+                self._reader = self._others.pop() if self._others else None
+            elif self._others and reader in self._others:
+                self._others.remove(reader)
+
+    @property
+    def idle(self) -> bool:
+        """Whether a reader waits for a message."""
+        return self._reader is not None
 
     def wake(self) -> None:
-        """Let the reader look up, for a message or for a control request."""
-        reader = self._reader
-        if reader is not None:
-            self._reader = None
+        """Let one reader look up."""
+        while (reader := self._reader) is not None:
+            self._reader = self._others.pop() if self._others else None
             if not reader.done():
                 reader.set_result(None)
+                return
+
+    def wake_all(self) -> None:
+        """Let every reader look up: there is something to attend to."""
+        while self._reader is not None:
+            self.wake()
+
+    # --- how long it takes --------------------------------------------------------------------------------------------
+
+    def measure(self, seconds: float) -> None:
+        """One handling took so long."""
+        mean = seconds if self.service_time == 0.0 else self.service_time + (seconds - self.service_time) * SMOOTHING
+        self.service_time = mean if mean >= SLOW else 0.0
+        if self.source is not None:
+            self.source.measure(seconds)
+
+    def wait_estimate(self) -> float:
+        """Seconds until a message that comes now would be taken: what waits, at the measured pace. 0.0 where that is unknown."""
+        return len(self.waiting) * self.service_time / self.hands
+
+    # --- ends ---------------------------------------------------------------------------------------------------------
 
     def close(self, reason: str) -> list[Delivery]:
         """The process will not come back: answer all that waits with `ProcessExited`. Returns what waited."""
-        self._closed = reason
-        self.process = None
+        self.closed = reason
+        self.barred = True
+        self.life = None
         left = [delivery for delivery in self.waiting if not delivery.finished]
         self.waiting.clear()
         for delivery in left:
             delivery.fail(ProcessExited(self.name, reason))
         return left
 
+    def bar(self, reason: str) -> None:
+        """Take nothing more, as if it had ended already; what waits is still handled."""
+        self.closed = reason
+        self.barred = True
+
     def reopen(self) -> None:
         """A process of this name is started anew."""
-        self._closed = None
+        self.closed = None
+        self.barred = self.suspended is not None
+
+    def suspend(self, reason: str) -> None:
+        """Take no message until `resume()`: asks are refused, sends wait. Also across restarts."""
+        self.suspended = reason
+        self.barred = True
+        if self.life is not None:
+            self.life.suspend()
+
+    def resume(self, approver: str) -> None:
+        """Take messages again."""
+        self.suspended = None
+        self.barred = self.closed is not None
+        if self.life is not None:
+            self.life.resume(approver)
 
     def snapshot(self) -> dict[str, Any]:
         """What there is to see from outside: JSON-able."""
-        return {"depth": len(self.waiting), "size": self.size, "incarnation": self.incarnations, "restarts": self.restarts}
+        return {
+            "depth": len(self.waiting),
+            "size": self.size,
+            "incarnation": self.incarnations,
+            "restarts": self.restarts,
+            "expired": self.expired,
+        }

@@ -17,6 +17,21 @@ if TYPE_CHECKING:
 RESERVED_PREFIX = "portico."
 """Message types that begin so belong to the runtime; no client can choose them."""
 
+DOWN = "DOWN"
+"""The type of the message that a monitor gets; OTP's word, and reserved as well."""
+
+EXIT = "EXIT"
+"""The type of the message that a linked process gets which traps exits; OTP's word, and reserved as well."""
+
+CHILD_TERMINATED = f"{RESERVED_PREFIX}child_terminated"
+"""The type of the message that tells a process of the end of a child that it has spawned."""
+
+
+def reserved(message_type: str) -> bool:
+    """Whether only the runtime may send messages of this type."""
+    return message_type.startswith(RESERVED_PREFIX) or message_type in (DOWN, EXIT)
+
+
 DEFAULT_TYPE = "message"
 """The type of a message that names no operation: it goes to `handle()`."""
 
@@ -101,7 +116,7 @@ class Message:
     priority: int
     """Higher is handled first."""
     ttl: float | None
-    """Seconds after `timestamp` when it is dropped unhandled; None for never."""
+    """Seconds after `timestamp` when a send is dropped unhandled; None for never. An ask has its deadline instead."""
     meta: Mapping[str, Any] | None
     """On a reply: hints for the face that translates it (`status`, `headers`, `media_type`)."""
     local: Any

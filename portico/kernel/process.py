@@ -6,20 +6,23 @@ overrides hooks and adds operations (methods that a decorator of `portico.operat
 
 from __future__ import annotations
 
-import asyncio
-from contextlib import suppress
 from enum import StrEnum
+from functools import wraps
+from inspect import isawaitable, iscoroutinefunction
 from typing import TYPE_CHECKING, Any, ClassVar, Final, ParamSpec, Self, TypeVar, cast
 
-from portico.errors import LifecycleError, MailboxFull, ProcessExited, RuntimeNotStarted, UnknownOperation, nearest
+from portico.errors import LifecycleError, RuntimeNotStarted, UnknownOperation, nearest
 from portico.kernel.clock import sleep
-from portico.kernel.messages import DEFAULT_TYPE, Message
-from portico.kernel.router import current
-from portico.kernel.words import not_negative, word
+from portico.kernel.current import current
+from portico.kernel.lifecycle import ProcessStatus
+from portico.kernel.messages import CHILD_TERMINATED, DEFAULT_TYPE, Message
+from portico.kernel.recipe import Recipe
+from portico.kernel.words import at_least, not_negative, word
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable, Mapping
+    from collections.abc import Callable, Coroutine, Mapping
 
+    from portico.kernel.dynamic_supervisor import DynamicSupervisor
     from portico.kernel.incarnation import Incarnation
     from portico.kernel.protocols import Context, Invocable, ModelProvider, StateStore, ToolSet
     from portico.kernel.router import Router
@@ -29,6 +32,10 @@ R = TypeVar("R")
 
 MARK: Final = "__portico_operation__"
 """The attribute under which a decorated method carries its `Invocable`."""
+
+
+HANDLERS: Final = frozenset({"handle", "handle_call", "handle_cast", "handle_info"})
+"""The methods that take messages: written as plain functions, they run in a thread."""
 
 
 class ErrorAction(StrEnum):
@@ -42,25 +49,6 @@ class ErrorAction(StrEnum):
     """The caller gets `AgentCrashed`; the process ends normally."""
     ESCALATE = "escalate"
     """The process crashes and its supervisor decides: the default."""
-
-
-class ProcessStatus(StrEnum):
-    """Where a process is in its life."""
-
-    CREATED = "created"
-    """Made, not started."""
-    STARTING = "starting"
-    """In `on_start`."""
-    RUNNING = "running"
-    """Takes messages."""
-    RESTARTING = "restarting"
-    """Its last incarnation ended; the next one is on its way."""
-    STOPPING = "stopping"
-    """Finishes the message in hand, then runs `on_stop`."""
-    STOPPED = "stopped"
-    """Ended as somebody wanted."""
-    FAILED = "failed"
-    """Ended for good as nobody wanted, or ignores its cancellation."""
 
 
 class Restart(StrEnum):
@@ -103,8 +91,12 @@ class AgentProcess:
     """More on each capability, by tag."""
     operations: ClassVar[Mapping[str, Invocable]] = {}
     """Its operations by name; collected from the decorated methods."""
+    invocables: ClassVar[Mapping[str, Invocable]] = {}
+    """Its operations, and what the runtime itself has to tell it."""
     retry_delay: float = 0.1
     """Seconds before `ErrorAction.RETRY` handles a message again."""
+    trap_exits: ClassVar[bool] = False
+    """True: the end of a linked process comes as an `EXIT` message instead of ending this one too."""
     internal: ClassVar[bool] = False
     """True for processes of the gateway itself: never served to the outside."""
     description: str = ""
@@ -118,8 +110,8 @@ class AgentProcess:
     """For the incarnation, its other half: `state` without the touch."""
     state_touched: bool
     """For the incarnation: whether anybody had `state` in hand since it was last committed or rolled back."""
-    _arguments: tuple[tuple[Any, ...], dict[str, Any]]
-    _adjusted: dict[str, Any]
+    recipe: Recipe
+    """How it was made; shared by all incarnations of its place in the tree."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -129,13 +121,17 @@ class AgentProcess:
                 operation = cast("Invocable | None", getattr(value, MARK, None))
                 if operation is not None:
                     found[operation.name] = operation
+        for name in HANDLERS & vars(cls).keys():
+            handler = vars(cls)[name]
+            if not iscoroutinefunction(handler):
+                setattr(cls, name, _off_the_loop(handler))
         cls.operations = found
+        cls.invocables = {**found, CHILD_TERMINATED: _ChildTerminated()}
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Keep the arguments: a restart builds a fresh instance from them, so that nothing poisoned survives."""
         self = super().__new__(cls)
-        self._arguments = (args, kwargs)
-        self._adjusted = {}
+        self.recipe = Recipe(cls, args, kwargs)
         return self
 
     def __init__(
@@ -146,6 +142,7 @@ class AgentProcess:
         start_timeout: float = 30.0,
         shutdown_timeout: float = 5.0,
         handle_timeout: float | None = None,
+        concurrency: int = 1,
         restart: str | Restart = Restart.PERMANENT,
         expose: bool | None = None,
     ) -> None:
@@ -156,11 +153,13 @@ class AgentProcess:
             shutdown_timeout=shutdown_timeout,
             handle_timeout=handle_timeout,
         )
+        at_least(1, repr(name), concurrency=concurrency)
         self.name = name
         self.mailbox_size = mailbox_size
         self.start_timeout = start_timeout
         self.shutdown_timeout = shutdown_timeout
         self.handle_timeout = handle_timeout
+        self.concurrency = concurrency
         self.restart = word(Restart, restart, f"The restart of {name!r}")
         self.expose = expose
         self.config: Mapping[str, Any] = {}
@@ -170,15 +169,13 @@ class AgentProcess:
         self._router: Router | None = None
         self._incarnation: Incarnation | None = None
 
-    def fresh(self) -> Self:
-        """A new instance from the same constructor arguments."""
-        args, kwargs = self._arguments
-        twin = type(self)(*args, **kwargs)
-        return twin.adjust(**self._adjusted)
+    def fresh(self) -> AgentProcess:
+        """A new instance from the same recipe: the same constructor arguments, and the class that stands for this place now."""
+        return self.recipe.make()
 
     def adjust(self, **options: Any) -> Self:
         """Set what the constructor would have set, for classes that do not hand it on. Kept across restarts. Returns itself."""
-        self._adjusted = {**self._adjusted, **options}
+        self.recipe.adjusted = {**self.recipe.adjusted, **options}
         for name, value in options.items():
             setattr(self, name, word(Restart, value, f"The restart of {self.name!r}") if name == "restart" else value)
         return self
@@ -208,6 +205,15 @@ class AgentProcess:
     async def on_stop(self) -> None:
         """At the end of every incarnation whose `on_start` succeeded, however it ended, within `shutdown_timeout`."""
 
+    async def on_suspend(self, reason: str) -> None:
+        """When it has been suspended, between two messages; also in an incarnation that starts suspended."""
+
+    async def on_resume(self, approver: str) -> None:
+        """When it has been resumed, before the next message. `approver`: who resumed it, where that was said."""
+
+    async def on_child_terminated(self, name: str, reason: str) -> None:
+        """After a process that this one has spawned has ended for good. Comes through the mailbox, as messages do."""
+
     # --- what it is given ---------------------------------------------------------------------------------------------
 
     @property
@@ -221,7 +227,12 @@ class AgentProcess:
 
         Take it anew for every message (`self.state["n"] += 1`): only what was taken is committed. What a constructor puts
         here holds until something was committed.
+
+        Raises:
+            LifecycleError: the process handles several messages at once (`concurrency`), so no state belongs to one of them.
         """
+        if self.concurrency > 1:
+            raise LifecycleError(f"Agent {self.name!r} has concurrency={self.concurrency}: it has no self.state. Use self.store.")
         self.state_touched = True
         return self.kept_state
 
@@ -297,17 +308,32 @@ class AgentProcess:
         if self._incarnation is not None:
             self._incarnation.reply_to(message, payload)
 
-    async def send(self, recipient: str, payload: Any, message_type: str = DEFAULT_TYPE) -> None:
-        """Send one way. Raises `UnknownAgent`, `MailboxFull` or `ProcessExited`; then nothing was sent."""
-        self.router.send(recipient, payload, message_type, self.name)
+    async def send(
+        self,
+        recipient: str,
+        payload: Any,
+        message_type: str = DEFAULT_TYPE,
+        *,
+        priority: int = 0,
+        ttl: float | None = None,
+    ) -> None:
+        """Send one way. A higher `priority` is handled first; after `ttl` seconds it is dropped, where it still waits.
 
-    async def ask(self, recipient: str, payload: Any, message_type: str = DEFAULT_TYPE, timeout: float = 30.0) -> Message:
+        Raises:
+            UnknownAgent, MailboxFull, ProcessExited: nothing was sent.
+            ReservedType: a type that belongs to the runtime.
+        """
+        self.router.send(recipient, payload, message_type, self.name, priority, ttl)
+
+    async def ask(
+        self, recipient: str, payload: Any, message_type: str = DEFAULT_TYPE, timeout: float = 30.0, *, priority: int = 0
+    ) -> Message:
         """Send and wait for the reply, at most `timeout` seconds and never beyond the deadline of the message in hand.
 
         Raises:
             CallError: as it ended. Uncaught, it is handed on to this process's own caller.
         """
-        return await self.router.call(recipient, payload, message_type, timeout, self.name)
+        return await self.router.call(recipient, payload, message_type, timeout, self.name, priority)
 
     async def call(self, name: str, payload: Any, timeout: float = 5.0) -> Any:
         """Ask and return the reply's payload: GenServer's verb."""
@@ -323,20 +349,12 @@ class AgentProcess:
         Returns the names that it reached: who has a full mailbox, or has ended, is left out.
         """
         names = [box.name for box in self.router.registry.lookup_all(pattern) if box.name != self.name]
-        return self._send_each(names, payload, message_type)
+        return self.router.send_each(names, payload, message_type, self.name)
 
     async def send_capable(self, capability: str, payload: Any, message_type: str = DEFAULT_TYPE) -> list[str]:
         """Send to everybody who has the capability, except oneself. Returns the names that it reached, as `broadcast`."""
         names = [name for name in self.router.registry.find_by_capability(capability) if name != self.name]
-        return self._send_each(names, payload, message_type)
-
-    def _send_each(self, names: Iterable[str], payload: Any, message_type: str) -> list[str]:
-        reached: list[str] = []
-        for name in names:
-            with suppress(MailboxFull, ProcessExited):
-                self.router.send(name, payload, message_type, self.name)
-                reached.append(name)
-        return reached
+        return self.router.send_each(names, payload, message_type, self.name)
 
     async def checkpoint(self) -> None:
         """Commit `self.state` now, before the handling ends."""
@@ -355,5 +373,92 @@ class AgentProcess:
         self._incarnation.start_task(coroutine, name)
 
     async def run_blocking(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call a blocking function in a thread, so that it stalls nobody."""
-        return await asyncio.to_thread(function, *args, **kwargs)
+        """Call a blocking function in a thread, so that it stalls nobody. One whose caller is cancelled runs on unheeded."""
+        return await self.router.run_blocking(function, *args, **kwargs)
+
+    # --- others -------------------------------------------------------------------------------------------------------
+
+    def monitor(self, name: str) -> str:
+        """Be told once, by a message of type `DOWN`, when the present incarnation of a process ends, in whatever way.
+
+        The message's payload has `ref` (what this returns), `name` and `reason`; the reason is `noproc` where there is none.
+        A restart of this process ends its monitors. Raises `UnknownAgent`.
+        """
+        return self.router.monitors.monitor(self._life, name)
+
+    def demonitor(self, ref: str) -> None:
+        """Do not be told. A message that has been sent already comes all the same."""
+        self.router.monitors.demonitor(self._life, ref)
+
+    def link(self, name: str) -> None:
+        """Share a process's fate: when one of the two ends in any way but of itself, the other crashes too.
+
+        One that was shut down shuts the other down. With `trap_exits` it gets a message of type `EXIT` (`name`, `reason`)
+        instead. Raises `UnknownAgent`.
+        """
+        self.router.monitors.link(self._life, name)
+
+    def unlink(self, name: str) -> None:
+        """Undo `link`, for both."""
+        self.router.monitors.unlink(self._life, name)
+
+    async def suspend(self, reason: str = "") -> None:
+        """Take no further message until somebody resumes this process: asks are refused, sends wait. Survives restarts."""
+        self._life.mailbox.suspend(reason)
+
+    async def resume(self, approver: str = "") -> None:
+        """Take messages again: called from a task or a timer of its own, since no handler runs. `approver`: who allows it."""
+        self._life.mailbox.resume(approver or self.name)
+
+    async def spawn(self, agent_class: type[AgentProcess], name: str, config: Mapping[str, Any] | None = None) -> str:
+        """Start a process below the nearest `DynamicSupervisor`, upward from here, so that it belongs to this subtree.
+
+        Returns its name. Its end for good comes to `on_child_terminated`. Raises as `DynamicSupervisor.spawn`.
+        """
+        return await self._nearest().spawn(agent_class, name, config, spawner=self.name)
+
+    async def despawn(self, name: str) -> None:
+        """End a process that was spawned here, now, without letting it finish. Raises `LifecycleError`."""
+        await self._nearest().despawn(name)
+
+    async def stop(self, name: str, drain: str = "current", timeout: float = 30.0) -> None:
+        """End a process that was spawned here, after the message in hand (`current`) or all that wait (`all`).
+
+        After `timeout` seconds it is cancelled. Raises `LifecycleError`.
+        """
+        await self._nearest().stop(name, drain, timeout)
+
+    def _nearest(self) -> DynamicSupervisor:
+        return self._life.nearest_dynamic()
+
+    @property
+    def _life(self) -> Incarnation:
+        if self._incarnation is None:
+            raise RuntimeNotStarted
+        return self._incarnation
+
+
+def _off_the_loop(handler: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, Any]]:
+    """A plain function as a handler: it may block, so it runs in a thread."""
+
+    @wraps(handler)
+    async def handled(self: AgentProcess, *args: Any) -> Any:
+        result = await self.run_blocking(handler, self, *args)
+        return await result if isawaitable(result) else result
+
+    return handled
+
+
+class _ChildTerminated:
+    """The notice that a spawned child has ended, as an operation of every process. See `Invocable`."""
+
+    name = CHILD_TERMINATED
+    idempotent = None
+    none_is_a_reply = True
+
+    async def invoke(self, process: AgentProcess, message: Message) -> None:
+        """Call the hook."""
+        await process.on_child_terminated(message.payload["name"], message.payload["reason"])
+
+
+AgentProcess.invocables = {CHILD_TERMINATED: _ChildTerminated()}

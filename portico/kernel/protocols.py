@@ -275,6 +275,14 @@ class Observer(Protocol):
         ...
 
 
+class Faults(Protocol):
+    """What goes wrong on purpose: for tests of a tree, never part of one in production. See `portico.testing.FaultPlan`."""
+
+    async def before(self, process: AgentProcess, message: Message) -> None:
+        """Before each handling, in the process's own task. What it raises is the handler's; what it waits, the handler waits."""
+        ...
+
+
 @dataclass(slots=True)
 class Services:
     """What a process is bound to. Made by the runtime, one for the whole tree."""
@@ -287,5 +295,7 @@ class Services:
     """Records of the agents' own: `self.store`."""
     commit: Commit | None = None
     """What makes a handled message final."""
+    faults: Faults | None = None
+    """What is injected before each handling."""
     observers: list[Observer] = field(default_factory=list[Observer])
     """Those who see everything."""

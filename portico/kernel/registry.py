@@ -51,12 +51,14 @@ class Registry:
         return mailbox
 
     def unknown(self, name: str) -> UnknownAgent:
-        """The error for a name that is not here, with the nearest that are."""
-        return UnknownAgent(name, nearest(name, self.mailboxes))
+        """The error for a name that is not here, with the nearest that are; none that stands behind another name."""
+        shown = (mailbox.name for mailbox in self.mailboxes.values() if not mailbox.behind)
+        return UnknownAgent(name, nearest(name, shown))
 
     def lookup_all(self, pattern: str) -> list[Mailbox]:
-        """The mailboxes whose names match a glob (`*`, `?`, `[…]`), by name."""
-        return [self.mailboxes[name] for name in self.all_names() if fnmatchcase(name, pattern)]
+        """The mailboxes whose names match a glob (`*`, `?`, `[…]`), by name; the members of a pool are not among them."""
+        found = [(name, self.mailboxes[name]) for name in self.all_names() if fnmatchcase(name, pattern)]
+        return [mailbox for _, mailbox in found if mailbox.source is None]
 
     def has(self, name: str) -> bool:
         """Whether the name is registered."""

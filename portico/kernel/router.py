@@ -8,29 +8,49 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from contextvars import copy_context
+from functools import partial
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from portico.errors import Cancelled, ProcessExited, ReservedType, RuntimeNotStarted
+from portico.errors import (
+    Cancelled,
+    DeadlineUnreachable,
+    InvalidPayload,
+    ProcessExited,
+    Refused,
+    ReservedType,
+    RuntimeNotStarted,
+    RuntimeStopped,
+    SelfAsk,
+)
 from portico.kernel.bus import Bus
+from portico.kernel.current import current
 from portico.kernel.deadlines import Deadlines
+from portico.kernel.delivery import Delivery
 from portico.kernel.events import EventKind, KernelEvent
-from portico.kernel.mailbox import Delivery
-from portico.kernel.messages import DEFAULT_TYPE, RESERVED_PREFIX, Message
+from portico.kernel.messages import DEFAULT_TYPE, RESERVED_PREFIX, Message, reserved
+from portico.kernel.monitors import Monitors
 from portico.kernel.registry import Registry
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine, Iterable
 
     from portico.errors import PorticoError
     from portico.kernel.clock import Clock
+    from portico.kernel.mailbox import Mailbox
     from portico.kernel.protocols import Codec, Services
     from portico.kernel.runtime import Runtime
+    from portico.kernel.supervision import Supervision
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 logger = logging.getLogger("portico.kernel")
 
-current: ContextVar[Delivery | None] = ContextVar("portico_current_delivery", default=None)
-"""The delivery that is handled in this task: what is sent meanwhile inherits its deadline, origin, trace and journal."""
+BLOCKING_THREADS = 64
+"""How many blocking functions of one runtime run at once; more wait. They wait for networks as a rule, not for a processor."""
 
 
 class Router:
@@ -43,9 +63,17 @@ class Router:
         self.services = services
         self.strict = strict
         self.registry = Registry()
+        self.supervisions: dict[str, Supervision] = {}
+        """The present life of each supervisor, by name."""
         self.bus = Bus()
-        self.deadlines = Deadlines(clock)
+        self.monitors = Monitors(self)
+        self.deadlines = Deadlines(clock, self.expired)
         self.tasks: asyncio.TaskGroup | None = None
+        self._threads: ThreadPoolExecutor | None = None
+
+    def knows(self, name: str) -> bool:
+        """Whether a process or a supervisor of this runtime has that name."""
+        return self.registry.has(name) or name in self.supervisions
 
     # --- sending ------------------------------------------------------------------------------------------------------
 
@@ -53,20 +81,36 @@ class Router:
         """Put a delivery into its recipient's mailbox.
 
         Raises:
-            RuntimeNotStarted, UnknownAgent, MailboxFull, ProcessExited: nothing was delivered.
-            ValueError: in strict mode, a payload that is not JSON-able.
+            RuntimeNotStarted, UnknownAgent, MailboxFull, ProcessExited, Suspended: nothing was delivered.
+            DeadlineUnreachable: what waits before it takes longer than its deadline allows.
+            InvalidPayload: in strict mode, a payload that is not JSON-able.
         """
         message = delivery.message
         if self.tasks is None:
             raise self.down(message.recipient)
         if self.strict is not None:
-            message.payload = self.strict.decode(self.strict.encode(message.payload))
+            self._round_trip(message, self.strict)
         mailbox = self.registry.mailboxes.get(message.recipient)
         if mailbox is None:
             raise self.registry.unknown(message.recipient)
+        if mailbox.service_time and message.deadline is not None:
+            self._refuse_hopeless(message.deadline, mailbox)
         mailbox.put(delivery)
 
-    async def call(self, recipient: str, payload: Any, message_type: str, timeout: float | None, sender: str = "") -> Message:
+    def _refuse_hopeless(self, deadline: float, mailbox: Mailbox) -> None:
+        wait, remaining = mailbox.wait_estimate(), deadline - self._now()
+        if wait > remaining:
+            raise DeadlineUnreachable(mailbox.name, wait, max(0.0, remaining))
+
+    def _round_trip(self, message: Message, codec: Codec) -> None:
+        try:
+            message.payload = codec.decode(codec.encode(message.payload))
+        except ValueError as error:
+            raise InvalidPayload(message.recipient, str(error)) from error
+
+    async def call(
+        self, recipient: str, payload: Any, message_type: str, timeout: float | None, sender: str = "", priority: int = 0
+    ) -> Message:
         """Ask, with what the delivery in hand hands on: deadline, origin, trace and journal. `timeout` in seconds.
 
         A caller that is cancelled cancels the handling.
@@ -82,12 +126,16 @@ class Router:
             message = Message(message_type, payload, sender, recipient, None, None, sender, None, deadline)
             journal = None
         else:
-            cause, journal = in_hand.message, in_hand.journal
-            if cause.deadline is not None and (deadline is None or cause.deadline < deadline):
-                deadline = cause.deadline
+            cause, journal, inherited = in_hand.message, in_hand.journal, self.deadline_of(in_hand)
+            if inherited is not None and (deadline is None or inherited < deadline):
+                deadline = inherited
             message = Message(
                 message_type, payload, sender, recipient, None, None, sender, None, deadline, cause.origin, in_hand.traceparent
             )
+            if recipient == sender:
+                self._refuse_self_ask(recipient)
+        if priority:
+            message.priority = priority
         future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
         delivery = Delivery(message, future, journal)
         self.deliver(delivery)
@@ -102,34 +150,71 @@ class Router:
                 del delivery.bucket[delivery]
                 delivery.bucket = None
 
-    def send(self, recipient: str, payload: Any, message_type: str, sender: str = "") -> None:
-        """Send one way, with what the delivery in hand hands on: origin, trace and journal.
+    def deadline_of(self, delivery: Delivery) -> float | None:
+        """The deadline that a delivery in hand hands on, on this runtime's clock: the rest of it where it is another runtime's."""
+        deadline, holder = delivery.message.deadline, delivery.holder
+        if deadline is None or holder is None or holder.router is self:
+            return deadline
+        return self._now() + deadline - holder.router.clock.now()
+
+    def _refuse_self_ask(self, name: str) -> None:
+        """A process with one pair of hands that asks itself would wait for itself until its deadline."""
+        mailbox = self.registry.get(name)
+        if mailbox is not None and mailbox.hands == 1:
+            raise SelfAsk(name)
+
+    def send(
+        self, recipient: str, payload: Any, message_type: str, sender: str = "", priority: int = 0, ttl: float | None = None
+    ) -> None:
+        """Send one way, with what the delivery in hand hands on: origin, trace and journal. `ttl` in seconds.
 
         Raises:
             ReservedType, and as `deliver`.
         """
-        self.refuse_reserved(message_type)
+        if message_type is not DEFAULT_TYPE:
+            self.refuse_reserved(message_type)
         message = Message(message_type, payload, sender, recipient)
         in_hand, journal = current.get(), None
         if in_hand is not None:
             message.origin, message.traceparent = in_hand.message.origin, in_hand.traceparent
             journal = in_hand.journal
-        self.deliver(Delivery(message, None, journal, one_way=True))
+        if priority or ttl is not None:
+            message.priority, message.ttl = priority, ttl
+        self.deliver(Delivery(message, None, journal, True))
+
+    def send_each(self, names: Iterable[str], payload: Any, message_type: str, sender: str = "") -> list[str]:
+        """Send the same to several. Returns the names that it reached: who refuses it is left out."""
+        self.refuse_reserved(message_type)
+        reached: list[str] = []
+        for name in names:
+            with suppress(Refused):
+                self.send(name, payload, message_type, sender)
+                reached.append(name)
+        return reached
 
     def refuse_reserved(self, message_type: str) -> None:
         """Raises `ReservedType` for a type that only the runtime may use."""
-        if message_type.startswith(RESERVED_PREFIX):
+        if reserved(message_type):
             raise ReservedType(message_type, RESERVED_PREFIX)
 
     def down(self, recipient: str) -> PorticoError:
         """Why nothing is delivered: the runtime was not started, was stopped, or its root supervisor gave up."""
         report = self.runtime.report
-        return RuntimeNotStarted() if report is None else ProcessExited(recipient, report)
+        if report is not None:
+            return ProcessExited(recipient, report)
+        return RuntimeStopped() if self.runtime.was_started else RuntimeNotStarted()
 
     # --- telling ------------------------------------------------------------------------------------------------------
 
+    @property
+    def heard(self) -> bool:
+        """Whether anybody listens: an observer, or a subscription of the bus."""
+        return bool(self.services.observers) or self.bus.has_subscriptions
+
     def emit(self, kind: EventKind, name: str, **data: Any) -> None:
         """Tell the observers and the bus. An observer that raises is logged and forgotten."""
+        if not self.heard:
+            return
         event = KernelEvent(kind, name, data)
         self.bus.publish(kind.value, event)
         for observer in self.services.observers:
@@ -142,6 +227,14 @@ class Router:
         """Tell that a message will not be delivered (again)."""
         self.emit(EventKind.DEAD_LETTER, delivery.message.recipient, message=delivery.message, reason=reason)
 
+    def expired(self, delivery: Delivery) -> None:
+        """Count and tell that a message was out of date before its handling began."""
+        message = delivery.message
+        mailbox = self.registry.get(message.recipient)
+        if mailbox is not None:
+            mailbox.expired += 1
+        self.emit(EventKind.MESSAGE_EXPIRED, message.recipient, message=message)
+
     # --- running ------------------------------------------------------------------------------------------------------
 
     def start_task(self, coroutine: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
@@ -150,3 +243,18 @@ class Router:
             coroutine.close()
             raise RuntimeNotStarted
         return self.tasks.create_task(coroutine, name=name)
+
+    async def run_blocking(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call a blocking function in a thread of this runtime. A caller that is cancelled leaves it to end by itself."""
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(BLOCKING_THREADS, thread_name_prefix="portico-blocking")
+        call = partial(copy_context().run, function, *args, **kwargs)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+
+    def close(self) -> None:
+        """The tree has ended: stop the timer of the deadlines, start no further blocking function."""
+        self.deadlines.close()
+        self.tasks = None
+        if self._threads is not None:
+            self._threads.shutdown(wait=False, cancel_futures=True)
+            self._threads = None

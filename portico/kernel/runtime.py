@@ -10,6 +10,7 @@ import logging
 from typing import TYPE_CHECKING, Any, Self
 
 from portico.errors import DuplicateName, LifecycleError, RuntimeNotStarted, StartError
+from portico.kernel.child import Then
 from portico.kernel.components import ComponentSet
 from portico.kernel.dynamic_supervisor import DynamicSupervisor
 from portico.kernel.events import EventKind, KernelEvent
@@ -19,15 +20,17 @@ from portico.kernel.messages import DEFAULT_TYPE, Message
 from portico.kernel.process import AgentProcess
 from portico.kernel.protocols import Services
 from portico.kernel.router import Router
-from portico.kernel.supervision import Stop, Supervision
+from portico.kernel.supervision import Stop
 from portico.kernel.supervisor import Supervisor
+from portico.kernel.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
     from types import TracebackType
 
     from portico.kernel.clock import Clock
-    from portico.kernel.protocols import Codec, Commit, ModelProvider, Observer, StateStore, ToolSet
+    from portico.kernel.protocols import Codec, Commit, Faults, ModelProvider, Observer, StateStore, ToolSet
+    from portico.kernel.supervision import Supervision
 
 logger = logging.getLogger("portico.kernel")
 
@@ -46,6 +49,8 @@ class Runtime:
         components: all of these as one value, instead.
         observers: who sees kernel events and handlings.
         stop_timeout: seconds that the whole tree may take to stop.
+        watchdog: seconds that the event loop may stand still before that is told, with the name of who blocks it; None: never.
+        faults: what is injected before each handling, for tests of what happens then; see `portico.testing`.
         closing: called after the tree has stopped, the last first: what belongs to this runtime and must be closed.
         strict: round-trip every payload through the codec, so that tests find what would not survive a wire.
 
@@ -67,6 +72,8 @@ class Runtime:
         clock: Clock | None = None,
         observers: list[Observer] | None = None,
         stop_timeout: float = 25.0,
+        watchdog: float | None = 1.0,
+        faults: Faults | None = None,
         closing: Sequence[Callable[[], Awaitable[None]]] = (),
         strict: bool = False,
     ) -> None:
@@ -79,11 +86,15 @@ class Runtime:
             tools=parts.tool_registry if tool_registry is None else tool_registry,  # an empty one may be false
             store=parts.store if state_store is None else state_store,
             commit=commit or parts.commit,
+            faults=faults,
             observers=[*(observers or []), *([parts.tracer] if parts.tracer is not None else [])],
         )
         self.services = services
         self.router = Router(self, clock or parts.clock, services, (serializer or parts.serializer) if strict else None)
         self.report: str | None = None
+        self.was_started = False
+        """Whether it has ever been started."""
+        self._watchdog = Watchdog(self.router, watchdog)
         self._inbox = Inbox(self.router.clock)
         self._root: Supervision | None = None
         self._beside: list[tuple[Supervision, Inbox]] = []
@@ -112,7 +123,7 @@ class Runtime:
         if self._host is not None:
             return
         self._refuse_duplicates()
-        self.report = None
+        self.report, self.was_started = None, True
         self._inbox = Inbox(self.router.clock)
         self._down = asyncio.Event()
         ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -160,8 +171,8 @@ class Runtime:
                     await self._run_tree(ready)
                     await self._stop_beside()
                 finally:
-                    self.router.deadlines.close()
-                    self.router.tasks = None
+                    self.router.close()
+                    self._watchdog.stop()
                     down.set()
                 raise _TreeEndedError  # what is left in the group (watchers, runs that nobody waits for) is cancelled with it
         except* _TreeEndedError:
@@ -170,10 +181,11 @@ class Runtime:
             logger.exception("the runtime failed", exc_info=group)
 
     async def _run_tree(self, ready: asyncio.Future[None]) -> None:
+        self._watchdog.start()
         if self.supervisor.spent:
             self.supervisor = self.supervisor.fresh()
         self.supervisor.spent = True
-        root = self._root = Supervision(self.supervisor, self.router, self._inbox)
+        root = self._root = self.supervisor.supervise(self.router, self._inbox)
         root.spawn()
         event = await self._inbox.get()
         if isinstance(event, Started):
@@ -227,7 +239,7 @@ class Runtime:
                 raise DuplicateName(node.name)
         supervisor.spent = True
         inbox = Inbox(self.router.clock)
-        life = Supervision(supervisor, self.router, inbox)
+        life = supervisor.supervise(self.router, inbox)
         life.spawn()
         event = await inbox.get()
         if isinstance(event, Ended):
@@ -256,18 +268,26 @@ class Runtime:
 
     # --- messages -----------------------------------------------------------------------------------------------------
 
-    def ask(self, name: str, payload: Any, timeout: float = 30.0, message_type: str = DEFAULT_TYPE) -> Coroutine[Any, Any, Message]:
-        """Send and wait for the reply, at most `timeout` seconds.
+    def ask(
+        self, name: str, payload: Any, timeout: float = 30.0, message_type: str = DEFAULT_TYPE, *, priority: int = 0
+    ) -> Coroutine[Any, Any, Message]:
+        """Send and wait for the reply, at most `timeout` seconds. A higher `priority` is handled first.
 
         Raises:
-            RuntimeNotStarted: before `start()`.
+            RuntimeNotStarted: before `start()`; `RuntimeStopped` after `stop()`.
             CallError: as it ended. See `errors.py`.
         """
-        return self.router.call(name, payload, message_type, timeout)  # handed on, not awaited: one coroutine less per ask
+        return self.router.call(name, payload, message_type, timeout, "", priority)  # handed on: one coroutine less per ask
 
-    async def send(self, name: str, payload: Any, message_type: str = DEFAULT_TYPE) -> None:
-        """Send one way. Raises `RuntimeNotStarted`, `UnknownAgent`, `MailboxFull` or `ProcessExited`; then nothing was sent."""
-        self.router.send(name, payload, message_type)
+    async def send(
+        self, name: str, payload: Any, message_type: str = DEFAULT_TYPE, *, priority: int = 0, ttl: float | None = None
+    ) -> None:
+        """Send one way; after `ttl` seconds it is dropped, where it still waits.
+
+        Raises:
+            RuntimeNotStarted, UnknownAgent, MailboxFull, ProcessExited: nothing was sent.
+        """
+        self.router.send(name, payload, message_type, "", priority, ttl)
 
     async def call(self, name: str, payload: Any, timeout: float = 5.0) -> Any:
         """Ask and return the reply's payload: GenServer's verb."""
@@ -277,15 +297,31 @@ class Runtime:
         """Send to a GenServer's `handle_cast`."""
         await self.send(name, payload, "cast")
 
+    async def broadcast(self, pattern: str, payload: Any, message_type: str = DEFAULT_TYPE) -> list[str]:
+        """Send to everybody whose name matches a glob. Returns the names that it reached, as `AgentProcess.broadcast`."""
+        return self.router.send_each([box.name for box in self.router.registry.lookup_all(pattern)], payload, message_type)
+
     # --- the tree -----------------------------------------------------------------------------------------------------
 
     def get_agent(self, name: str) -> AgentProcess | None:
         """The present incarnation of that name, or None."""
+        mailbox = self.router.registry.get(name)
+        if mailbox is not None and mailbox.life is not None:
+            return mailbox.life.process
         return next((agent for agent in self.all_agents() if agent.name == name), None)
 
     def all_agents(self) -> list[AgentProcess]:
         """Every process of the tree, in start order."""
         return [agent for root in self.roots for agent in root.all_agents()]
+
+    def addressed_agents(self) -> list[AgentProcess]:
+        """What callers address, in start order: every process, and one for all those behind a pool's or a keyed agent's name."""
+        return [agent for root in self.roots for agent in root.addressed()]
+
+    def find(self, name: str) -> AgentProcess | Supervisor | None:
+        """What has that name now: a process, or the supervisor of a pool or a keyed agent, or any other."""
+        supervision = self.router.supervisions.get(name)
+        return supervision.supervisor if supervision is not None else self.get_agent(name)
 
     def print_tree(self) -> str:
         """Print the tree and return what was printed."""
@@ -311,28 +347,71 @@ class Runtime:
         """End a dynamic child now."""
         await self._dynamic(supervisor_name).despawn(name)
 
-    async def stop_agent(self, supervisor_name: str, name: str) -> None:
-        """End a dynamic child after the message in hand."""
-        await self._dynamic(supervisor_name).stop(name)
+    async def stop_agent(self, supervisor_name: str, name: str, drain: str = "current", timeout: float = 30.0) -> None:
+        """End a dynamic child after the message in hand, or after all that wait. Raises as `DynamicSupervisor.stop`."""
+        await self._dynamic(supervisor_name).stop(name, drain, timeout)
+
+    async def suspend(self, name: str, reason: str = "") -> None:
+        """Let a process take no further message until `resume`: asks are refused with `Suspended`, sends wait.
+
+        The message in hand is finished. Survives restarts of the process. Raises `UnknownAgent`.
+        """
+        self.router.registry.lookup(name).suspend(reason)
+
+    async def resume(self, name: str, approver: str = "") -> None:
+        """Let a suspended process take messages again. `approver`: who allows it. Raises `UnknownAgent`."""
+        self.router.registry.lookup(name).resume(approver)
 
     async def restart_agent(self, name: str) -> None:
-        """Stop a process and start a fresh incarnation; its mailbox is kept, no window is charged. Raises `LifecycleError`."""
-        for supervisor in (supervisor for root in self.roots for supervisor in root.all_supervisors()):
-            supervision = supervisor.supervision
-            if supervision is not None and any(child.name == name for child in supervisor.which_children()):
-                await supervision.request(lambda: supervision.restart_child(name))  # noqa: B023  # awaited in this turn
-                return
-        raise LifecycleError(f"There is no process {name!r} to restart.")
+        """Stop a process and start a fresh incarnation; its mailbox is kept, no window is charged.
+
+        Raises:
+            LifecycleError: there is no such process.
+            StartError: it did not start again. That counts, and is tried again.
+        """
+        above = self._above(name)
+        life = above.child(name).life
+        await above.part(name, Then.RESTART, None if life is None else life.shutdown_timeout, drain="current")
+
+    async def replace(self, name: str, agent_class: type[AgentProcess], timeout: float = 30.0) -> None:
+        """Replace a process's class under traffic: the mailbox is kept, the old incarnation finishes what it has in hand.
+
+        The new class gets the same constructor arguments, and stands there for every later restart as well. Of a pool, one
+        member after another is replaced; of a keyed agent, each process as soon as it has finished.
+
+        Args:
+            name: whose.
+            agent_class: the new class.
+            timeout: seconds that the message in hand may take; then it is cancelled, and handled again by the new class.
+
+        Raises:
+            LifecycleError: there is no such process.
+            StartError: the new class did not start; the former one is back.
+        """
+        front = self.router.supervisions.get(name)
+        if front is not None:
+            await front.replace_all(agent_class, timeout)
+        else:
+            await self._above(name).part(name, Then.RESTART, timeout, drain="current", kind=agent_class)
+
+    def _above(self, name: str) -> Supervision:
+        """The supervisor that a process, or a supervisor, stands below. Raises `LifecycleError`."""
+        mailbox, supervision = self.router.registry.get(name), self.router.supervisions.get(name)
+        above = supervision.parent if supervision is not None else mailbox.parent if mailbox is not None else None
+        if above is None or name not in above.children:
+            raise LifecycleError(f"There is no process {name!r} to restart.")
+        return above
 
     def on_crash(self, callback: Callable[[KernelEvent], object]) -> None:
         """Call `callback` for every crash of a process. What it raises is logged and forgotten."""
         self.services.observers.append(_CrashListener(callback))
 
     def _dynamic(self, name: str) -> DynamicSupervisor:
-        for supervisor in (supervisor for root in self.roots for supervisor in root.all_supervisors()):
-            if supervisor.name == name and isinstance(supervisor, DynamicSupervisor):
-                return supervisor
-        raise LifecycleError(f"There is no DynamicSupervisor {name!r} in this runtime.")
+        supervision = self.router.supervisions.get(name)
+        supervisor = supervision.supervisor if supervision is not None else None
+        if not isinstance(supervisor, DynamicSupervisor):
+            raise LifecycleError(f"There is no DynamicSupervisor {name!r} in this runtime.")
+        return supervisor
 
 
 def _is_end(event: object) -> bool:

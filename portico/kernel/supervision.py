@@ -16,15 +16,22 @@ import asyncio
 import logging
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from heapq import heappop, heappush
+from itertools import count
+from typing import TYPE_CHECKING, Any, Protocol
 
-from portico.errors import LifecycleError, ProcessExited, StartError
+from portico.errors import DuplicateName, LifecycleError, ProcessExited, StartError, StartTimeout
+from portico.kernel.child import Child, Leaving, Then
+from portico.kernel.delivery import Delivery
 from portico.kernel.events import EventKind, SupervisorReport
-from portico.kernel.exits import Ended, Exit, ExitKind, Started, described
+from portico.kernel.exits import Ended, Exit, ExitKind, Started, Unfinished, described
 from portico.kernel.inbox import Inbox
-from portico.kernel.incarnation import DeafError, Incarnation
-from portico.kernel.mailbox import Delivery, Mailbox
-from portico.kernel.process import AgentProcess, ProcessStatus, Restart
+from portico.kernel.incarnation import Incarnation
+from portico.kernel.lifecycle import ProcessStatus, move
+from portico.kernel.mailbox import Mailbox
+from portico.kernel.messages import CHILD_TERMINATED, Message
+from portico.kernel.process import AgentProcess, Restart
+from portico.kernel.receiver import DeafError
 from portico.kernel.supervisor import Strategy, Supervisor
 
 if TYPE_CHECKING:
@@ -50,32 +57,20 @@ class Request:
     done: asyncio.Future[Any]
 
 
+class Ear(Protocol):
+    """Whom children tell that they have started or ended."""
+
+    def put(self, event: Any) -> None:
+        """Tell. Never waits."""
+        ...
+
+
 class _StopError(Exception):
     """Leaves what is going on because a `Stop` came."""
 
 
 class IntensityExceededError(Exception):
     """More restarts within the window than the supervisor allows."""
-
-
-class Child:
-    """One place below a supervisor: what stands there, which life it is in, when the next one is due."""
-
-    __slots__ = ("crashes", "due", "last", "life", "number", "present", "restart")
-
-    def __init__(self, number: int, present: AgentProcess | Supervisor) -> None:
-        self.number = number
-        self.present = present
-        self.restart = present.restart
-        self.life: Incarnation | Supervision | None = None
-        self.last: Incarnation | Supervision | None = None
-        self.crashes = 0
-        self.due: float | None = None
-
-    @property
-    def name(self) -> str:
-        """The name of what stands there."""
-        return self.present.name
 
 
 class Supervision:
@@ -86,17 +81,28 @@ class Supervision:
     shutdown_timeout: float | None = None
     """It ends when its children have; the runtime's `stop_timeout` is above all."""
 
-    def __init__(self, supervisor: Supervisor, router: Router, reports_to: Inbox) -> None:
+    def __init__(self, supervisor: Supervisor, router: Router, reports_to: Ear, parent: Supervision | None = None) -> None:
         self.supervisor = supervisor
-        self.children = [Child(number, template) for number, template in enumerate(supervisor.children)]
-        self._router = router
+        self.parent = parent
+        """The life of the supervisor above; None for a root."""
+        self.children = {node.name: Child(node) for node in supervisor.children}
+        """By name, in start order."""
+        self.router = router
         self._clock = router.clock
         self._inbox = Inbox(router.clock)
+        self._ear: Ear = self._inbox
+        self.stopping = False
+        """Whether it stops its children, or has stopped them."""
+        self._requests: deque[Request] = deque()
         self._reports_to = reports_to
+        self._due: list[tuple[float, int, Child]] = []
+        self._numbers = count()
         self._counted: deque[float] = deque()
         self._stop: Stop | None = None
-        self._ended = False
+        self.ended = False
+        """Whether this life is over."""
         supervisor.supervision = self
+        router.supervisions[supervisor.name] = self
 
     # --- control ------------------------------------------------------------------------------------------------------
 
@@ -107,7 +113,7 @@ class Supervision:
 
     def spawn(self) -> None:
         """Begin this life."""
-        self._router.start_task(self._run(), self.name)
+        self.router.start_task(self._run(), self.name)
 
     def request_stop(self, *, final: bool) -> None:
         """Stop the children in reverse order, then end."""
@@ -115,29 +121,30 @@ class Supervision:
 
     def kill(self) -> None:
         """Cancel everything below at once; for when `stop_timeout` has passed."""
-        for child in self.children:
+        for child in self.children.values():
             if child.life is not None:
                 child.life.kill()
 
-    def give_up(self) -> Delivery | None:
+    def give_up(self) -> tuple[Unfinished, ...]:
         """A supervisor has no message in hand."""
-        return None
+        return ()
 
     async def request(self, action: Callable[[], Awaitable[Any]]) -> Any:
         """Run `action` between two events of this supervisor, so that it overlaps with no restart."""
-        if self._ended:
+        if self.ended:
             raise LifecycleError(f"Supervisor {self.name!r} is not running.")
         done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._inbox.put(Request(action, done))
+        self._requests.append(Request(action, done))
+        self._inbox.wake()
         return await done
 
     def present(self) -> list[AgentProcess | Supervisor]:
         """What stands at each place now."""
-        return [child.present for child in self.children]
+        return [child.present for child in self.children.values()]
 
     def close_mailboxes(self, reason: str) -> None:
         """Nothing below will come back: answer everything that waits."""
-        for child in self.children:
+        for child in self.children.values():
             self._close(child, reason)
 
     # --- the life -----------------------------------------------------------------------------------------------------
@@ -149,28 +156,20 @@ class Supervision:
             logger.exception("supervisor %r failed", self.name)
             await self._stop_all()
             exit_ = Exit(ExitKind.CRASHED, error)
-        self._ended = True
-        while (left := await self._inbox.get(until=self._clock.now())) is not None:
-            if isinstance(left, Request) and not left.done.done():
-                left.done.set_exception(LifecycleError(f"Supervisor {self.name!r} is not running."))
+        self.ended = True
+        for request in self._requests:
+            if not request.done.done():
+                request.done.set_exception(LifecycleError(f"Supervisor {self.name!r} is not running."))
+        if self.router.supervisions.get(self.name) is self:
+            del self.router.supervisions[self.name]
         self._reports_to.put(Ended(self, exit_))
 
     async def _live(self) -> Exit:
         try:
-            for child in self.children:
+            for child in list(self.children.values()):
                 await self._start(child)
             self._reports_to.put(Started(self))
-            while True:
-                event = await self._inbox.get(until=min((c.due for c in self.children if c.due is not None), default=None))
-                if event is None:
-                    await self._restart_due()
-                elif isinstance(event, Stop):
-                    self._stop = event
-                    break
-                elif isinstance(event, Ended):
-                    await self._child_ended(event)
-                elif isinstance(event, Request):
-                    await self._serve(event)
+            await self._watch()
         except _StopError:
             pass
         except StartError as error:
@@ -182,12 +181,44 @@ class Supervision:
         await self._stop_all()
         return Exit(ExitKind.SHUTDOWN)
 
+    async def _watch(self) -> None:
+        """Take one event after another, what children tell before what others ask; and start those that are due."""
+        while True:
+            event = await self._inbox.get(until=self._clock.now() if self._requests else self._next_due(), wakes=True)
+            if isinstance(event, Stop):
+                self._stop = event
+                return
+            if isinstance(event, Ended):
+                await self._child_ended(event)
+            elif event is not None:
+                await self._told(event)
+            elif self._requests:
+                await self._serve(self._requests.popleft())
+            await self._restart_due()
+
+    async def _told(self, event: Any) -> None:
+        """Something that only a certain kind of supervisor is told."""
+
+    def _next_due(self) -> float | None:
+        """When there is something to do next, if nothing happens."""
+        return self._next_start()
+
+    def _next_start(self) -> float | None:
+        """When the next child is due."""
+        while self._due and self._due[0][2].due != self._due[0][0]:
+            heappop(self._due)
+        return self._due[0][0] if self._due else None
+
+    def _set_due(self, child: Child, due: float) -> None:
+        child.due = due
+        heappush(self._due, (due, next(self._numbers), child))
+
     async def _serve(self, request: Request) -> None:
         try:
             result = await request.action()
         except (_StopError, IntensityExceededError):
             if not request.done.done():
-                request.done.set_exception(LifecycleError(f"Supervisor {self.name!r} is stopping."))
+                request.done.set_exception(self._is_stopping())
             raise
         except Exception as error:  # noqa: BLE001  # whoever asked gets it
             if not request.done.done():
@@ -195,6 +226,9 @@ class Supervision:
         else:
             if not request.done.done():
                 request.done.set_result(result)
+
+    def _is_stopping(self) -> LifecycleError:
+        return LifecycleError(f"Supervisor {self.name!r} is stopping.")
 
     # --- starting -----------------------------------------------------------------------------------------------------
 
@@ -204,17 +238,11 @@ class Supervision:
         if stop is not None:
             self._stop = stop
             raise _StopError
-        try:
-            life = self._build(child)
-        except Exception as error:
-            raise StartError(child.name, described(error)) from error
-        child.life = child.last = life
-        child.due = None
-        life.spawn()
+        life = self._begin(child)
         until = None if life.start_timeout is None else self._clock.now() + life.start_timeout
         event = await self._inbox.get(lambda e: isinstance(e, Stop) or (isinstance(e, Started | Ended) and e.child is life), until)
         if isinstance(event, Started):
-            self._router.emit(EventKind.PROCESS_STARTED, child.name)
+            self.router.emit(EventKind.PROCESS_STARTED, child.name)
             return
         if isinstance(event, Ended):
             child.life = None
@@ -227,52 +255,68 @@ class Supervision:
         if isinstance(event, Stop):
             self._stop = event
             raise _StopError
-        raise StartError(child.name, f"on_start took longer than start_timeout ({life.start_timeout:g} s)")
+        self._mark(child, ProcessStatus.FAILED)
+        raise StartTimeout(child.name, life.start_timeout or 0.0)
+
+    def _begin(self, child: Child) -> Incarnation | Supervision:
+        """Build the next life of a child and let it run. Raises `StartError`."""
+        try:
+            life = self._build(child)
+        except DuplicateName:
+            raise
+        except Exception as error:
+            raise StartError(child.name, described(error)) from error
+        child.life = child.last = life
+        child.due = None
+        life.spawn()
+        return life
 
     def _build(self, child: Child) -> Incarnation | Supervision:
         if child.present.spent:
             child.present = child.present.fresh()
         child.present.spent = True
         if isinstance(child.present, Supervisor):
-            return Supervision(child.present, self._router, self._inbox)
-        process, registry = child.present, self._router.registry
+            return child.present.supervise(self.router, self._ear, self)
+        process, registry = child.present, self.router.registry
         mailbox = registry.get(process.name)
-        if mailbox is None:  # `or` would not do: an empty mailbox is false
+        if mailbox is None:
             mailbox = Mailbox(process.name, process.mailbox_size)
+        mailbox.parent = self
         mailbox.reopen()
         registry.register(mailbox, process.capabilities, process.capability_metadata)
-        return Incarnation(process, mailbox, self._router, self._inbox, 1 + self.supervisor.max_restarts)
+        return Incarnation(process, mailbox, self.router, self._ear, 1 + self.supervisor.max_restarts)
 
     # --- ends ---------------------------------------------------------------------------------------------------------
 
     async def _child_ended(self, event: Ended) -> None:
-        child = next((child for child in self.children if child.life is event.child), None)
+        child = self._living(event.child)
         if child is None:
             return  # an end that was waited for elsewhere
         exit_, child.life = event.exit, None
-        wanted = exit_.kind is ExitKind.NORMAL
+        if child.leaving is not None and (exit_.wanted or child.leaving.then is Then.FORGET):
+            await self._has_left(child, child.leaving, exit_)
+            return
         self._tell(child, exit_)
-        if child.restart is Restart.TEMPORARY or (child.restart is Restart.TRANSIENT and wanted):
+        if child.restart is Restart.TEMPORARY or (child.restart is Restart.TRANSIENT and exit_.wanted):
             self._settle(child, exit_, None)
-            self._finish(child, ProcessStatus.STOPPED if wanted else ProcessStatus.FAILED, exit_.reason)
+            self._finish(child, ProcessStatus.STOPPED if exit_.wanted else ProcessStatus.FAILED, exit_.reason)
             return
         if isinstance(event.child, Incarnation) and event.child.handled:
             child.crashes = 0
         child.crashes += 1
         delay = self.supervisor.delay(child.crashes)
         self._mark(child, ProcessStatus.RESTARTING)
-        counts = self._counts(exit_)
+        counts = exit_.counts
         self._settle(child, exit_, delay)
         if counts:
             self._count(exit_.reason)
         await self._take_down_group(child, delay)
 
-    def _counts(self, exit_: Exit) -> bool:
-        """Who pays: a crash that an outside origin caused counts to no window, the repeated crashes of one message once."""
-        if not exit_.charged or exit_.delivery is None:
-            return True
-        message = exit_.delivery.message
-        return message.origin is None and message.attempt == 0
+    def _living(self, life: object) -> Child | None:
+        """The child whose present life that is."""
+        name: str = getattr(life, "name", "")
+        child = self.children.get(name)
+        return child if child is not None and child.life is life else None
 
     def _count(self, reason: str) -> None:
         now, window = self._clock.now(), self.supervisor.restart_window
@@ -286,13 +330,14 @@ class Supervision:
 
     async def _take_down_group(self, child: Child, delay: float) -> None:
         """Stop those that the strategy restarts together with `child`, and note when all of them are due."""
-        match self.supervisor.strategy:
-            case Strategy.ONE_FOR_ONE:
-                group: list[Child] = []
-            case Strategy.ONE_FOR_ALL:
-                group = [other for other in self.children if other is not child]
-            case Strategy.REST_FOR_ONE:
-                group = self.children[self.children.index(child) + 1 :]
+        if self.supervisor.strategy is Strategy.ONE_FOR_ONE:
+            self._set_due(child, self._clock.now() + delay)
+            return
+        everybody = list(self.children.values())
+        if self.supervisor.strategy is Strategy.ONE_FOR_ALL:
+            group = [other for other in everybody if other is not child]
+        else:
+            group = everybody[everybody.index(child) + 1 :]
         for other in reversed(group):
             if other.life is None and other.due is None:
                 continue  # ended for good
@@ -303,26 +348,37 @@ class Supervision:
             else:
                 self._mark(other, ProcessStatus.RESTARTING)
         due = self._clock.now() + delay
-        child.due = due
-        for other in group:
-            if other in self.children and other.restart is not Restart.TEMPORARY and (other.last is not None):
-                other.due = due
+        for other in everybody:  # in start order
+            together = other in group and other.name in self.children and other.restart is not Restart.TEMPORARY
+            if other is child or (together and other.last is not None):
+                self._set_due(other, due)
 
     async def _restart_due(self) -> None:
-        for child in list(self.children):
-            if child.due is None or child.due > self._clock.now():
-                continue
-            try:
-                await self._start(child)
-            except StartError as error:
-                await self._restart_failed(child, error)
-            else:
-                self._restarted(child)
+        """Start one child that is due: what has happened meanwhile comes before the next one."""
+        due = self._next_start()
+        if due is None or due > self._clock.now():
+            return
+        child = heappop(self._due)[2]
+        child.due = None
+        await self._restart(child)
+
+    async def _restart(self, child: Child) -> None:
+        try:
+            await self._start(child)
+        except StartError as error:
+            await self._not_back(child, error)
+        else:
+            self._restarted(child)
 
     def _restarted(self, child: Child) -> None:
         if isinstance(child.life, Incarnation):
             child.life.mailbox.restarts += 1
-        self._router.emit(EventKind.PROCESS_RESTARTED, child.name)
+        self.router.emit(EventKind.PROCESS_RESTARTED, child.name)
+        if child.leaving is not None:
+            if child.leaving.former is not None:
+                before, now = child.leaving.former.__qualname__, type(child.present).__qualname__
+                self.router.emit(EventKind.PROCESS_REPLACED, child.name, before=before, now=now)
+            self._end_leaving(child)
 
     async def _restart_failed(self, child: Child, error: StartError) -> None:
         """A start failure after the first start counts, and is tried again."""
@@ -333,35 +389,44 @@ class Supervision:
         await self._take_down_group(child, self.supervisor.delay(child.crashes))
 
     def _settle(self, child: Child, exit_: Exit, delay: float | None) -> None:
-        """Decide what becomes of the message that was in hand; `delay` is the wait for the next life, None without one."""
-        delivery, life = exit_.delivery, child.last
-        if delivery is None or not isinstance(life, Incarnation):
+        """Decide what becomes of the messages that were in hand; `delay` is the wait for the next life, None without one."""
+        life = child.last
+        if not isinstance(life, Incarnation):
             return
-        delivery.holder = None
-        if delivery.finished:
-            return
-        message, now = delivery.message, self._clock.now()
+        for left in reversed(exit_.unfinished):
+            left.delivery.holder = None
+            if not left.delivery.finished:
+                self._settle_one(life, left, exit_, delay)
+
+    def _settle_one(self, life: Incarnation, left: Unfinished, exit_: Exit, delay: float | None) -> None:
+        delivery, message, now = left.delivery, left.delivery.message, self._clock.now()
+        mailbox = life.mailbox
+        if mailbox.source is not None and message.recipient == mailbox.source.name:
+            mailbox = mailbox.source  # any other member of the pool may take it, at once
+            delay = 0.0 if mailbox.closed is None else None
         again = (
             delay is not None
-            and not (delivery.one_way and exit_.charged)
+            and not (delivery.one_way and left.charged)
             and life.may_repeat(message)
-            and not (exit_.charged and message.attempt + 1 >= life.max_attempts)
+            and not (left.charged and message.attempt + 1 >= life.max_attempts)
             and not (message.deadline is not None and now + delay >= message.deadline)
         )
         if again:
-            message.attempt += exit_.charged
+            message.attempt += left.charged
             message.local = None  # the crashed handler may have changed it; the payload is validated anew
-            life.mailbox.put_back(delivery)
+            mailbox.put_back(delivery)
             return
-        error = life.crashed(exit_.error, message)
-        self._router.dead_letter(delivery, str(error))
+        error = life.crashed(left.error or exit_.error, message)
+        self.router.dead_letter(delivery, str(error))
         delivery.fail(error)
 
-    def _drop(self, child: Child, delivery: Delivery | None, reason: str) -> None:
+    def _drop(self, child: Child, exit_: Exit, reason: str) -> None:
         """What was in hand will not be handled again."""
-        if delivery is not None and not delivery.finished:
-            self._router.dead_letter(delivery, reason)
-            delivery.fail(ProcessExited(child.name, reason))
+        for left in exit_.unfinished:
+            left.delivery.holder = None
+            if not left.delivery.finished:
+                self.router.dead_letter(left.delivery, reason)
+                left.delivery.fail(ProcessExited(child.name, reason))
 
     def _finish(self, child: Child, status: ProcessStatus, reason: str) -> None:
         """A child has ended for good."""
@@ -369,38 +434,80 @@ class Supervision:
         self._mark(child, status)
         self._close(child, reason)
         kind = EventKind.PROCESS_STOPPED if status is ProcessStatus.STOPPED else EventKind.PROCESS_FAILED
-        self._router.emit(kind, child.name, reason=reason)
+        self.router.emit(kind, child.name, reason=reason)
         if self.supervisor.dynamic:
-            self.children.remove(child)
-            self._router.registry.deregister(child.name)
+            self._forget(child, reason)
+        if child.leaving is not None:
+            self._end_leaving(child)
+
+    def _forget(self, child: Child, reason: str) -> None:
+        del self.children[child.name]
+        self.router.registry.deregister(child.name)
+        spawner = self.router.registry.get(child.spawner) if child.spawner else None
+        if spawner is not None:
+            message = Message(CHILD_TERMINATED, {"name": child.name, "reason": reason}, child.name, spawner.name)
+            spawner.put_notice(Delivery(message, one_way=True))
 
     def _close(self, child: Child, reason: str) -> None:
         """Answer whatever waits below: also for those who were started in an earlier life of this supervisor only."""
         child.due = None
         below = child.present.walk() if isinstance(child.present, Supervisor) else [child.present]
         for node in below:
-            mailbox = self._router.registry.get(node.name)
+            mailbox = self.router.registry.get(node.name)
             for delivery in mailbox.close(reason) if mailbox is not None else ():
-                self._router.dead_letter(delivery, reason)
+                self.router.dead_letter(delivery, reason)
 
     # --- stopping -----------------------------------------------------------------------------------------------------
 
     async def _stop_all(self, status: ProcessStatus = ProcessStatus.STOPPED) -> None:
-        """Stop the children in reverse order.
+        """Stop the children in reverse order; those that came at run time have none, and stop side by side.
 
         For good where the parent said so, or where no next life will know them; else their mailboxes wait for its decision.
         """
+        self.stopping = True
         final = self.supervisor.dynamic or (self._stop is not None and self._stop.final)
-        for child in list(reversed(self.children)):
+        if self.supervisor.dynamic:
+            await self._stop_side_by_side(status)
+        for child in list(reversed(self.children.values())):
             child.due = None
-            exit_ = await self._halt(child, final=final)
-            ended = ProcessStatus.FAILED if isinstance(exit_.error, DeafError) else status
-            if final:
-                self._drop(child, exit_.delivery, "it was stopped")
-                self._finish(child, ended, "it was stopped")
-            else:
-                self._settle(child, exit_, 0.0)
-                self._mark(child, ended)
+            self._has_stopped(child, await self._halt(child, final=final), status, final=final)
+
+    async def _stop_side_by_side(self, status: ProcessStatus) -> None:
+        """Ask all children at once, and take their ends as they come, as long as one may take to end."""
+        alive: dict[object, Child] = {}
+        longest = 0.0
+        for child in self.children.values():
+            if child.life is not None:
+                alive[child.life] = child
+                longest = max(longest, child.life.shutdown_timeout or 0.0)
+                child.life.request_stop(final=True)
+                if child.starting is not None:
+                    child.life.kill()  # nobody waits for a start that is in vain
+        until = self._clock.now() + longest
+        while alive:
+            event = await self._inbox.get(lambda e: isinstance(e, Ended), until)
+            if event is None:
+                break
+            child = alive.pop(event.child, None)
+            if child is not None:
+                child.life = None
+                if event.exit.kind is ExitKind.CRASHED:
+                    self._tell(child, event.exit)
+                self._has_stopped(child, event.exit, status, final=True)
+        for child in alive.values():
+            if child.life is not None:
+                child.life.kill()
+
+    def _has_stopped(self, child: Child, exit_: Exit, status: ProcessStatus, *, final: bool) -> None:
+        ended = ProcessStatus.FAILED if isinstance(exit_.error, DeafError) else status
+        if final:
+            self._drop(child, exit_, "it was stopped")
+            self._finish(child, ended, "it was stopped")
+            return
+        self._settle(child, exit_, 0.0)
+        self._mark(child, ended)
+        if child.leaving is not None:
+            self._end_leaving(child, self._is_stopping())
 
     async def _halt(self, child: Child, *, final: bool = False, at_once: bool = False) -> Exit:
         """Ask a child to stop, wait a bounded time, then cancel it, wait again, then give it up."""
@@ -417,73 +524,136 @@ class Supervision:
             if event.exit.kind is ExitKind.CRASHED:
                 self._tell(child, event.exit)
             return event.exit
-        delivery = life.give_up()
         error = DeafError(f"ignored its cancellation for {life.shutdown_timeout or 0:g} s")
+        unfinished = life.give_up()
         self._report("shutdown_error", str(error), child.name)
-        self._mark(child, ProcessStatus.FAILED)
-        return Exit(ExitKind.CRASHED, error, delivery)
+        return Exit(ExitKind.CRASHED, error, unfinished)
 
     async def _ended_within(self, life: Incarnation | Supervision) -> Ended | None:
         until = None if life.shutdown_timeout is None else self._clock.now() + life.shutdown_timeout
         return await self._inbox.get(lambda e: isinstance(e, Ended) and e.child is life, until)
 
+    # --- one child leaves, while the others go on ---------------------------------------------------------------------
+
+    def leave(self, child: Child, then: Then, timeout: float | None, *, drain: str | None) -> Leaving:
+        """Let a child end, and go on meanwhile; its end comes as a message, like any other.
+
+        `drain`: `current` lets it finish the message in hand, `all` what waits as well, None cancels it. After `timeout`
+        seconds it is cancelled in any case. Returns what says how it went.
+        """
+        leaving = child.leaving
+        if leaving is None:
+            leaving = child.leaving = Leaving(then, asyncio.get_running_loop().create_future())
+        elif then is Then.FORGET:
+            leaving.then = then
+        life = child.life
+        if isinstance(life, Incarnation):
+            if drain == "all":
+                life.mailbox.bar("it is stopping")
+                life.drain()
+            elif drain == "current":
+                life.request_stop(final=then is Then.FORGET)
+            else:
+                life.cut_short()
+            if drain is not None and timeout is not None:
+                leaving.timer = self._clock.call_at(self._clock.now() + timeout, life.cut_short)
+        elif life is not None:
+            life.request_stop(final=then is Then.FORGET)
+        elif then is Then.FORGET:
+            self._finish(child, ProcessStatus.STOPPED, "it was stopped")
+        else:
+            self._set_due(child, self._clock.now())
+        return leaving
+
+    async def _has_left(self, child: Child, leaving: Leaving, exit_: Exit) -> None:
+        if exit_.kind is ExitKind.CRASHED:
+            self._tell(child, exit_)
+        if leaving.then is Then.FORGET:
+            if any(left.charged for left in exit_.unfinished):
+                self._settle(child, exit_, None)
+            self._drop(child, exit_, "it was stopped")
+            self._finish(child, ProcessStatus.STOPPED if exit_.wanted else ProcessStatus.FAILED, "it was stopped")
+            return
+        self._settle(child, exit_, 0.0)
+        self._mark(child, ProcessStatus.RESTARTING)
+        await self._restart(child)
+
+    async def _not_back(self, child: Child, error: StartError) -> None:
+        """A later life did not start. Where the class of the child was replaced, the former one returns."""
+        leaving = child.leaving
+        self._end_leaving(child, error)
+        if leaving is not None and leaving.former is not None and isinstance(child.present, AgentProcess):
+            child.present.recipe.kind = leaving.former
+            self._report("start_error", f"{error.reason}; the former class comes back", child.name)
+            self._mark(child, ProcessStatus.RESTARTING)
+            self._set_due(child, self._clock.now())
+        else:
+            await self._restart_failed(child, error)
+
+    def _end_leaving(self, child: Child, error: Exception | None = None) -> None:
+        leaving, child.leaving = child.leaving, None
+        if leaving is None:
+            return
+        if leaving.timer is not None:
+            leaving.timer.cancel()
+        if not leaving.done.done():
+            if error is None:
+                leaving.done.set_result(None)
+            else:
+                leaving.done.set_exception(error)
+
     # --- telling ------------------------------------------------------------------------------------------------------
 
     def _mark(self, child: Child, status: ProcessStatus) -> None:
-        if isinstance(child.present, AgentProcess):
-            child.present.status = status
+        """Take a step of the lifecycle for a process; what has ended stays as it ended, unless a next life follows."""
+        process = child.present
+        if not isinstance(process, AgentProcess):
+            return
+        process.spent = True  # also one that never began: the next start makes a fresh instance
+        if status is ProcessStatus.RESTARTING or process.status not in (ProcessStatus.STOPPED, ProcessStatus.FAILED):
+            move(process, status, self.router)
 
     def _tell(self, child: Child, exit_: Exit) -> None:
-        if exit_.kind is ExitKind.NORMAL:
+        if exit_.kind is ExitKind.NORMAL or (exit_.wanted and child.restart is not Restart.PERMANENT):
             return
-        self._router.emit(EventKind.PROCESS_CRASHED, child.name, error=exit_.error, reason=exit_.reason)
+        self.router.emit(EventKind.PROCESS_CRASHED, child.name, error=exit_.error, reason=exit_.reason)
         self._report("child_terminated", exit_.reason, child.name, exit_.error)
 
     def _report(self, context: str, reason: str, offender: str, error: BaseException | None = None) -> None:
         report = SupervisorReport(self.name, context, reason, offender)
         logger.warning("%s", report, exc_info=error)
-        self._router.emit(EventKind.SUPERVISOR_REPORT, offender, report=report)
+        self.router.emit(EventKind.SUPERVISOR_REPORT, offender, report=report)
 
-    # --- children at run time (DynamicSupervisor) ---------------------------------------------------------------------
-
-    async def add(self, process: AgentProcess) -> None:
-        """Start one more child. Raises `StartError`; then it is not kept."""
-        child = Child(len(self.children), process)
-        self.children.append(child)
-        try:
-            await self._start(child)
-        except StartError:
-            self.children.remove(child)
-            self._close(child, "it did not start")
-            self._router.registry.deregister(process.name)
-            raise
-
-    async def remove(self, name: str, *, at_once: bool) -> None:
-        """Stop a child for good and forget its name."""
-        child = self.child(name)
-        exit_ = await self._halt(child, final=True, at_once=at_once)
-        self._drop(child, exit_.delivery, "it was stopped")
-        self._finish(child, ProcessStatus.STOPPED, "it was stopped")
-
-    def knows(self, name: str) -> bool:
-        """Whether the name is taken in this runtime."""
-        return self._router.registry.has(name)
+    # --- what others ask for ------------------------------------------------------------------------------------------
 
     def child(self, name: str) -> Child:
         """The place of that name. Raises `LifecycleError`."""
-        for child in self.children:
-            if child.name == name:
-                return child
-        raise LifecycleError(f"Supervisor {self.name!r} has no child {name!r}.")
+        child = self.children.get(name)
+        if child is None:
+            raise LifecycleError(f"Supervisor {self.name!r} has no child {name!r}.")
+        return child
 
-    async def restart_child(self, name: str) -> None:
-        """Stop a child and start it again; counts to no window. Raises `StartError`; that counts, and is tried again."""
-        child = self.child(name)
-        exit_ = await self._halt(child)
-        self._settle(child, exit_, 0.0)
-        try:
-            await self._start(child)
-        except StartError as error:
-            await self._restart_failed(child, error)
-            raise
-        self._restarted(child)
+    async def part(
+        self, name: str, then: Then, timeout: float | None, *, drain: str | None, kind: type[AgentProcess] | None = None
+    ) -> None:
+        """Let a child leave, and wait for what follows; `kind` is its class from then on.
+
+        Raises:
+            LifecycleError: there is no such child, or the supervisor stops meanwhile.
+            StartError: its next life did not start. That counts, and is tried again; a replaced class comes back.
+        """
+
+        async def begin() -> Leaving:
+            child = self.child(name)
+            leaving = self.leave(child, then, timeout, drain=drain)
+            if kind is not None and isinstance(child.present, AgentProcess):
+                leaving.former, child.present.recipe.kind = child.present.recipe.kind, kind
+            return leaving
+
+        leaving: Leaving = await self.request(begin)
+        await asyncio.shield(leaving.done)
+
+    async def replace_all(self, kind: type[AgentProcess], timeout: float) -> None:
+        """Replace the class of those who stand behind this supervisor's name. Raises `LifecycleError` where nobody does."""
+        del timeout
+        raise LifecycleError(f"{self.name!r} is a supervisor: {kind.__name__} cannot replace it.")

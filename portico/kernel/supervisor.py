@@ -10,12 +10,14 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from portico.kernel.process import AgentProcess, Restart
+from portico.kernel.recipe import Recipe
 from portico.kernel.words import not_negative, word
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from portico.kernel.supervision import Supervision
+    from portico.kernel.router import Router
+    from portico.kernel.supervision import Ear, Supervision
 
 
 class Strategy(StrEnum):
@@ -66,12 +68,13 @@ class Supervisor:
 
     spent: bool = False
     """True once it was started: the next life needs a fresh instance."""
-    _arguments: tuple[tuple[Any, ...], dict[str, Any]]
+    recipe: Recipe
+    """How it was made; shared by all lives of its place in the tree."""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Keep the arguments: a restart builds a fresh instance from them."""
         self = super().__new__(cls)
-        self._arguments = (args, kwargs)
+        self.recipe = Recipe(cls, args, kwargs)
         return self
 
     def __init__(  # noqa: PLR0917  # the seed's order
@@ -107,8 +110,13 @@ class Supervisor:
 
     def fresh(self) -> Self:
         """A new instance from the same constructor arguments."""
-        args, kwargs = self._arguments
-        return type(self)(*args, **kwargs)
+        return self.recipe.make()
+
+    def supervise(self, router: Router, reports_to: Ear, parent: Supervision | None = None) -> Supervision:
+        """Make one life of this supervisor. Called by the one above, or by the runtime."""
+        from portico.kernel.supervision import Supervision  # noqa: PLC0415  # it knows this file; at run time they know each other
+
+        return Supervision(self, router, reports_to, parent)
 
     def delay(self, crashes: int) -> float:
         """Seconds to wait before the restart after so many consecutive crashes (1 for the first)."""
@@ -143,4 +151,13 @@ class Supervisor:
 
     def all_supervisors(self) -> list[Supervisor]:
         """Itself and every supervisor below it."""
-        return [node for node in self.walk() if isinstance(node, Supervisor)]
+        below = [] if self.dynamic else self.which_children()  # children that come at run time are processes
+        return [self, *(node for child in below if isinstance(child, Supervisor) for node in child.all_supervisors())]
+
+    def addressed(self) -> Iterator[AgentProcess]:
+        """Every process below it that callers address: one that stands for many, where many stand behind one name."""
+        for child in self.which_children():
+            if isinstance(child, Supervisor):
+                yield from child.addressed()
+            else:
+                yield child

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from portico.errors import ConfigurationError, did_you_mean, nearest
+from portico.errors import SettingOutOfRange, UnknownWord
 
 if TYPE_CHECKING:
     from enum import StrEnum
@@ -13,17 +13,20 @@ Word = TypeVar("Word", bound="StrEnum")
 
 
 def word(kind: type[Word], value: str, what: str) -> Word:
-    """The member of `kind` that `value` means. Raises `ConfigurationError`, whose sentence begins with `what`."""
+    """The member of `kind` that `value` means. Raises `UnknownWord`, whose sentence begins with `what`."""
     try:
         return kind(value.lower())
     except ValueError:
-        names = [member.value for member in kind]
-        hint = did_you_mean(nearest(value.lower(), names)) or f" Known: {', '.join(names)}."
-        raise ConfigurationError(f"{what} {value!r} is unknown.{hint}") from None
+        raise UnknownWord(what, value, [member.value for member in kind]) from None
 
 
 def not_negative(owner: str, **values: float | None) -> None:
-    """Raises `ConfigurationError` for the first value below zero."""
+    """Raises `SettingOutOfRange` for the first value below zero."""
+    at_least(0, owner, **values)
+
+
+def at_least(least: float, owner: str, **values: float | None) -> None:
+    """Raises `SettingOutOfRange` for the first value below `least`."""
     for name, value in values.items():
-        if value is not None and value < 0:
-            raise ConfigurationError(f"{name} of {owner} is {value}: it cannot be negative.")
+        if value is not None and value < least:
+            raise SettingOutOfRange(owner, name, value, least)

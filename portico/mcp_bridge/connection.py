@@ -15,7 +15,7 @@ from mcp.shared.exceptions import MCPError
 from mcp.types import CONNECTION_CLOSED
 
 from portico.errors import MCPServerUnavailable, MCPToolError
-from portico.kernel.router import current
+from portico.kernel.current import current
 from portico.mcp_bridge.remote import was_not_sent
 from portico.mcp_bridge.remote_tool import RemoteTool
 

@@ -6,7 +6,6 @@ first use, so that decorating costs nothing at import.
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -147,7 +146,7 @@ class Operation:
         else:
             arguments = self._arguments(process, message, request)
             method = getattr(process, self.attribute)
-            result = await (asyncio.to_thread(method, **arguments) if self._blocking else method(**arguments))
+            result = await (process.run_blocking(method, **arguments) if self._blocking else method(**arguments))
         if result is DEFERRED or (result is None and self.returns_nothing):
             return result
         if isinstance(result, Message):

@@ -12,10 +12,11 @@ from portico.kernel.messages import DEFAULT_TYPE
 from portico.routes.exchange import PRINCIPAL
 from portico.routes.host_guard import LOOPBACK
 from portico.routes.problems import documented
-from portico.routes.tree_view import agent_view, tree_view
+from portico.routes.tree_view import tree_view
 
 if TYPE_CHECKING:
     from portico.kernel.process import AgentProcess
+    from portico.kernel.supervisor import Supervisor
     from portico.routes.face import Face
 
 
@@ -24,11 +25,11 @@ def agents_router(face: Face) -> APIRouter:
     router = APIRouter(tags=["agents"])
     dispatcher = face.dispatcher
 
-    def exposed(name: str) -> AgentProcess:
-        agent = dispatcher.runtime.get_agent(name) if dispatcher.catalogue.has(name) else None
-        if agent is None:
+    def exposed(name: str) -> AgentProcess | Supervisor:
+        node = dispatcher.runtime.find(name) if dispatcher.catalogue.has(name) else None
+        if node is None:
             raise UnknownAgent(name, nearest(name, dispatcher.catalogue.agents))
-        return agent
+        return node
 
     @router.get("/agents", summary="The supervision tree")
     async def tree() -> dict[str, Any]:  # pyright: ignore[reportUnusedFunction]
@@ -38,8 +39,8 @@ def agents_router(face: Face) -> APIRouter:
 
     @router.get("/agents/{name}", summary="An agent's status", responses=documented(404))
     async def status(name: str) -> dict[str, Any]:  # pyright: ignore[reportUnusedFunction]
-        """Status, incarnation, restarts, mailbox depth and operations of an exposed agent."""
-        return agent_view(dispatcher.runtime, exposed(name), dispatcher.catalogue)
+        """Status, incarnation, restarts, mailbox depth and operations of an exposed agent; of a pool, those of its members."""
+        return tree_view(dispatcher.runtime, exposed(name), dispatcher.catalogue)
 
     @router.get("/agents/{name}/state", summary="An agent's committed state", responses=documented(404))
     async def state(name: str, request: Request) -> dict[str, Any]:  # pyright: ignore[reportUnusedFunction]

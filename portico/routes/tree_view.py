@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from portico.kernel.process import AgentProcess, ProcessStatus
+from portico.kernel.keyed import Keyed, KeyMailbox
+from portico.kernel.lifecycle import ProcessStatus
+from portico.kernel.process import AgentProcess
 
 if TYPE_CHECKING:
     from portico.kernel.runtime import Runtime
@@ -23,19 +25,8 @@ class Ready(Protocol):
 
 def agent_view(runtime: Runtime, agent: AgentProcess, catalogue: Catalogue) -> dict[str, Any]:
     """One process."""
-    mailbox = runtime.router.registry.get(agent.name)
     view: dict[str, Any] = {"name": agent.name, "kind": agent.tag, "status": agent.status.value}
-    if mailbox is not None:
-        view |= {"incarnation": mailbox.incarnations, "restarts": mailbox.restarts}
-        view["mailbox"] = {"depth": len(mailbox), "size": mailbox.size}
-        if mailbox.closed is not None:
-            view["reason"] = mailbox.closed
-    if catalogue.has(agent.name):
-        view["operations"] = [
-            {"name": endpoint.operation.name, "path": endpoint.path, "tool": endpoint.tool}
-            for endpoint in catalogue
-            if endpoint.agent == agent.name
-        ]
+    view |= _mailbox_view(runtime, agent.name) | _operations_view(agent.name, catalogue)
     if agent.capabilities:
         view["capabilities"] = list(agent.capabilities)
     if isinstance(agent, Ready):
@@ -43,16 +34,41 @@ def agent_view(runtime: Runtime, agent: AgentProcess, catalogue: Catalogue) -> d
     return view
 
 
+def _mailbox_view(runtime: Runtime, name: str) -> dict[str, Any]:
+    mailbox = runtime.router.registry.get(name)
+    if mailbox is None:
+        return {}
+    view: dict[str, Any] = {
+        "incarnation": mailbox.incarnations,
+        "restarts": mailbox.restarts,
+        "mailbox": {"depth": len(mailbox), "size": mailbox.size, "expired": mailbox.expired},
+    }
+    reason = mailbox.closed if mailbox.closed is not None else mailbox.suspended
+    return view if reason is None else {**view, "reason": reason}
+
+
+def _operations_view(name: str, catalogue: Catalogue) -> dict[str, Any]:
+    operations = [
+        {"name": endpoint.operation.name, "path": endpoint.path, "tool": endpoint.tool}
+        for endpoint in catalogue
+        if endpoint.agent == name
+    ]
+    return {"operations": operations} if operations else {}
+
+
 def tree_view(runtime: Runtime, node: AgentProcess | Supervisor, catalogue: Catalogue) -> dict[str, Any]:
-    """A supervisor and everything below it."""
+    """A supervisor and everything below it; of those with a name that takes calls, also what waits there.
+
+    The processes of a keyed agent are counted, not listed: their names are their callers' keys.
+    """
     if isinstance(node, AgentProcess):
         return agent_view(runtime, node, catalogue)
-    return {
-        "name": node.name,
-        "kind": node.tag,
-        "strategy": node.strategy.value,
-        "children": [tree_view(runtime, child, catalogue) for child in node.which_children()],
-    }
+    children = node.which_children()
+    view: dict[str, Any] = {"name": node.name, "kind": node.tag, "strategy": node.strategy.value}
+    view |= _mailbox_view(runtime, node.name) | _operations_view(node.name, catalogue)
+    if isinstance(node, Keyed):
+        return view | {"keys": len(children), "max_keys": node.max_keys}
+    return view | {"children": [tree_view(runtime, child, catalogue) for child in children]}
 
 
 def readiness(runtime: Runtime) -> tuple[bool, dict[str, Any]]:
@@ -63,9 +79,12 @@ def readiness(runtime: Runtime) -> tuple[bool, dict[str, Any]]:
     parts: dict[str, Any] = {}
     ready = runtime.alive
     for agent in runtime.all_agents():
+        mailbox = runtime.router.registry.get(agent.name)
+        if isinstance(mailbox, KeyMailbox):
+            continue  # one caller's process: it comes and goes, and its name is nobody else's business
         part: dict[str, Any] = {"status": agent.status.value}
-        works = agent.status in (ProcessStatus.RUNNING, ProcessStatus.RESTARTING)
-        required = agent.status is not ProcessStatus.STOPPED
+        works = agent.status in (ProcessStatus.RUNNING, ProcessStatus.WAITING, ProcessStatus.RESTARTING)
+        required = agent.status not in (ProcessStatus.STOPPED, ProcessStatus.SUSPENDED)
         if isinstance(agent, Ready):
             about = agent.readiness()
             part |= about

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from portico.errors import AgentCrashed, Cancelled, Draining, PorticoError
 from portico.kernel import hooks
-from portico.kernel.mailbox import Delivery
+from portico.kernel.delivery import Delivery
 from portico.kernel.messages import Message, Origin
 from portico.operations.catalogue import Catalogue
 from portico.runs.crash_budget import CrashBudget
@@ -72,7 +72,7 @@ class Dispatcher:
     def catalogue(self) -> Catalogue:
         """What is served to the outside. Raises `UnknownAgent` or `UnknownOperation` for a route that leads nowhere."""
         if self._catalogue is None:
-            self._catalogue = Catalogue(self.runtime.all_agents(), self._routes)
+            self._catalogue = Catalogue(self.runtime.addressed_agents(), self._routes)
         return self._catalogue
 
     async def ask(self, call: Call) -> Message:
@@ -127,7 +127,7 @@ class Dispatcher:
             local=contract.accept(call.payload, call.raw) if contract.typed_request else None,
         )
         future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
-        run.delivery = delivery = Delivery(message, future, one_way=call.one_way, journal=run)
+        run.delivery = delivery = Delivery(message, future, run, call.one_way)
         self._router.deliver(delivery)
         self._router.deadlines.add(delivery)
         self.records.add(run)

@@ -17,7 +17,7 @@ from portico.runs.event import TERMINAL, Event, EventName
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
-    from portico.kernel.mailbox import Delivery
+    from portico.kernel.delivery import Delivery
     from portico.operations.catalogue import Endpoint
 
 MAX_EVENTS = 10_000

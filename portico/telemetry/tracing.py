@@ -15,8 +15,8 @@ from opentelemetry.trace import Link, SpanKind, Status, StatusCode, get_current_
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from portico.errors import AgentError, Cancelled, ContractViolation, CrashBudgetSpent, PorticoError, UnknownAgent, UnknownOperation
+from portico.kernel.current import current
 from portico.kernel.events import EventKind
-from portico.kernel.router import current
 from portico.telemetry import semconv
 
 if TYPE_CHECKING:

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any, cast
 from pydantic import PydanticUserError
 
 from portico.errors import ConfigurationError, InvalidOperation, PorticoError
+from portico.kernel.keyed import Keyed
 from portico.kernel.messages import DEFAULT_TYPE
+from portico.kernel.pool import Pool
 from portico.kernel.process import AgentProcess, Restart
 from portico.kernel.supervisor import Supervisor
 from portico.operations.catalogue import GATEWAY_PATHS, endpoints_of
@@ -117,7 +119,8 @@ class Checks:
         maker = self.classes.of(settings, at)
         if maker is None:
             return None
-        spec = AgentSpec(settings.name, maker, settings.config, self._options(settings, maker, at), at)
+        options, many = self._options(settings, maker, at), self._many(settings, maker, at)
+        spec = AgentSpec(settings.name, maker, settings.config, options, many, at)
         if not self._constructor_takes(maker, settings.config, at):
             return None
         try:
@@ -153,21 +156,36 @@ class Checks:
         options = {key: value for key, value in _said(settings).items() if key in AgentSettings.OPTIONS}
         if settings.restart is not None:
             options["restart"] = Restart(settings.restart)
-        takes_concurrency = "concurrency" in parameters(maker).names
         if isinstance(maker, type) and issubclass(maker, Supervisor):
             for key in options:
                 self.mistakes.add(
                     (*at, key), f"a {maker.__name__} has no such setting; its constructor's arguments stand under 'config'."
                 )
             return {}
-        if not takes_concurrency and options.pop("concurrency", 1) != 1:
-            self.mistakes.add((*at, "concurrency"), "an agent handles one message at a time: more is not there yet.")
         return options
+
+    def _many(self, settings: AgentSettings, maker: Maker, at: Location) -> dict[str, Any]:
+        """The settings of a pool or a keyed agent; empty for one process, and where they contradict each other."""
+        many = {key: value for key, value in _said(settings).items() if key in AgentSettings.MANY}
+        wrong = False
+        for key in many:
+            if isinstance(maker, type) and issubclass(maker, Supervisor):
+                self.mistakes.add((*at, key), f"a {maker.__name__} has no such setting: it is for agents.")
+            elif key == "pool" and "per_key" in many:
+                self.mistakes.add((*at, key), "'per_key' is there as well: an agent is a pool or one process per key, not both.")
+            elif key not in {"pool", "per_key"} and "per_key" not in many:
+                self.mistakes.add((*at, key), f"{key!r} belongs to an agent with 'per_key'.")
+            else:
+                continue
+            wrong = True
+        return {} if wrong else many
 
     def _look_at(self, process: AgentProcess | Supervisor, spec: AgentSpec) -> None:
         """Check what only the made process shows: its name and its operations."""
         if process.name != spec.name:
             self.mistakes.add((*spec.location, "name"), f"{_called(spec.maker)} names itself {process.name!r} instead.")
+        if isinstance(process, Pool | Keyed):
+            process = process.template
         if not isinstance(process, AgentProcess):
             self._supervisors.add(spec.name)
             return

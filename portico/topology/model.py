@@ -153,6 +153,8 @@ class AgentSettings(Section):
         "description",
     )
     """The keys that mean the same for every process."""
+    MANY: ClassVar[tuple[str, ...]] = ("pool", "per_key", "idle_timeout", "max_keys", "shared")
+    """The keys that put several processes behind one name."""
 
     name: Name
     type: Text | None = None
@@ -164,6 +166,11 @@ class AgentSettings(Section):
     shutdown_timeout: SecondsOrZero | None = None
     handle_timeout: Seconds | None = None
     concurrency: Count | None = None
+    pool: Count | None = None
+    per_key: Text | None = None
+    idle_timeout: Seconds | None = None
+    max_keys: Count | None = None
+    shared: Flag | None = None
     restart: Restart | None = None
     expose: Flag | None = None
     capabilities: list[Text] | None = None

@@ -6,14 +6,16 @@ Below: the kernel's classes. Above: `checks.py`, which makes the specifications,
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+from portico.kernel.keyed import Keyed
+from portico.kernel.pool import Pool
 from portico.kernel.process import AgentProcess
 from portico.kernel.supervisor import Supervisor
 from portico.topology.classes import keywords, parameters
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from portico.topology.classes import Maker
     from portico.topology.mistakes import Location
@@ -31,6 +33,8 @@ class AgentSpec:
     """What `config:` says: the constructor's keyword arguments."""
     options: Mapping[str, Any]
     """What every process can be told: `mailbox_size`, `expose` …; only what the topology says."""
+    many: Mapping[str, Any]
+    """How many processes stand behind the name: `pool`, or `per_key` and what belongs to it. Empty for one."""
     location: Location
     """Where it stands in the document."""
 
@@ -38,10 +42,16 @@ class AgentSpec:
         """A fresh one. Raises whatever its constructor raises."""
         taken = parameters(self.maker).names
         handed_on = {key: value for key, value in self.options.items() if key in taken}
-        process = self.maker(self.name, **keywords(self.maker, self.config), **handed_on)
+        arguments = {**keywords(self.maker, self.config), **handed_on}
+        adjusted = {"config": self.config, **{key: value for key, value in self.options.items() if key not in taken}}
+        if self.many:
+            maker = cast("Callable[..., AgentProcess]", self.maker)
+            if "pool" in self.many:
+                return Pool(maker, self.name, self.many["pool"], config=arguments, adjusted=adjusted)
+            return Keyed(maker, self.name, **self.many, config=arguments, adjusted=adjusted)
+        process = self.maker(self.name, **arguments)
         if isinstance(process, AgentProcess):
-            not_handed_on = {key: value for key, value in self.options.items() if key not in taken}
-            process.adjust(config=self.config, **not_handed_on)
+            process.adjust(**adjusted)
         return process
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from portico.kernel.mailbox import Delivery
+from portico.kernel.delivery import Delivery
 from portico.kernel.messages import DEFAULT_TYPE, Message, Origin
 from portico.kernel.process import AgentProcess
 

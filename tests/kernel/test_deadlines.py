@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from portico.errors import AgentCrashed, AgentError, CallError, Cancelled, DeadlineExceeded
 from portico.kernel.deadlines import TICK, Deadlines
+from portico.kernel.delivery import Delivery
 from portico.kernel.events import EventKind
-from portico.kernel.mailbox import Delivery
 from portico.kernel.messages import Message
 from portico.kernel.process import AgentProcess, ErrorAction
 from portico.kernel.runtime import Runtime
@@ -36,6 +36,10 @@ async def gate() -> AsyncIterator[asyncio.Event]:
     event.set()
 
 
+def ignore(delivery: Delivery) -> None:
+    """Where nobody wants to hear of what expired."""
+
+
 # --- the wheel --------------------------------------------------------------------------------------------------------
 
 
@@ -43,7 +47,7 @@ async def gate() -> AsyncIterator[asyncio.Event]:
 def test_the_wheel_ends_every_delivery_within_a_tick_after_its_deadline_and_never_before(waits: list[float], start: float) -> None:
     async def scenario() -> None:
         clock = ManualClock(start)
-        wheel = Deadlines(clock)
+        wheel = Deadlines(clock, ignore)
         deliveries = [Delivery(Message(deadline=start + wait)) for wait in waits]
         for delivery in deliveries:
             wheel.add(delivery)
@@ -65,7 +69,7 @@ def test_the_wheel_ends_every_delivery_within_a_tick_after_its_deadline_and_neve
 
 async def test_the_wheel_keeps_nothing_of_a_delivery_that_was_discarded() -> None:
     clock = ManualClock()
-    wheel = Deadlines(clock)
+    wheel = Deadlines(clock, ignore)
     message = Message(deadline=clock.now() + 5.0)
     delivery = Delivery(message)
     wheel.add(delivery)
@@ -79,14 +83,14 @@ async def test_the_wheel_keeps_nothing_of_a_delivery_that_was_discarded() -> Non
 
 async def test_a_delivery_without_a_deadline_is_not_watched() -> None:
     clock = ManualClock()
-    wheel = Deadlines(clock)
+    wheel = Deadlines(clock, ignore)
     wheel.add(Delivery(Message()))
     assert clock.pending == 0
 
 
 async def test_an_earlier_deadline_that_comes_later_gets_its_own_timer() -> None:
     clock = ManualClock()
-    wheel = Deadlines(clock)
+    wheel = Deadlines(clock, ignore)
     late, early = (Delivery(Message(deadline=clock.now() + wait)) for wait in (10.0, 1.0))
     wheel.add(late)
     wheel.add(early)
@@ -98,7 +102,7 @@ async def test_an_earlier_deadline_that_comes_later_gets_its_own_timer() -> None
 
 async def test_a_deadline_that_has_passed_already_is_kept_too() -> None:
     clock = ManualClock()
-    wheel = Deadlines(clock)
+    wheel = Deadlines(clock, ignore)
     deadline = clock.now() + 1.0
     for _ in range(2):  # the second belongs to a bucket that has been emptied
         delivery = Delivery(Message(deadline=deadline))
@@ -109,7 +113,7 @@ async def test_a_deadline_that_has_passed_already_is_kept_too() -> None:
 
 async def test_a_wheel_that_was_closed_watches_anew() -> None:
     clock = ManualClock()
-    wheel = Deadlines(clock)
+    wheel = Deadlines(clock, ignore)
     deadline = clock.now() + 1.0
     wheel.add(Delivery(Message(deadline=deadline)))
     wheel.close()

@@ -11,6 +11,7 @@ import pytest
 
 from portico.errors import (
     AgentError,
+    InvalidPayload,
     InvalidReply,
     LifecycleError,
     MailboxFull,
@@ -19,8 +20,8 @@ from portico.errors import (
     UnknownAgent,
     UnknownOperation,
 )
+from portico.kernel.delivery import Delivery
 from portico.kernel.events import EventKind
-from portico.kernel.mailbox import Delivery
 from portico.kernel.messages import Message, new_id
 from portico.kernel.process import AgentProcess
 from portico.kernel.runtime import Runtime
@@ -286,7 +287,7 @@ async def test_a_strict_runtime_finds_requests_that_would_not_survive_a_wire() -
     with anyio.fail_after(5):
         async with one(Echo("e"), strict=True) as runtime:
             for payload in (object(), {1, 2}, {"n": float("nan")}):
-                with pytest.raises(ValueError, match=r"JSON"):
+                with pytest.raises(InvalidPayload, match=r"^The payload for 'e' is not JSON-able data: "):
                     await runtime.ask("e", payload)
             assert (await runtime.ask("e", (1, 2))).payload == [1, 2]
             assert (await runtime.ask("e", {1: "a"})).payload == {"1": "a"}

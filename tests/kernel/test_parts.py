@@ -14,8 +14,9 @@ from portico.errors import ConfigurationError, ProcessExited
 from portico.kernel.clock import SystemClock, sleep
 from portico.kernel.codec import JsonCodec
 from portico.kernel.components import ComponentSet, build_component_set
+from portico.kernel.delivery import Delivery
 from portico.kernel.inbox import Inbox
-from portico.kernel.mailbox import Delivery, Mailbox
+from portico.kernel.mailbox import Mailbox
 from portico.kernel.memory import MemoryStore
 from portico.kernel.messages import Message
 from portico.kernel.process import AgentProcess
@@ -125,7 +126,7 @@ async def test_a_closed_mailbox_answers_what_waits_and_what_comes() -> None:
     assert isinstance(back.future.exception(), ProcessExited)
     mailbox.reopen()
     mailbox.put(Delivery(Message()))
-    assert mailbox.snapshot() == {"depth": 1, "size": 10, "incarnation": 0, "restarts": 0}
+    assert mailbox.snapshot() == {"depth": 1, "size": 10, "incarnation": 0, "restarts": 0, "expired": 0}
 
 
 async def test_what_is_put_back_has_its_place_before_all_others_and_needs_no_room() -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from portico.errors import DuplicateName, LifecycleError, ProcessExited, RuntimeNotStarted, StartError
+from portico.errors import DuplicateName, LifecycleError, ProcessExited, RuntimeNotStarted, RuntimeStopped, StartError
 from portico.kernel.events import EventKind
 from portico.kernel.inbox import Inbox
 from portico.kernel.incarnation import Incarnation
@@ -417,10 +417,11 @@ async def test_a_runtime_can_be_stopped_twice_and_started_again() -> None:
 
 async def test_before_the_start_and_after_the_stop_everything_says_that_the_runtime_is_not_started() -> None:
     runtime = Runtime(Supervisor("root", [Echo("echo")]))
-    sentence = "Runtime not started: use `async with runtime:` or `await runtime.start\\(\\)` first."
+    never = "^Runtime not started: use `async with runtime:` or `await runtime.start\\(\\)` first.$"
+    stopped = "^Runtime not started: it was stopped. `await runtime.start\\(\\)` starts it again.$"
     with anyio.fail_after(5):
-        for _ in range(2):
-            with pytest.raises(RuntimeNotStarted, match=sentence):
+        for kind, sentence in ((RuntimeNotStarted, never), (RuntimeStopped, stopped)):
+            with pytest.raises(kind, match=sentence):
                 await runtime.ask("echo", 1)
             with pytest.raises(RuntimeNotStarted):
                 await runtime.send("echo", 1)

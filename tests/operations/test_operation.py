@@ -242,7 +242,7 @@ async def test_a_reply_that_breaks_its_contract_is_the_agents_fault_and_no_crash
 
 async def test_a_request_validated_at_the_door_is_not_validated_again() -> None:
     item = Item(name="tea")
-    from portico.kernel.mailbox import Delivery
+    from portico.kernel.delivery import Delivery
 
     with anyio.fail_after(5):
         async with Runtime(Supervisor("root", [Forms("f")])) as runtime:

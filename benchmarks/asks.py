@@ -1,11 +1,17 @@
-"""Asks in one process, against the least that an ask could be: a queue, a future, and a task that answers."""
+"""Asks in one process, against the least that an ask could be: a queue, a future, and a task that answers.
+
+Beside it stand the actors of pykka, which are threads.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+import pykka
 import uvloop
 from rounds import compared, print_table
 
@@ -15,6 +21,12 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 PAYLOAD = {"text": "hello"}
+DEADLINE = 30.0
+"""Seconds: the default of an ask."""
+
+BARE = "bare queue and future"
+PYKKA = "pykka, timeout 30 s"
+PORTICO = "Runtime.ask, deadline 30 s"
 
 
 class Echo(AgentProcess):
@@ -23,6 +35,14 @@ class Echo(AgentProcess):
     async def handle(self, message: Message) -> Message:
         """Answer."""
         return self.reply({"echo": message.payload["text"]})
+
+
+class ThreadEcho(pykka.ThreadingActor):
+    """The same as an actor of pykka."""
+
+    def on_receive(self, message: dict[str, str]) -> dict[str, str]:
+        """Answer."""
+        return {"echo": message["text"]}
 
 
 async def rate(ask: Callable[[], Awaitable[Any]], callers: int, asks: int) -> float:
@@ -64,24 +84,43 @@ async def bare(callers: int, asks: int) -> float:
 async def portico(callers: int, asks: int) -> float:
     """An ask with everything: mailbox bound, deadline, supervision, state."""
     async with Runtime(Supervisor("root", [Echo("echo")])) as runtime:
-        return await rate(lambda: runtime.ask("echo", PAYLOAD), callers, asks)
+        return await rate(lambda: runtime.ask("echo", PAYLOAD, DEADLINE), callers, asks)
+
+
+def threads(callers: int, asks: int) -> float:
+    """Asks per second of an actor of pykka. Each caller is a thread, as pykka has it."""
+    actor = ThreadEcho.start()
+
+    def caller(_: int) -> None:
+        for _ in range(asks // callers):
+            actor.ask(PAYLOAD, timeout=DEADLINE)
+
+    try:
+        with ThreadPoolExecutor(callers) as pool:
+            begun = time.perf_counter()
+            list(pool.map(caller, range(callers)))
+            return asks / (time.perf_counter() - begun)
+    finally:
+        actor.stop()
 
 
 def main(rounds: int = 7, asks: int = 64_000) -> bool:
-    """Print the table. Returns whether the targets were met."""
+    """Print the tables. Returns whether the targets were met."""
     met = True
-    for callers in (1, 32):
+    for callers, least in ((1, 0.5), (32, 0.4)):
         figures = compared(
             {
-                "bare queue and future": lambda callers=callers: uvloop.run(bare(callers, asks)),
-                "Runtime.ask, deadline 30 s": lambda callers=callers: uvloop.run(portico(callers, asks)),
+                BARE: lambda callers=callers: uvloop.run(bare(callers, asks)),
+                PYKKA: lambda callers=callers: threads(callers, asks // 8),
+                PORTICO: lambda callers=callers: uvloop.run(portico(callers, asks)),
             },
             rounds,
         )
-        title = f"In-process asks, {callers} caller{'s' if callers > 1 else ''}"
-        met &= print_table(title, figures, "bare queue and future", {"Runtime.ask, deadline 30 s": 0.35})
+        for peer, ratio in ((BARE, least), (PYKKA, 2.0)):
+            title = f"In-process asks, callers: {callers}, against {peer}"
+            met &= print_table(title, {name: figures[name] for name in (peer, PORTICO)}, peer, {PORTICO: ratio})
     return met
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(0 if main() else 1)

@@ -1,0 +1,58 @@
+"""Deferrals: the messages that one incarnation has put off answering, until `reply_to` or until nobody waits any more."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from portico.kernel.delivery import Delivery
+    from portico.kernel.incarnation import Incarnation
+    from portico.kernel.messages import Message
+    from portico.kernel.router import Router
+
+
+class Deferrals:
+    """Deliveries by message id, in the order in which they were put off. Their holder meanwhile."""
+
+    __slots__ = ("_deliveries", "_life")
+
+    def __init__(self, life: Incarnation) -> None:
+        self._life = life
+        self._deliveries: dict[str, Delivery] = {}
+
+    def __len__(self) -> int:
+        return len(self._deliveries)
+
+    def __iter__(self) -> Iterator[Delivery]:
+        return iter(self._deliveries.values())
+
+    @property
+    def router(self) -> Router:
+        """See `Holder.router`."""
+        return self._life.router
+
+    @property
+    def number(self) -> int:
+        """See `Holder.number`."""
+        return self._life.number
+
+    def add(self, delivery: Delivery) -> None:
+        """Put one off."""
+        if not delivery.finished:
+            delivery.holder = self
+            self._deliveries[delivery.message.id] = delivery
+            self._life.owes()
+
+    def take(self, message: Message) -> Delivery | None:
+        """The delivery of that message, now to be answered; None where nobody waits for it."""
+        delivery = self._deliveries.pop(message.id, None)
+        if delivery is not None:
+            delivery.holder = None
+        self._life.owes()
+        return delivery
+
+    def cancel_handling(self, delivery: Delivery) -> None:
+        """See `Holder.cancel_handling`: its caller has left, or its deadline has passed."""
+        self.take(delivery.message)

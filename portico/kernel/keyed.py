@@ -1,0 +1,406 @@
+"""Keyed agents: one process per key behind one name, made on first use, put to sleep when idle.
+
+A session, a conversation, a device: each key has its own process, with its own state and its own order. The state is committed
+with every reply, so a process that sleeps costs nothing, and the next message wakes a fresh one that goes on where it was.
+Keys of different callers never meet, unless the agent says `shared`.
+
+Above: users put a keyed agent among a supervisor's children. Below: `supervision.py`, which runs it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final, cast
+from urllib.parse import quote
+
+from portico.errors import AgentCrashed, DeadlineUnreachable, DuplicateName, KeyMissing, StartError, TooManyKeys
+from portico.kernel.child import Child, Then
+from portico.kernel.dynamic_supervision import DynamicSupervision
+from portico.kernel.exits import described
+from portico.kernel.incarnation import Incarnation
+from portico.kernel.lifecycle import ProcessStatus
+from portico.kernel.mailbox import Mailbox
+from portico.kernel.process import Restart
+from portico.kernel.supervisor import Supervisor
+from portico.kernel.words import at_least
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from portico.kernel.clock import Clock
+    from portico.kernel.delivery import Delivery
+    from portico.kernel.exits import Ended, Exit
+    from portico.kernel.messages import Message
+    from portico.kernel.process import AgentProcess
+    from portico.kernel.router import Router
+    from portico.kernel.supervision import Ear, Supervision
+
+LONGEST_KEY: Final = 256
+"""Characters: keys come from strangers, and each is a name in memory."""
+
+LOOKS: Final = 64
+"""How many of the longest unused processes are looked at for one to put to sleep when there is no room."""
+
+PATIENCE: Final = 1.0
+"""Seconds after which those who wait for room look for it again."""
+
+Key = tuple[str | None, str]
+"""The caller's principal (None where it is unknown or does not matter), and the key."""
+
+
+class KeyMailbox(Mailbox):
+    """The mailbox of one key."""
+
+    __slots__ = ("key", "last_used", "wanted")
+
+    def __init__(self, name: str, size: int, key: Key) -> None:
+        super().__init__(name, size)
+        self.key = key
+        self.last_used = 0.0
+        self.wanted = False
+        """Whether its supervisor has been told already that a message waits for a process."""
+
+
+class KeyedMailbox(Mailbox):
+    """The mailbox of a keyed agent's name: it holds nothing itself, but hands on by key."""
+
+    __slots__ = ("_clock", "_settings", "boxes", "supervision")
+
+    def __init__(self, settings: Keyed, clock: Clock) -> None:
+        super().__init__(settings.name, settings.template.mailbox_size)
+        self._settings = settings
+        self._clock = clock
+        self.boxes: dict[Key, KeyMailbox] = {}
+        """By key, the longest unused first."""
+        self.supervision: KeyedSupervision | None = None
+        """Who starts processes; None between two lives of it."""
+
+    def __len__(self) -> int:
+        return sum(len(box) for box in self.boxes.values())
+
+    def put(self, delivery: Delivery) -> None:
+        """Hand a delivery to the mailbox of its key; a key that is new, or asleep, gets a process.
+
+        Raises:
+            KeyMissing: it names no key.
+            TooManyKeys: `max_keys` processes are there, and all of them are at work.
+        """
+        if self.barred:
+            self._refuse(delivery)
+        key = self._key(delivery.message)
+        box = self.boxes.pop(key, None)
+        if box is None:
+            box = self._new(key)
+        self.boxes[key] = box  # the last one used is the last in line
+        now = box.last_used = self._clock.now()
+        deadline = delivery.message.deadline
+        if box.service_time and deadline is not None and box.wait_estimate() > deadline - now:
+            raise DeadlineUnreachable(box.name, box.wait_estimate(), max(0.0, deadline - now))
+        box.put(delivery)
+        if box.life is None and not box.wanted and self.supervision is not None:
+            self.supervision.want(box)
+
+    def _key(self, message: Message) -> Key:
+        settings, payload = self._settings, message.payload
+        if payload.__class__ is not dict:
+            raise KeyMissing(self.name, settings.per_key, "the payload is no mapping")
+        key: Any = cast("dict[str, Any]", payload).get(settings.per_key)
+        if key.__class__ is not str:
+            if key is None:
+                raise KeyMissing(self.name, settings.per_key, "it is missing")
+            if not isinstance(key, int | str) or isinstance(key, bool):
+                raise KeyMissing(self.name, settings.per_key, "it must be a string or an integer")
+            key = str(key)
+        if not 0 < len(key) <= LONGEST_KEY:
+            raise KeyMissing(self.name, settings.per_key, f"it must have 1 to {LONGEST_KEY} characters")
+        origin = message.origin
+        return (None if origin is None or settings.shared else origin.principal, key)
+
+    def _new(self, key: Key) -> KeyMailbox:
+        settings = self._settings
+        if len(self.boxes) >= settings.max_keys and not (self.supervision and self.supervision.make_room()):
+            raise TooManyKeys(self.name, settings.max_keys)
+        principal, value = key
+        # Quoted, so that no key can be written that reads like another caller's.
+        name = f"{self.name}/{quote(value, safe='')}" + (f"@{quote(principal, safe='')}" if principal is not None else "")
+        box = KeyMailbox(name, self.size, key)
+        box.behind = self.name
+        if self.suspended is not None:
+            box.suspend(self.suspended)
+        return box
+
+    def close(self, reason: str) -> list[Delivery]:
+        """Close every key as well."""
+        left = super().close(reason)
+        for box in self.boxes.values():
+            left += box.close(reason)
+        self.boxes.clear()
+        return left
+
+    def suspend(self, reason: str) -> None:
+        """Suspend every key as well."""
+        super().suspend(reason)
+        for box in self.boxes.values():
+            box.suspend(reason)
+
+    def resume(self, approver: str) -> None:
+        """Resume every key as well."""
+        super().resume(approver)
+        for box in self.boxes.values():
+            box.resume(approver)
+
+
+class Keyed(Supervisor):
+    """See `keyed`."""
+
+    tag = "keyed"
+    dynamic = True
+
+    def __init__(
+        self,
+        agent_class: Callable[..., AgentProcess],
+        name: str,
+        per_key: str,
+        *,
+        idle_timeout: float = 300.0,
+        max_keys: int = 10_000,
+        shared: bool = False,
+        config: Mapping[str, Any] | None = None,
+        adjusted: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(name, **options)
+        at_least(0.001, f"keyed agent {name!r}", idle_timeout=idle_timeout)
+        at_least(1, f"keyed agent {name!r}", max_keys=max_keys)
+        self.agent_class = agent_class
+        self.per_key = per_key
+        self.idle_timeout = idle_timeout
+        self.max_keys = max_keys
+        self.shared = shared
+        self.config = dict(config or {})
+        self._adjusted = {"config": self.config, **(adjusted or {})}
+        self.template = self.made(name)
+        """What callers address: never started, it says what the processes can be asked."""
+
+    def made(self, name: str) -> AgentProcess:
+        """A process for one key. Raises whatever its constructor raises."""
+        return self.agent_class(name, **self.config).adjust(**{**self._adjusted, "restart": Restart.TRANSIENT})
+
+    def addressed(self) -> Iterator[AgentProcess]:
+        """One that stands for all."""
+        yield self.template
+
+    def supervise(self, router: Router, reports_to: Ear, parent: Supervision | None = None) -> KeyedSupervision:
+        """See `Supervisor.supervise`."""
+        return KeyedSupervision(self, router, reports_to, parent)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A message waits for a key that has no process."""
+
+    box: KeyMailbox
+
+
+class KeyedSupervision(DynamicSupervision):
+    """One life of a keyed agent's supervisor: one slow key holds nobody else up."""
+
+    supervisor: Keyed
+
+    def __init__(self, supervisor: Keyed, router: Router, reports_to: Ear, parent: Supervision | None = None) -> None:
+        super().__init__(supervisor, router, reports_to, parent)
+        template, registry = supervisor.template, router.registry
+        known = registry.get(supervisor.name)
+        self._front = known if isinstance(known, KeyedMailbox) else KeyedMailbox(supervisor, router.clock)
+        self._front.parent = self
+        self._front.supervision = self
+        self._front.reopen()
+        registry.register(self._front, template.capabilities, template.capability_metadata)
+        self._line: deque[KeyMailbox] = deque()
+        """Those who wait for room."""
+        for box in self._front.boxes.values():
+            self.want(box)
+
+    def want(self, box: KeyMailbox) -> None:
+        """Start a process for that key, as soon as there is room."""
+        box.wanted = True
+        self._inbox.put(Wanted(box))
+
+    # --- room ---------------------------------------------------------------------------------------------------------
+
+    def make_room(self) -> bool:
+        """Put the longest unused process to sleep that has nothing to do. Returns whether there was one."""
+        for box in list(islice(self._front.boxes.values(), LOOKS)):
+            child = self.children.get(box.name)
+            if child is not None and self._put_to_sleep(child, box):
+                return True
+        return False
+
+    def _put_to_sleep(self, child: Child, box: KeyMailbox) -> bool:
+        life = child.life
+        idle = isinstance(life, Incarnation) and not life.busy and not box.waiting and child.starting is None
+        if not idle or child.leaving is not None:
+            return False
+        self.leave(child, Then.FORGET, None, drain="current")
+        return True
+
+    def _next_due(self) -> float | None:
+        """Also when the longest unused process has been idle long enough."""
+        due = super()._next_due()
+        oldest = next(iter(self._front.boxes.values()), None)
+        sleep = None if oldest is None else oldest.last_used + self.supervisor.idle_timeout
+        if self._line:
+            sleep = min(sleep or 0.0, self._clock.now() + PATIENCE)
+        return sleep if due is None else due if sleep is None else min(due, sleep)
+
+    def _sweep(self) -> None:
+        now, boxes = self._clock.now(), self._front.boxes
+        while (box := next(iter(boxes.values()), None)) is not None and box.last_used + self.supervisor.idle_timeout <= now:
+            child = self.children.get(box.name)
+            if child is not None:
+                self._put_to_sleep(child, box)
+            elif not box.waiting:
+                del boxes[box.key]
+                continue
+            boxes[box.key] = boxes.pop(box.key)  # leaving, or at work: looked at again when it has been idle once more
+            box.last_used = now
+
+    # --- starting, without waiting ------------------------------------------------------------------------------------
+
+    async def _told(self, event: Any) -> None:
+        if isinstance(event, Wanted):
+            self._line.append(event.box)
+
+    async def _restart_due(self) -> None:
+        await super()._restart_due()
+        self._sweep()
+        while self._line and len(self.children) < self.supervisor.max_keys:
+            self._open(self._line.popleft())
+        if self._line:
+            self.make_room()
+
+    def _open(self, box: KeyMailbox) -> None:
+        box.wanted = False
+        if box.name in self.children or not box.waiting:
+            return
+        try:
+            if self.router.knows(box.name):
+                raise DuplicateName(box.name)
+            child = Child(self.supervisor.made(box.name))
+        except Exception as error:  # noqa: BLE001  # the border of user code: a constructor that raises is a start failure
+            self._refuse_all(box, error)
+            return
+        self.children[box.name] = child
+        self.router.registry.register(box)
+        error = self._launch(child)
+        if error is not None:
+            self._unborn(child, error)
+
+    async def _child_ended(self, event: Ended) -> None:
+        child = self._living(event.child)
+        if child is not None and child.starting is None and (event.exit.wanted or child.leaving is not None):
+            self._fell_asleep(child, event.exit)
+        else:
+            await super()._child_ended(event)
+
+    async def _did_not_start(self, child: Child, error: StartError) -> None:
+        self._mark(child, ProcessStatus.FAILED)
+        self._unborn(child, error)
+
+    def _unborn(self, child: Child, error: StartError) -> None:
+        """Nobody else is concerned, so it counts to no window: those who wait for this key hear of it, and it is forgotten."""
+        self._report("start_error", error.reason, child.name, error)
+        self._refuse_all(self._box(child), error)
+        super()._unborn(child, error)
+
+    def _refuse_all(self, box: KeyMailbox, error: BaseException) -> None:
+        """Answer what waits: it was never handled, but whoever sent it brought the start about, and pays for it."""
+        waiting = list(box.waiting)
+        box.waiting.clear()
+        for delivery in waiting:
+            if not delivery.finished:
+                attempts = delivery.message.attempt + 1
+                failure = AgentCrashed(box.name, error, attempts=attempts, incarnation=box.incarnations, restarts=box.restarts)
+                self.router.dead_letter(delivery, str(failure))
+                delivery.fail(failure)
+        if self._front.boxes.get(box.key) is box:
+            del self._front.boxes[box.key]
+
+    def _fell_asleep(self, child: Child, exit_: Exit) -> None:
+        child.life = None
+        self._settle(child, exit_, 0.0)
+        box = self._box(child)
+        self._mark(child, ProcessStatus.STOPPED)
+        waiting = list(box.waiting)
+        box.waiting.clear()
+        self._finish(child, ProcessStatus.STOPPED, "idle")
+        if any(not delivery.finished for delivery in waiting):  # somebody came while it was going to sleep
+            box.reopen()
+            box.waiting.extend(waiting)
+            self._front.boxes[box.key] = box
+            self._line.appendleft(box)
+
+    def _forget(self, child: Child, reason: str) -> None:
+        box = self._box(child)
+        super()._forget(child, reason)
+        if self._front.boxes.get(box.key) is box:
+            del self._front.boxes[box.key]
+
+    async def replace_all(self, kind: type[AgentProcess], timeout: float) -> None:
+        """Let every process end after the message in hand: what comes next for its key begins with the new class."""
+        keyed = self.supervisor
+        former, keyed.agent_class = keyed.agent_class, kind
+        try:
+            keyed.template = keyed.made(keyed.name)
+        except Exception as error:
+            keyed.agent_class = former
+            raise StartError(keyed.name, described(error)) from error
+        keyed.recipe.args = (kind, *keyed.recipe.args[1:])
+        for child in list(self.children.values()):
+            if child.starting is None and child.leaving is None:
+                self.leave(child, Then.FORGET, timeout, drain="current")
+
+    def _box(self, child: Child) -> KeyMailbox:
+        return cast("KeyMailbox", self.router.registry.lookup(child.name))
+
+
+def keyed(  # the settings of a keyed agent are keywords
+    agent_class: type[AgentProcess],
+    name: str | None = None,
+    *,
+    per_key: str,
+    idle_timeout: float = 300.0,
+    max_keys: int = 10_000,
+    shared: bool = False,
+    config: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Keyed:
+    """One process per key behind one name, as one entry among a supervisor's children.
+
+    Args:
+        agent_class: what each process is. It has `self.state` of its own, kept while it sleeps.
+        name: the name that callers use; the class's in lower case where none is given.
+        per_key: the member of the payload that names the key: `session_id`. A string of 1 to 256 characters, or an integer.
+        idle_timeout: seconds without a message after which a process is put to sleep.
+        max_keys: how many processes there are at most. Where one more is needed, the longest unused one goes to sleep; where
+            all are at work, the message is refused with `TooManyKeys`.
+        shared: one process per key for all callers. Otherwise one per caller (principal) and key, so that nobody reads
+            another's session by its id.
+        config: the keyword arguments of each process's constructor.
+        options: as of `Supervisor`: `max_restarts`, `backoff` …
+
+    Raises:
+        SettingOutOfRange: an `idle_timeout` or `max_keys` that nothing could live with.
+    """
+    return Keyed(
+        agent_class,
+        name or agent_class.__name__.lower(),
+        per_key,
+        idle_timeout=idle_timeout,
+        max_keys=max_keys,
+        shared=shared,
+        config=config,
+        **options,
+    )

@@ -1,0 +1,159 @@
+"""Pool: n identical children behind one name, which share what waits.
+
+Whoever is free takes the next message, so none waits behind a busy member while another is idle; of several that are free, the
+one that has handled least. Above: users put a pool among a supervisor's children. Below: `supervision.py`, which runs it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from portico.kernel.child import Then
+from portico.kernel.mailbox import Mailbox
+from portico.kernel.supervision import Supervision
+from portico.kernel.supervisor import Supervisor
+from portico.kernel.words import at_least
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from portico.kernel.child import Child
+    from portico.kernel.delivery import Delivery
+    from portico.kernel.incarnation import Incarnation
+    from portico.kernel.process import AgentProcess
+    from portico.kernel.router import Router
+    from portico.kernel.supervision import Ear
+
+
+class SharedMailbox(Mailbox):
+    """The mailbox of a pool's name. Its members read their own mailboxes first, then this one."""
+
+    __slots__ = ("members",)
+
+    def __init__(self, name: str, size: int) -> None:
+        super().__init__(name, size)
+        self.members: dict[str, Mailbox] = {}
+        """The members' own mailboxes, by name."""
+
+    def put(self, delivery: Delivery) -> None:
+        """See `Mailbox.put`."""
+        super().put(delivery)
+        self.wake()
+
+    def wake(self) -> None:
+        """Let an idle member look up: the least loaded, and among equals the one whose turn was longest ago."""
+        idle = [member for member in self.members.values() if member.idle and not member.waiting and member.suspended is None]
+        if idle:
+            member = min(idle, key=_load)
+            self.members[member.name] = self.members.pop(member.name)
+            member.wake()
+
+    def suspend(self, reason: str) -> None:
+        """Suspend every member as well."""
+        super().suspend(reason)
+        for member in self.members.values():
+            member.suspend(reason)
+
+    def resume(self, approver: str) -> None:
+        """Resume every member as well."""
+        super().resume(approver)
+        for member in self.members.values():
+            member.resume(approver)
+        for _ in self.members:
+            self.wake()
+
+
+def _load(member: Mailbox) -> int:
+    return 0 if member.life is None else member.life.load
+
+
+class Pool(Supervisor):
+    """See `pool`."""
+
+    tag = "pool"
+
+    def __init__(
+        self,
+        agent_class: Callable[..., AgentProcess],
+        name: str,
+        size: int,
+        *,
+        config: Mapping[str, Any] | None = None,
+        adjusted: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> None:
+        at_least(1, f"pool {name!r}", size=size)
+        settings = dict(config or {})
+        adjustments = {"config": settings, **(adjusted or {})}
+
+        def made(member: str) -> AgentProcess:
+            return agent_class(member, **settings).adjust(**adjustments)
+
+        super().__init__(name, [made(f"{name}.{number}") for number in range(1, size + 1)], **options)
+        self.template = made(name)
+        """What callers address: never started, it says what the members can be asked."""
+
+    def addressed(self) -> Iterator[AgentProcess]:
+        """One that stands for all."""
+        yield self.template
+
+    def supervise(self, router: Router, reports_to: Ear, parent: Supervision | None = None) -> PoolSupervision:
+        """See `Supervisor.supervise`."""
+        return PoolSupervision(self, router, reports_to, parent)
+
+
+class PoolSupervision(Supervision):
+    """One life of a pool."""
+
+    supervisor: Pool
+
+    def __init__(self, supervisor: Pool, router: Router, reports_to: Ear, parent: Supervision | None = None) -> None:
+        super().__init__(supervisor, router, reports_to, parent)
+        template, registry = supervisor.template, router.registry
+        known = registry.get(supervisor.name)
+        self._shared = known if isinstance(known, SharedMailbox) else SharedMailbox(supervisor.name, template.mailbox_size)
+        self._shared.parent = self
+        self._shared.hands = template.concurrency * len(supervisor.children)
+        self._shared.reopen()
+        registry.register(self._shared, template.capabilities, template.capability_metadata)
+
+    def _build(self, child: Child) -> Incarnation | Supervision:
+        life = super()._build(child)
+        registry = self.router.registry
+        mailbox = registry.lookup(child.name)
+        mailbox.source, mailbox.behind = self._shared, self.name
+        registry.register(mailbox)  # what it can do, the pool can do: its members are not found one by one
+        self._shared.members[mailbox.name] = mailbox
+        return life
+
+    async def replace_all(self, kind: type[AgentProcess], timeout: float) -> None:
+        """Replace one member after another, so that the others work on meanwhile."""
+        for name in list(self.children):
+            await self.part(name, Then.RESTART, timeout, drain="current", kind=kind)
+        self.supervisor.recipe.args = (kind, *self.supervisor.recipe.args[1:])
+
+
+def pool(
+    agent_class: type[AgentProcess],
+    name: str | None = None,
+    *,
+    size: int,
+    config: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Pool:
+    """`size` identical children behind one name, as one entry among a supervisor's children.
+
+    A message to the name goes to whoever is free. The members are `name.1`, `name.2` …, each with a state of its own; a member
+    that crashes is restarted while the others go on, and one of these takes the message that it had in hand.
+
+    Args:
+        agent_class: what each member is.
+        name: the name that callers use; the class's in lower case where none is given.
+        size: how many.
+        config: the keyword arguments of each member's constructor. Its `mailbox_size` is that of the pool as well.
+        options: as of `Supervisor`: `max_restarts`, `backoff` …
+
+    Raises:
+        SettingOutOfRange: a size below one.
+    """
+    return Pool(agent_class, name or agent_class.__name__.lower(), size, config=config, **options)
