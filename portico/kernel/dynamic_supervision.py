@@ -134,6 +134,6 @@ class DynamicSupervision(Supervision):
             else:
                 starting.done.set_exception(error)
 
-    def _has_stopped(self, child: Child, exit_: Exit, status: ProcessStatus, *, final: bool) -> None:
+    def _has_stopped(self, child: Child, exit_: Exit, status: ProcessStatus, reason: str, *, final: bool) -> None:
         self._end_starting(child, self._is_stopping())
-        super()._has_stopped(child, exit_, status, final=final)
+        super()._has_stopped(child, exit_, status, reason, final=final)

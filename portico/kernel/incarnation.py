@@ -234,9 +234,10 @@ class Incarnation:
         process, commit = self.process, self.router.services.commit
         if commit is not None and process.concurrency == 1:
             process.kept_state = await commit.load(process.name) or process.kept_state
+        for invocable in process.operations.values():
+            invocable.prepare()
         await process.on_start()
-        if process.state_touched:
-            await self.commit(START, None)
+        await self._commit_hook()
         if self._stopping:
             status = ProcessStatus.STOPPING
         else:
@@ -285,12 +286,14 @@ class Incarnation:
                     told = True
                     self._move(ProcessStatus.SUSPENDED)
                     await self.process.on_suspend(reason)
+                    await self._commit_hook()
                 else:
                     await self._wait_for_alarm()
             if self.process.status is ProcessStatus.SUSPENDED:
                 self._move(ProcessStatus.WAITING if self._deferrals else ProcessStatus.RUNNING)
             if told:
                 await self.process.on_resume(self._approver)
+                await self._commit_hook()
         except Exception as error:  # noqa: BLE001  # the border of user code: a hook that raises crashes the process
             return Exit(ExitKind.CRASHED, error)
         self.attention = self._stopping or self._verdict is not None or self.mailbox.suspended is not None
@@ -456,6 +459,11 @@ class Incarnation:
             process.state_touched = True
             raise
 
+    async def _commit_hook(self) -> None:
+        """Make final what a hook has changed in the state."""
+        if self.process.state_touched:
+            await self.commit(START, None)
+
     async def checkpoint(self) -> None:
         """Commit the state as it is now."""
         in_hand = self._hands[0].in_hand
@@ -485,11 +493,13 @@ class Incarnation:
         elif self.process.status is ProcessStatus.WAITING and not self._deferrals:
             self._move(ProcessStatus.RUNNING)
 
-    def reply_to(self, message: Message, payload: Any) -> None:
-        """Answer a message whose handler returned `defer()`."""
+    def reply_to(self, message: Message, payload: Any) -> bool:
+        """Answer a message whose handler returned `defer()`. Returns whether somebody still waited."""
         delivery = self._deferrals.take(message) if self._deferrals is not None else None
-        if delivery is not None:
-            delivery.resolve(Message("reply", payload, self.name, message.sender, attempt=message.attempt))
+        if delivery is None:
+            return False
+        delivery.resolve(Message("reply", payload, self.name, message.sender, attempt=message.attempt))
+        return True
 
     # --- tasks of its own ---------------------------------------------------------------------------------------------
 

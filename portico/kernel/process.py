@@ -15,16 +15,17 @@ from portico.errors import LifecycleError, RuntimeNotStarted, UnknownOperation, 
 from portico.kernel.clock import sleep
 from portico.kernel.current import current
 from portico.kernel.lifecycle import ProcessStatus
-from portico.kernel.messages import CHILD_TERMINATED, DEFAULT_TYPE, Message
+from portico.kernel.messages import CHILD_TERMINATED, DEFAULT_TYPE, Message, new_message
 from portico.kernel.recipe import Recipe
 from portico.kernel.words import at_least, not_negative, word
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping
+    from collections.abc import Callable, Coroutine, Mapping, Sequence
 
     from portico.kernel.dynamic_supervisor import DynamicSupervisor
     from portico.kernel.incarnation import Incarnation
     from portico.kernel.protocols import Context, Invocable, ModelProvider, StateStore, ToolSet
+    from portico.kernel.registry import Registry
     from portico.kernel.router import Router
 
 P = ParamSpec("P")
@@ -85,9 +86,9 @@ class AgentProcess:
         ConfigurationError: an unknown restart, a negative number.
     """
 
-    capabilities: ClassVar[list[str]] = []
+    capabilities: ClassVar[Sequence[str]] = ()
     """What it can do: tags for `send_capable` and the registry."""
-    capability_metadata: ClassVar[dict[str, Any]] = {}
+    capability_metadata: ClassVar[Mapping[str, Any]] = {}
     """More on each capability, by tag."""
     operations: ClassVar[Mapping[str, Invocable]] = {}
     """Its operations by name; collected from the decorated methods."""
@@ -249,6 +250,11 @@ class AgentProcess:
         return self._router
 
     @property
+    def registry(self) -> Registry:
+        """Who is there, and who can do what: `self.registry.find_by_capability("translate")`."""
+        return self.router.registry
+
+    @property
     def llm(self) -> ModelProvider:
         """The runtime's model provider. Raises `LifecycleError` where the runtime was given none."""
         provider = self.router.services.llm
@@ -295,7 +301,7 @@ class AgentProcess:
     ) -> Message:
         """The reply to the message in hand, to be returned from the handler. The keywords are hints for an HTTP caller."""
         if status is None and headers is None and media_type is None:
-            return Message("reply", payload, self.name)
+            return new_message("reply", payload, self.name, "")
         hints = {"status": status, "headers": headers, "media_type": media_type}
         return Message("reply", payload, self.name, meta={key: value for key, value in hints.items() if value is not None})
 
@@ -303,10 +309,9 @@ class AgentProcess:
         """To be returned from a handler whose reply comes later by `reply_to(message, payload)`."""
         return DEFERRED
 
-    def reply_to(self, message: Message, payload: Any) -> None:
-        """Answer a deferred message. Does nothing when its caller no longer waits."""
-        if self._incarnation is not None:
-            self._incarnation.reply_to(message, payload)
+    def reply_to(self, message: Message, payload: Any) -> bool:
+        """Answer a deferred message. Returns whether its caller still waited."""
+        return self._life.reply_to(message, payload)
 
     async def send(
         self,
@@ -335,9 +340,9 @@ class AgentProcess:
         """
         return await self.router.call(recipient, payload, message_type, timeout, self.name, priority)
 
-    async def call(self, name: str, payload: Any, timeout: float = 5.0) -> Any:
-        """Ask and return the reply's payload: GenServer's verb."""
-        return (await self.ask(name, payload, timeout=timeout)).payload
+    async def call(self, name: str, payload: Any, timeout: float = 5.0, message_type: str = DEFAULT_TYPE) -> Any:
+        """Ask and return the reply's payload: GenServer's verb. `message_type`: the operation, where there are several."""
+        return (await self.ask(name, payload, message_type, timeout)).payload
 
     async def cast(self, name: str, payload: Any) -> None:
         """Send to a GenServer's `handle_cast`."""
@@ -455,6 +460,9 @@ class _ChildTerminated:
     name = CHILD_TERMINATED
     idempotent = None
     none_is_a_reply = True
+
+    def prepare(self) -> None:
+        """Nothing to prepare."""
 
     async def invoke(self, process: AgentProcess, message: Message) -> None:
         """Call the hook."""

@@ -255,6 +255,10 @@ class Invocable(Protocol):
         """True for `-> None` and `-> X | None`: returning nothing is a reply."""
         ...
 
+    def prepare(self) -> None:
+        """Make what the first call would else have to make. Called before `on_start`; what it raises is a start failure."""
+        ...
+
     async def invoke(self, process: AgentProcess, message: Message) -> Any:
         """Bind the payload to the method's parameters, call it, and return its reply as plain data."""
         ...

@@ -12,7 +12,7 @@ import asyncio
 import logging
 import time
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from portico.errors import DeadlineExceeded, InvalidReply, NoReply, PorticoError
 from portico.kernel import hooks
@@ -20,7 +20,7 @@ from portico.kernel.clock import sleep
 from portico.kernel.current import current
 from portico.kernel.exits import Exit, ExitKind, Unfinished
 from portico.kernel.mailbox import SLOW
-from portico.kernel.messages import Message
+from portico.kernel.messages import Message, Sent, new_message
 from portico.kernel.process import DEFERRED, ErrorAction
 
 if TYPE_CHECKING:
@@ -150,8 +150,11 @@ class Receiver:
                     if result is DEFERRED or process.state_touched or (result is None and future is not None):
                         await self._finish(delivery, result)
                     elif future is not None and not future.done():  # the usual end, without a detour
-                        made = result.__class__ is Message
-                        reply: Message = result if made else Message("reply", result, process.name)  # pyright: ignore[reportAssignmentType]  # it is one
+                        kind = result.__class__
+                        if kind is Sent or kind is Message:
+                            reply: Message = result  # pyright: ignore[reportAssignmentType]  # it is one
+                        else:
+                            reply = new_message("reply", result, process.name, "")
                         reply.recipient, reply.attempt = message.sender, message.attempt
                         future.set_result(reply)
             if life.outlived:
@@ -194,14 +197,16 @@ class Receiver:
         if not isinstance(error, Exception):
             raise error
         await life.roll_back()
-        if isinstance(error, PorticoError):
-            self._refuse(delivery, error)
+        ends = _ends_of(error)
+        if ends:
+            self._refuse(delivery, ends[0])
             return None
         return await self._on_error(error, delivery)
 
     def _refuse(self, delivery: Delivery, error: PorticoError) -> None:
         """The caller gets the error; where nobody waits for an end, it is not lost without a trace."""
         if delivery.future is None:
+            logger.warning("%r refused a message of type %r: %s", self._life.name, delivery.message.type, error)
             self._life.router.dead_letter(delivery, str(error))
         delivery.fail(error)
 
@@ -268,7 +273,7 @@ class Receiver:
             operation = process.operations.get(delivery.message.type)
             if operation is None or not operation.none_is_a_reply:
                 return None
-        reply = result if isinstance(result, Message) else Message("reply", result, process.name)
+        reply = result if isinstance(result, Message) else new_message("reply", result, process.name, "")
         reply.recipient, reply.attempt = delivery.message.sender, delivery.message.attempt
         return reply
 
@@ -360,3 +365,20 @@ class Receiver:
         task = self.task
         while task is not None and task.cancelling():
             task.uncancel()
+
+
+def _ends_of(error: Exception) -> list[PorticoError]:
+    """The errors that the caller gets instead of a crash: one, or all that a task group in the handler has gathered.
+
+    Empty where anything else is among them.
+    """
+    if isinstance(error, PorticoError):
+        return [error]
+    found: list[PorticoError] = []
+    if isinstance(error, ExceptionGroup):
+        for inner in cast("ExceptionGroup[Exception]", error).exceptions:
+            ends = _ends_of(inner)
+            if not ends:
+                return []
+            found += ends
+    return found

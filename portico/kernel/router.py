@@ -28,9 +28,9 @@ from portico.errors import (
 from portico.kernel.bus import Bus
 from portico.kernel.current import current
 from portico.kernel.deadlines import Deadlines
-from portico.kernel.delivery import Delivery
+from portico.kernel.delivery import Delivery, new_delivery
 from portico.kernel.events import EventKind, KernelEvent
-from portico.kernel.messages import DEFAULT_TYPE, RESERVED_PREFIX, Message, reserved
+from portico.kernel.messages import DEFAULT_TYPE, RESERVED_PREFIX, Message, new_message, reserved
 from portico.kernel.monitors import Monitors
 from portico.kernel.registry import Registry
 
@@ -63,6 +63,7 @@ class Router:
         self.services = services
         self.strict = strict
         self.registry = Registry()
+        self._mailboxes = self.registry.mailboxes
         self.supervisions: dict[str, Supervision] = {}
         """The present life of each supervisor, by name."""
         self.bus = Bus()
@@ -90,7 +91,7 @@ class Router:
             raise self.down(message.recipient)
         if self.strict is not None:
             self._round_trip(message, self.strict)
-        mailbox = self.registry.mailboxes.get(message.recipient)
+        mailbox = self._mailboxes.get(message.recipient)
         if mailbox is None:
             raise self.registry.unknown(message.recipient)
         if mailbox.service_time and message.deadline is not None:
@@ -120,24 +121,25 @@ class Router:
         """
         if message_type is not DEFAULT_TYPE:
             self.refuse_reserved(message_type)
-        deadline = None if timeout is None else self._now() + timeout
+        try:
+            deadline = None if timeout is None else self._now() + timeout
+        except TypeError:
+            raise TypeError(f"The timeout of an ask is a number of seconds, not {timeout!r}.") from None
         in_hand = current.get()
         if in_hand is None:
-            message = Message(message_type, payload, sender, recipient, None, None, sender, None, deadline)
+            message = new_message(message_type, payload, sender, recipient, sender, deadline)
             journal = None
         else:
             cause, journal, inherited = in_hand.message, in_hand.journal, self.deadline_of(in_hand)
             if inherited is not None and (deadline is None or inherited < deadline):
                 deadline = inherited
-            message = Message(
-                message_type, payload, sender, recipient, None, None, sender, None, deadline, cause.origin, in_hand.traceparent
-            )
+            message = new_message(message_type, payload, sender, recipient, sender, deadline, cause.origin, in_hand.traceparent)
             if recipient == sender:
                 self._refuse_self_ask(recipient)
         if priority:
             message.priority = priority
         future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
-        delivery = Delivery(message, future, journal)
+        delivery = new_delivery(message, future, journal, False)
         self.deliver(delivery)
         self.deadlines.add(delivery)
         try:
@@ -173,14 +175,16 @@ class Router:
         """
         if message_type is not DEFAULT_TYPE:
             self.refuse_reserved(message_type)
-        message = Message(message_type, payload, sender, recipient)
-        in_hand, journal = current.get(), None
-        if in_hand is not None:
-            message.origin, message.traceparent = in_hand.message.origin, in_hand.traceparent
+        in_hand = current.get()
+        if in_hand is None:
+            message = new_message(message_type, payload, sender, recipient)
+            journal = None
+        else:
+            message = new_message(message_type, payload, sender, recipient, None, None, in_hand.message.origin, in_hand.traceparent)
             journal = in_hand.journal
         if priority or ttl is not None:
             message.priority, message.ttl = priority, ttl
-        self.deliver(Delivery(message, None, journal, True))
+        self.deliver(new_delivery(message, None, journal, True))
 
     def send_each(self, names: Iterable[str], payload: Any, message_type: str, sender: str = "") -> list[str]:
         """Send the same to several. Returns the names that it reached: who refuses it is left out."""

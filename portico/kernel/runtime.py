@@ -28,8 +28,10 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
     from types import TracebackType
 
+    from portico.kernel.bus import Subscription
     from portico.kernel.clock import Clock
     from portico.kernel.protocols import Codec, Commit, Faults, ModelProvider, Observer, StateStore, ToolSet
+    from portico.kernel.registry import Registry
     from portico.kernel.supervision import Supervision
 
 logger = logging.getLogger("portico.kernel")
@@ -181,7 +183,6 @@ class Runtime:
             logger.exception("the runtime failed", exc_info=group)
 
     async def _run_tree(self, ready: asyncio.Future[None]) -> None:
-        self._watchdog.start()
         if self.supervisor.spent:
             self.supervisor = self.supervisor.fresh()
         self.supervisor.spent = True
@@ -191,6 +192,7 @@ class Runtime:
         if isinstance(event, Started):
             if not ready.done():
                 ready.set_result(None)
+            self._watchdog.start()  # only now: a start may import whole libraries
             event = await self._inbox.get()
         if isinstance(event, Stop):
             await self._stop_tree(root)
@@ -289,9 +291,9 @@ class Runtime:
         """
         self.router.send(name, payload, message_type, "", priority, ttl)
 
-    async def call(self, name: str, payload: Any, timeout: float = 5.0) -> Any:
-        """Ask and return the reply's payload: GenServer's verb."""
-        return (await self.ask(name, payload, timeout)).payload
+    async def call(self, name: str, payload: Any, timeout: float = 5.0, message_type: str = DEFAULT_TYPE) -> Any:
+        """Ask and return the reply's payload: GenServer's verb. `message_type`: the operation, where there are several."""
+        return (await self.ask(name, payload, timeout, message_type)).payload
 
     async def cast(self, name: str, payload: Any) -> None:
         """Send to a GenServer's `handle_cast`."""
@@ -301,7 +303,19 @@ class Runtime:
         """Send to everybody whose name matches a glob. Returns the names that it reached, as `AgentProcess.broadcast`."""
         return self.router.send_each([box.name for box in self.router.registry.lookup_all(pattern)], payload, message_type)
 
+    def subscribe(self, pattern: str = "*", *, buffer: int = 1000) -> Subscription:
+        """Follow the kernel events whose kind matches a glob: `async with runtime.subscribe("process.*") as events:`.
+
+        `buffer`: how many may wait unread before the oldest is lost.
+        """
+        return self.router.bus.subscribe(pattern, buffer=buffer)
+
     # --- the tree -----------------------------------------------------------------------------------------------------
+
+    @property
+    def registry(self) -> Registry:
+        """Who is there, and who can do what."""
+        return self.router.registry
 
     def get_agent(self, name: str) -> AgentProcess | None:
         """The present incarnation of that name, or None."""

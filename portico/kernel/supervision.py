@@ -176,7 +176,7 @@ class Supervision:
             await self._stop_all(ProcessStatus.FAILED)
             return Exit(ExitKind.START_FAILED, error)
         except IntensityExceededError as error:
-            await self._stop_all(ProcessStatus.FAILED)
+            await self._stop_all(ProcessStatus.FAILED, f"supervisor {self.name!r} gave up: {error}")
             return Exit(ExitKind.CRASHED, error)
         await self._stop_all()
         return Exit(ExitKind.SHUTDOWN)
@@ -459,7 +459,7 @@ class Supervision:
 
     # --- stopping -----------------------------------------------------------------------------------------------------
 
-    async def _stop_all(self, status: ProcessStatus = ProcessStatus.STOPPED) -> None:
+    async def _stop_all(self, status: ProcessStatus = ProcessStatus.STOPPED, reason: str = "it was stopped") -> None:
         """Stop the children in reverse order; those that came at run time have none, and stop side by side.
 
         For good where the parent said so, or where no next life will know them; else their mailboxes wait for its decision.
@@ -467,12 +467,12 @@ class Supervision:
         self.stopping = True
         final = self.supervisor.dynamic or (self._stop is not None and self._stop.final)
         if self.supervisor.dynamic:
-            await self._stop_side_by_side(status)
+            await self._stop_side_by_side(status, reason)
         for child in list(reversed(self.children.values())):
             child.due = None
-            self._has_stopped(child, await self._halt(child, final=final), status, final=final)
+            self._has_stopped(child, await self._halt(child, final=final), status, reason, final=final)
 
-    async def _stop_side_by_side(self, status: ProcessStatus) -> None:
+    async def _stop_side_by_side(self, status: ProcessStatus, reason: str) -> None:
         """Ask all children at once, and take their ends as they come, as long as one may take to end."""
         alive: dict[object, Child] = {}
         longest = 0.0
@@ -493,16 +493,16 @@ class Supervision:
                 child.life = None
                 if event.exit.kind is ExitKind.CRASHED:
                     self._tell(child, event.exit)
-                self._has_stopped(child, event.exit, status, final=True)
+                self._has_stopped(child, event.exit, status, reason, final=True)
         for child in alive.values():
             if child.life is not None:
                 child.life.kill()
 
-    def _has_stopped(self, child: Child, exit_: Exit, status: ProcessStatus, *, final: bool) -> None:
+    def _has_stopped(self, child: Child, exit_: Exit, status: ProcessStatus, reason: str, *, final: bool) -> None:
         ended = ProcessStatus.FAILED if isinstance(exit_.error, DeafError) else status
         if final:
-            self._drop(child, exit_, "it was stopped")
-            self._finish(child, ended, "it was stopped")
+            self._drop(child, exit_, reason)
+            self._finish(child, ended, reason)
             return
         self._settle(child, exit_, 0.0)
         self._mark(child, ended)

@@ -131,6 +131,10 @@ class Operation:
 
     # --- calling it ---------------------------------------------------------------------------------------------------
 
+    def prepare(self) -> None:
+        """Compile the contract, so that the first call does not hold up the event loop. Raises `InvalidOperation`."""
+        _ = self.contract
+
     async def invoke(self, process: AgentProcess, message: Message) -> Any:
         """Bind the payload, call the method, and return its reply as plain data, or as the `Message` that it made.
 

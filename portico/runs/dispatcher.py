@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from portico.errors import AgentCrashed, Cancelled, Draining, PorticoError
 from portico.kernel import hooks
-from portico.kernel.delivery import Delivery
-from portico.kernel.messages import Message, Origin
+from portico.kernel.delivery import new_delivery
+from portico.kernel.messages import Origin, new_message
 from portico.operations.catalogue import Catalogue
 from portico.runs.crash_budget import CrashBudget
 from portico.runs.records import RunRecords
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from contextlib import AbstractContextManager
 
+    from portico.kernel.messages import Message
     from portico.kernel.runtime import Runtime
     from portico.operations.operation import RouteSpec
     from portico.runs.call import Call
@@ -115,19 +116,21 @@ class Dispatcher:
         endpoint, timeout = call.endpoint, call.timeout
         operation = endpoint.operation
         contract = operation.contract
-        message = Message(
+        message = new_message(
             operation.name,
             call.payload,
             "",
             endpoint.agent,
-            run.run_id,
-            deadline=self._router.clock.now() + (default_timeout if timeout is None else timeout),
-            origin=origin,
-            traceparent=call.traceparent,
-            local=contract.accept(call.payload, call.raw) if contract.typed_request else None,
+            None,
+            self._router.clock.now() + (default_timeout if timeout is None else timeout),
+            origin,
+            call.traceparent,
         )
+        message.id = run.run_id
+        if contract.typed_request:
+            message.local = contract.accept(call.payload, call.raw)
         future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
-        run.delivery = delivery = Delivery(message, future, run, call.one_way)
+        run.delivery = delivery = new_delivery(message, future, run, call.one_way)
         self._router.deliver(delivery)
         self._router.deadlines.add(delivery)
         self.records.add(run)

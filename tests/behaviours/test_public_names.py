@@ -29,7 +29,10 @@ HEAVY = {
     "opentelemetry",
 }
 """What `import portico` must not load."""
-KERNEL = ("AgentProcess", "GenServer", "Supervisor", "DynamicSupervisor", "Runtime", "Message", "Context", "ErrorAction")
+KERNEL = (
+    *("AgentProcess", "GenServer", "Supervisor", "DynamicSupervisor", "pool", "keyed"),
+    *("Runtime", "Message", "Context", "ErrorAction"),
+)
 
 
 def run(code: str) -> str:
@@ -50,6 +53,8 @@ def test_the_public_names_are_these() -> None:
         "GenServer",
         "Supervisor",
         "DynamicSupervisor",
+        "pool",
+        "keyed",
         "Runtime",
         "Message",
         "Context",

@@ -52,6 +52,146 @@ def test_supervised_agent_answers_every_ask_though_it_crashes(tmp_path: Path) ->
     assert lines[5:] == [f"answered: 5, crashed: {crashes} times"]
 
 
+def test_rate_limiter_lets_the_patient_wait_for_a_token(tmp_path: Path) -> None:
+    assert run("rate_limiter", cwd=tmp_path).splitlines() == [
+        "two tokens, five clients:",
+        "  Ada: allowed, at once",
+        "  Bob: allowed, at once",
+        "  Cleo: refused, the bucket is empty",
+        "  Dan: allowed, after a refill",
+        "  Eve: allowed, after a refill",
+        "two tokens more, three clients:",
+        "  Fay: allowed, at once",
+        "  Gus: allowed, at once",
+        "  Hal: allowed, after a refill",
+    ]
+
+
+def test_dynamic_spawning_hears_of_every_child_that_has_ended(tmp_path: Path) -> None:
+    assert run("dynamic_spawning", cwd=tmp_path).splitlines() == [
+        "[sup] root (one_for_one)",
+        "  [agent] coordinator (running)",
+        "  [dyn] printers (one_for_one)",
+        "    [agent] posters (running)",
+        "    [agent] letters (running)",
+        "Supervisor 'printers' has 2 children (max_children): 'stamps' was not spawned.",
+        "stopped after all that waits:",
+        "  letters: page 1 on A4",
+        "  letters: page 2 on A4",
+        "  letters: page 3 on A4",
+        "stopped after the message in hand:",
+        "  posters: page 1 on A2",
+        "gone: {'letters': 'it was stopped', 'posters': 'it was stopped'}",
+        "[sup] root (one_for_one)",
+        "  [agent] coordinator (running)",
+        "  [dyn] printers (one_for_one)",
+    ]
+
+
+def test_fan_out_takes_less_time_than_one_question_after_another(tmp_path: Path) -> None:
+    *answers, last = run("fan_out", cwd=tmp_path).splitlines()
+    planets = ["Mercury", "Venus", "Earth", "Mars", "Jupiter", "Saturn", "Uranus", "Neptune"]
+    assert answers == [f"{planet} has {len(planet)} letters" for planet in planets]
+    assert last == "side by side"
+
+
+def test_pipeline_counts_every_line_before_the_total(tmp_path: Path) -> None:
+    assert run("pipeline", cwd=tmp_path) == "16 words, 12 of them different\nthe 4 times, is 2 times\n"
+
+
+def test_router_gives_a_job_to_the_cheapest_who_can_do_it_and_else_to_the_clerk(tmp_path: Path) -> None:
+    assert run("router", cwd=tmp_path).splitlines() == [
+        "translate French: apprentice: Good morning, in simple French",
+        "translate Greek: master: Good morning, in perfect Greek",
+        "proofread French: master: Good morning, in perfect French",
+        "translate Finnish: clerk: sorry, nobody here can translate Finnish",
+        "interpret Greek: clerk: sorry, nobody here can interpret Greek",
+    ]
+
+
+def test_human_in_the_loop_waits_for_a_decision_and_for_an_approval(tmp_path: Path) -> None:
+    assert run("human_in_the_loop", cwd=tmp_path).splitlines() == [
+        "expenses are waiting for a decision on book, boat, piano",
+        "  tea: paid",
+        "  book: approved by Ada",
+        "  boat: declined by Ada",
+        "  piano: declined, nobody decided in time",
+        "release 1.4 is prepared",
+        "Agent 'deployer' is suspended: release 1.4 wants approval",
+        "release 1.4 goes out, Ada allowed it",
+        "release 1.5 is prepared",
+    ]
+
+
+def test_chat_sessions_go_on_where_they_were_after_their_sleep(tmp_path: Path) -> None:
+    assert run("chat_sessions", cwd=tmp_path).splitlines() == [
+        "ada, so far you said: good morning",
+        "bob, so far you said: hello",
+        "ada, so far you said: good morning, it rains",
+        "all sessions are asleep, and ada's is woken:",
+        "ada, so far you said: good morning, it rains, still",
+        "[sup] root (one_for_one)",
+        "  [keyed] chat (one_for_one)",
+        "    [agent] chat/ada (running)",
+        "Agent 'chat' has one process per 'session_id': it is missing",
+    ]
+
+
+def test_replace_under_traffic_loses_no_sale(tmp_path: Path) -> None:
+    assert run("replace_under_traffic", cwd=tmp_path).splitlines() == [
+        "'till' did not start: RuntimeError: the drawer is stuck",
+        *(f"customer {number}: 10 francs, then 10 euros" for number in range(1, 6)),
+        "every sale was counted once",
+    ]
+
+
+TOUR = """\
+agents:       hello
+names:        There is no agent 'ecko'. Did you mean 'echo'?
+supervision:  crashed, restarted, answered at attempt 2
+state:        50 + 150 = 200: the crash took back what it had changed
+messages:     choir.alto and choir.bass heard 3 and 2 notes, 2 can sing
+deadlines:    gave up after 0.05 s, and so did the agent: free again
+GenServer:    3 eggs are ready
+dynamic:      I am new here … and gone: None
+pool:         three at once: porters.1, porters.2, porters.3
+keyed:        notebook/ada has 1, notebook/bob has 1, notebook/ada has 2
+concurrency:  one agent, four hands: ball ball ball ball
+suspension:   Agent 'echo' is suspended: it is cleaned; then clean
+monitors:     visitor is down: shutdown
+links:        castor#1 and pollux#1 live and die together: castor#2 and pollux#2
+replacement:  HELLO
+events:       crashed: till, castor, pollux
+the tree:     who supervises whom
+[sup] root (one_for_one)
+  [agent] echo (running)
+  [agent] till (running)
+  [sup] choir (one_for_all)
+    [agent] choir.alto (running)
+    [agent] choir.bass (running)
+    [agent] conductor (running)
+  [pool] porters (one_for_one)
+    [agent] porters.1 (running)
+    [agent] porters.2 (running)
+    [agent] porters.3 (running)
+  [keyed] notebook (one_for_one)
+    [agent] notebook/ada (running)
+    [agent] notebook/bob (running)
+  [dyn] guests (one_for_one)
+  [sup] twins (one_for_one)
+    [agent] castor (running)
+    [agent] pollux (running)
+  [agent] slow (running)
+  [srv] eggs (running)
+  [agent] juggler (running)
+  [agent] watcher (running)
+"""
+
+
+def test_tour_shows_every_stop(tmp_path: Path) -> None:
+    assert run("tour", cwd=tmp_path) == TOUR
+
+
 def test_research_pipeline_puts_together_what_three_searchers_found(tmp_path: Path) -> None:
     printed = run("research_pipeline", cwd=tmp_path)
     tree, report = printed.split("What we know about lighthouses:\n")

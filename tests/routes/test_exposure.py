@@ -102,7 +102,7 @@ async def test_the_status_of_an_agent_tells_where_it_is_served() -> None:
     assert {one["name"]: one["path"] for one in shop["operations"]} == {"look": "/agents/shop/look", "close": "/agents/shop/close"}
     assert echo["operations"] == [{"name": "echo", "path": "/agents/echo", "tool": "echo"}]
     assert (echo["status"], echo["incarnation"], echo["restarts"]) == ("running", 1, 0)
-    assert echo["mailbox"] == {"depth": 0, "size": 1000}
+    assert echo["mailbox"] == {"depth": 0, "size": 1000, "expired": 0}
 
 
 async def test_the_tree_shows_supervisors_and_processes() -> None:
