@@ -324,7 +324,9 @@ class ReservedType(Refused):
     title = "Reserved message type"
 
     def __init__(self, message_type: str, prefix: str) -> None:
-        super().__init__(f"The message type {message_type!r} is reserved: types that begin with {prefix!r} belong to the runtime.")
+        super().__init__(
+            f"The message type {message_type!r} is reserved: DOWN, EXIT, and what begins with {prefix!r} belong to the runtime."
+        )
 
 
 class ContractViolation(Refused):
@@ -359,7 +361,8 @@ class KeyMissing(Refused):
     title = "Key missing"
 
     def __init__(self, agent: str, member: str, reason: str) -> None:
-        super().__init__(f"Agent {agent!r} has one process per {member!r}: {reason}", errors=[{"path": member, "message": reason}])
+        faults = [{"path": f"/{member}", "message": reason}]
+        super().__init__(f"Agent {agent!r} has one process per {member!r}: {reason}", errors=faults)
         self.member = member
 
 

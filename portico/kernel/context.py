@@ -51,7 +51,8 @@ class MessageContext:
 
     def remaining(self) -> float | None:
         """See `Context.remaining`."""
-        deadline = self._delivery.message.deadline if self._delivery else None
+        message = self._delivery.message if self._delivery else None
+        deadline = message.deadline if message is not None and message.ttl is None else None
         return None if deadline is None else max(0.0, deadline - self._clock.now())
 
     def emit(self, event_type: str, data: Any = None) -> None:

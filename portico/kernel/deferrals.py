@@ -16,11 +16,13 @@ if TYPE_CHECKING:
 class Deferrals:
     """Deliveries by message id, in the order in which they were put off. Their holder meanwhile."""
 
-    __slots__ = ("_deliveries", "_life")
+    __slots__ = ("_deliveries", "_life", "early")
 
     def __init__(self, life: Incarnation) -> None:
         self._life = life
         self._deliveries: dict[str, Delivery] = {}
+        self.early: dict[str, Message] = {}
+        """Replies that came before the handler had said that it defers, by message id."""
 
     def __len__(self) -> int:
         return len(self._deliveries)
@@ -39,8 +41,11 @@ class Deferrals:
         return self._life.number
 
     def add(self, delivery: Delivery) -> None:
-        """Put one off."""
-        if not delivery.finished:
+        """Put one off; one that has been answered already is done."""
+        reply = self.early.pop(delivery.message.id, None)
+        if reply is not None:
+            delivery.resolve(reply)
+        elif not delivery.finished:
             delivery.holder = self
             self._deliveries[delivery.message.id] = delivery
             self._life.owes()

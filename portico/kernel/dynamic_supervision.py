@@ -10,7 +10,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from portico.errors import StartError, StartTimeout
-from portico.kernel.child import Child, Starting
+from portico.kernel.child import Child, Starting, Then
 from portico.kernel.events import EventKind
 from portico.kernel.exits import Ended, ExitKind, Started
 from portico.kernel.incarnation import Incarnation
@@ -95,6 +95,10 @@ class DynamicSupervision(Supervision):
             await super()._child_ended(event)
             return
         child.life = None
+        if child.leaving is not None and child.leaving.then is Then.FORGET:
+            self._end_starting(child, StartError(child.name, "it was stopped meanwhile"))
+            await self._has_left(child, child.leaving, event.exit)
+            return
         error = event.exit.error
         if event.exit.kind is not ExitKind.START_FAILED:
             await self._did_not_start(child, StartTimeout(child.name, getattr(child.present, "start_timeout", 0.0)))
@@ -120,6 +124,7 @@ class DynamicSupervision(Supervision):
         del self.children[child.name]
         self.router.registry.deregister(child.name)
         self._end_starting(child, error)
+        self._end_leaving(child, error)
 
     def _end_starting(self, child: Child, error: Exception | None = None) -> None:
         starting, child.starting = child.starting, None

@@ -56,6 +56,8 @@ class Exit:
     """What was raised."""
     unfinished: tuple[Unfinished, ...] = ()
     """What was in hand: one message, or several where `concurrency` is above one."""
+    from_outside: bool = False
+    """Whether something from outside is to blame that is in no message here: it made a process end of itself, or is not there."""
 
     @property
     def reason(self) -> str:
@@ -72,18 +74,18 @@ class Exit:
     @property
     def outside(self) -> bool:
         """Whether only messages with an outside origin are to blame: then it counts to no window."""
-        if isinstance(self.error, LinkedExitError):
-            return self.error.outside
+        if self.from_outside or (isinstance(self.error, LinkedExitError) and self.error.outside):
+            return True
         charged = [left for left in self.unfinished if left.charged]
         return bool(charged) and all(left.delivery.message.origin is not None for left in charged)
 
     @property
     def counts(self) -> bool:
-        """Whether its supervisor counts it: what comes from outside never, the repeated crashes of one message once."""
+        """Whether its supervisor counts it: what comes from outside never, nor a shutdown over a link; one message counts once."""
         charged = [left.delivery.message for left in self.unfinished if left.charged]
         if charged:
             return any(message.origin is None and message.attempt == 0 for message in charged)
-        return not self.outside
+        return not self.outside and self.kind is not ExitKind.SHUTDOWN
 
 
 def described(error: BaseException) -> str:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from portico.errors import AgentCrashed, NoReply, SpawnError
@@ -28,7 +29,7 @@ from portico.kernel.messages import Message
 from portico.kernel.receiver import CrashError, DeafError, Receiver
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Coroutine, Iterable
 
     from portico.kernel.mailbox import Mailbox
     from portico.kernel.process import AgentProcess
@@ -59,6 +60,7 @@ class Incarnation:
         "attention",
         "draining",
         "handled",
+        "last_exit",
         "mailbox",
         "max_attempts",
         "number",
@@ -85,6 +87,8 @@ class Incarnation:
         """Whether it ends as soon as nothing waits."""
         self.outlived = False
         """Whether its end has been told: what it does from now on counts for nothing."""
+        self.last_exit: Exit | None = None
+        """How it ended; None while it lives."""
         services = router.services
         self.watched = process.handle_timeout is not None or router.strict is not None or services.faults is not None
         """Whether a handling takes the long way, with timers and hooks."""
@@ -145,7 +149,7 @@ class Incarnation:
         """Handle what waits, then end."""
         self.draining = True
         self.mailbox.wake_all()
-        if self.attention:  # suspended: nothing will be handled any more
+        if self.mailbox.suspended is not None:  # nothing will be handled any more
             self.request_stop(final=True)
 
     def kill(self) -> None:
@@ -159,20 +163,23 @@ class Incarnation:
         """Cancel whatever it does; if it does not obey within `shutdown_timeout`, it has ended as deaf."""
         if not self.outlived:
             self.kill()
-            hand = self._hands[0]
-            hand.task = self._task
-            if self._begun:
-                hand.cancel_and_expect_obedience()
+            if self._begun and self._hands[0].task is self._task:  # else the hands have tasks of their own, and hear of it there
+                self._hands[0].cancel_and_expect_obedience()
 
     def give_up(self) -> tuple[Unfinished, ...]:
         """It is deaf: what it does from now on counts for nothing. Returns what was in hand."""
-        self.outlived = True
         unfinished = self._unfinished()
-        for left in unfinished:
+        self._outlive(Exit(ExitKind.CRASHED, DeafError("it was given up"), unfinished))
+        return unfinished
+
+    def _outlive(self, exit_: Exit) -> None:
+        self.outlived = True
+        self.last_exit = exit_
+        for left in exit_.unfinished:
             left.delivery.holder = None
         self._move(ProcessStatus.FAILED, even_outlived=True)
-        self.router.monitors.ended(self, Exit(ExitKind.CRASHED, DeafError("it was given up"), unfinished))
-        return unfinished
+        self._hand_back_deferrals(exit_)
+        self.router.monitors.ended(self, exit_)
 
     def end_with(self, exit_: Exit) -> None:
         """End for a reason that is none of the messages': a task of its own, or a process that it is linked to."""
@@ -209,6 +216,7 @@ class Incarnation:
             exit_ = Exit(ExitKind.CRASHED, error)
         if not self.outlived:
             self.outlived = True
+            self.last_exit = exit_
             self.router.monitors.ended(self, exit_)
             self._reports_to.put(Ended(self, exit_))
 
@@ -270,6 +278,7 @@ class Incarnation:
 
     async def _attend(self) -> Exit | None:
         """What there is to do between two messages. Returns the exit where that is the end."""
+        current.set(None)
         self._hands[0].take_back_cancellation()  # of a handler that swallowed it
         self._hands[0].hears()
         try:
@@ -282,6 +291,8 @@ class Incarnation:
                 reason = self.mailbox.suspended
                 if reason is None:
                     break
+                if self.draining:
+                    return Exit(ExitKind.SHUTDOWN, None, self._unfinished())
                 if not told:
                     told = True
                     self._move(ProcessStatus.SUSPENDED)
@@ -310,23 +321,30 @@ class Incarnation:
         """Run `on_stop` and end the tasks: also after a crash or a cancellation, but never longer than `shutdown_timeout`."""
         self._move(ProcessStatus.STOPPING)
         current.set(None)
+        for hand in self._hands:
+            hand.in_hand = None  # the exit has it
         hand = self._hands[0]
-        hand.task = self._task  # the end is the first one's work
         hand.hears()
         try:
             await self._within_shutdown_timeout(self.process.on_stop())
         except Exception:
             logger.exception("on_stop of %r failed", self.name)
         await self._end_tasks()
+        if not self.outlived:
+            self._hand_back_deferrals(exit_)
+
+    def _hand_back_deferrals(self, exit_: Exit) -> None:
+        """What it has put off answering, the next life answers; nobody does where it ended of itself."""
         for delivery in reversed(list(self._deferrals or ())):
             delivery.holder = None
             if exit_.kind is ExitKind.NORMAL or delivery.one_way:
                 delivery.fail(NoReply(self.name, delivery.message.type))
             elif self.may_repeat(delivery.message):
-                self.mailbox.put_back(delivery)
+                self.mailbox.home_of(delivery).put_back(delivery)
             else:
                 self.router.dead_letter(delivery, exit_.reason)
                 delivery.fail(self.crashed(exit_.error, delivery.message))
+        self._deferrals = None
 
     async def _end_tasks(self) -> None:
         running = self._tasks or {}
@@ -366,21 +384,49 @@ class Incarnation:
             CrashError: one of them crashed. What the others had in hand and could not finish in time goes with it, uncharged.
         """
         self._crashes = []
-        tasks = [self.router.start_task(self._hand(hand), f"{self.process.id}/{n}") for n, hand in enumerate(self._hands)]
-        try:
-            await asyncio.wait(tasks)
-        except asyncio.CancelledError:
-            for hand in self._hands:
-                hand.cancel_and_expect_obedience()
-            await asyncio.wait(tasks)
-            raise
+        tasks: dict[asyncio.Task[None], Receiver] = {}
+        idle, cut = list(self._hands), False
+        while idle or tasks:
+            for hand in idle:
+                hand.task = self.router.start_task(self._hand(hand), f"{self.process.id}/{self._hands.index(hand)}")
+                tasks[hand.task] = hand
+            idle = []
+            try:
+                await self._any_of(tasks)
+            except asyncio.CancelledError:
+                cut = True
+                for hand in tasks.values():
+                    hand.cancel_and_expect_obedience()
+            ended = [tasks.pop(task) for task in list(tasks) if task.done()]
+            if tasks and not cut and self._resumed():
+                idle = [hand for hand in self._hands if hand in ended or hand not in tasks.values()]
+        self._hands[0].task = self._task  # what follows is the first one's work
+        if cut:
+            raise asyncio.CancelledError
         crashes = self._crashes
         if not crashes:
             return
         first, charged = crashes[0], [left for crash in crashes for left in crash.unfinished]
         blamed = {left.delivery for left in charged}
         others = [left for left in self._unfinished() if left.delivery not in blamed]
-        raise CrashError(Exit(first.kind, first.error, (*charged, *others)))
+        raise CrashError(replace(first, unfinished=(*charged, *others)))
+
+    async def _any_of(self, tasks: Iterable[asyncio.Task[None]]) -> None:
+        """Until one of these has ended, or the alarm is raised."""
+        self._alarm = asyncio.get_running_loop().create_future()
+        try:
+            await asyncio.wait([*tasks, self._alarm], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._alarm.cancel()
+            self._alarm = None
+
+    def _resumed(self) -> bool:
+        """Whether there is nothing to attend to any more, while some hands still work: then the others may begin again."""
+        if self._stopping or self._verdict is not None or self._crashes or self.mailbox.suspended is not None or not self.attention:
+            return False
+        self.attention = False
+        self._move(ProcessStatus.WAITING if self._deferrals else ProcessStatus.RUNNING)
+        return True
 
     async def _hand(self, hand: Receiver) -> None:
         hand.task = asyncio.current_task()
@@ -414,14 +460,17 @@ class Incarnation:
         if self.outlived:
             return
         error = DeafError(f"ignored its cancellation for {self.shutdown_timeout or 0:g} s")
-        ignored = hand.in_hand
-        unfinished = tuple(Unfinished(left.delivery, error) if left.delivery is ignored else left for left in self.give_up())
+        charged = {left.delivery: left for crash in self._crashes for left in crash.unfinished}
+        if hand.in_hand is not None:
+            charged[hand.in_hand] = Unfinished(hand.in_hand, error)
+        exit_ = Exit(ExitKind.CRASHED, error, tuple(charged.get(left.delivery, left) for left in self._unfinished()))
+        self._outlive(exit_)
         for other in self._hands:
             if other is not hand and other.task is not None:
                 other.task.cancel()
         if self._task is not None and self._task is not hand.task:
             self._task.cancel()
-        self._reports_to.put(Ended(self, Exit(ExitKind.CRASHED, error, unfinished)))
+        self._reports_to.put(Ended(self, exit_))
 
     def _unfinished(self) -> tuple[Unfinished, ...]:
         """What is in hand, uncharged."""
@@ -496,10 +545,14 @@ class Incarnation:
     def reply_to(self, message: Message, payload: Any) -> bool:
         """Answer a message whose handler returned `defer()`. Returns whether somebody still waited."""
         delivery = self._deferrals.take(message) if self._deferrals is not None else None
-        if delivery is None:
-            return False
-        delivery.resolve(Message("reply", payload, self.name, message.sender, attempt=message.attempt))
-        return True
+        reply = Message("reply", payload, self.name, message.sender, attempt=message.attempt)
+        if delivery is not None:
+            delivery.resolve(reply)
+            return True
+        in_hand = any(hand.in_hand is not None and hand.in_hand.message is message for hand in self._hands)
+        if in_hand:  # answered before its handler has said that it defers
+            self.deferrals.early[message.id] = reply
+        return in_hand
 
     # --- tasks of its own ---------------------------------------------------------------------------------------------
 

@@ -11,11 +11,10 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import quote
 
-from portico.errors import AgentCrashed, DeadlineUnreachable, DuplicateName, KeyMissing, StartError, TooManyKeys
+from portico.errors import AgentCrashed, DuplicateName, KeyMissing, StartError, TooManyKeys
 from portico.kernel.child import Child, Then
 from portico.kernel.dynamic_supervision import DynamicSupervision
 from portico.kernel.exits import described
@@ -40,14 +39,29 @@ if TYPE_CHECKING:
 LONGEST_KEY: Final = 256
 """Characters: keys come from strangers, and each is a name in memory."""
 
-LOOKS: Final = 64
-"""How many of the longest unused processes are looked at for one to put to sleep when there is no room."""
+LOOKS: Final = 256
+"""How many processes are looked at, each time one more is needed, for one that has nothing to do."""
+
+BREATHER: Final = 0.1
+"""Seconds for which all of more than that count as being at work where nobody was found who is not: looking at them costs time."""
 
 PATIENCE: Final = 1.0
 """Seconds after which those who wait for room look for it again."""
 
 Key = tuple[str | None, str]
 """The caller's principal (None where it is unknown or does not matter), and the key."""
+
+
+def _quoted(text: str) -> str:
+    return quote(text, safe="")
+
+
+def _plain(key: int | str) -> str:
+    """A number as a key; one that is longer than Python writes is too long for a key as well."""
+    try:
+        return str(key)
+    except ValueError:
+        return ""
 
 
 class KeyMailbox(Mailbox):
@@ -95,9 +109,8 @@ class KeyedMailbox(Mailbox):
             box = self._new(key)
         self.boxes[key] = box  # the last one used is the last in line
         now = box.last_used = self._clock.now()
-        deadline = delivery.message.deadline
-        if box.service_time and deadline is not None and box.wait_estimate() > deadline - now:
-            raise DeadlineUnreachable(box.name, box.wait_estimate(), max(0.0, deadline - now))
+        if box.service_time and delivery.message.deadline is not None:
+            box.refuse_hopeless(delivery.message, now)
         box.put(delivery)
         if box.life is None and not box.wanted and self.supervision is not None:
             self.supervision.want(box)
@@ -112,7 +125,7 @@ class KeyedMailbox(Mailbox):
                 raise KeyMissing(self.name, settings.per_key, "it is missing")
             if not isinstance(key, int | str) or isinstance(key, bool):
                 raise KeyMissing(self.name, settings.per_key, "it must be a string or an integer")
-            key = str(key)
+            key = _plain(key)
         if not 0 < len(key) <= LONGEST_KEY:
             raise KeyMissing(self.name, settings.per_key, f"it must have 1 to {LONGEST_KEY} characters")
         origin = message.origin
@@ -124,7 +137,10 @@ class KeyedMailbox(Mailbox):
             raise TooManyKeys(self.name, settings.max_keys)
         principal, value = key
         # Quoted, so that no key can be written that reads like another caller's.
-        name = f"{self.name}/{quote(value, safe='')}" + (f"@{quote(principal, safe='')}" if principal is not None else "")
+        try:
+            name = f"{self.name}/{_quoted(value)}" + (f"@{_quoted(principal)}" if principal is not None else "")
+        except UnicodeEncodeError:
+            raise KeyMissing(self.name, settings.per_key, "it is no text: it has half of a surrogate pair") from None
         box = KeyMailbox(name, self.size, key)
         box.behind = self.name
         if self.suspended is not None:
@@ -220,8 +236,17 @@ class KeyedSupervision(DynamicSupervision):
         registry.register(self._front, template.capabilities, template.capability_metadata)
         self._line: deque[KeyMailbox] = deque()
         """Those who wait for room."""
-        for box in self._front.boxes.values():
-            self.want(box)
+        self._going: set[str] = set()
+        """Those who were asked to sleep and have not ended yet."""
+        self._all_busy_until = 0.0
+        self.forgetful = False
+        for box in list(self._front.boxes.values()):  # of an earlier life
+            box.life = None
+            if box.waiting or box.suspended is not None:
+                self.want(box)
+            else:
+                del self._front.boxes[box.key]
+                registry.deregister(box.name)
 
     def want(self, box: KeyMailbox) -> None:
         """Start a process for that key, as soon as there is room."""
@@ -232,17 +257,22 @@ class KeyedSupervision(DynamicSupervision):
 
     def make_room(self) -> bool:
         """Put the longest unused process to sleep that has nothing to do. Returns whether there was one."""
-        for box in list(islice(self._front.boxes.values(), LOOKS)):
+        now, boxes = self._clock.now(), self._front.boxes
+        if len(boxes) > LOOKS and now < self._all_busy_until:
+            return False
+        for box in list(boxes.values()):
             child = self.children.get(box.name)
             if child is not None and self._put_to_sleep(child, box):
                 return True
+        self._all_busy_until = now + BREATHER
         return False
 
     def _put_to_sleep(self, child: Child, box: KeyMailbox) -> bool:
         life = child.life
         idle = isinstance(life, Incarnation) and not life.busy and not box.waiting and child.starting is None
-        if not idle or child.leaving is not None:
+        if not idle or child.leaving is not None or box.suspended is not None:  # a suspension would be forgotten
             return False
+        self._going.add(child.name)
         self.leave(child, Then.FORGET, None, drain="current")
         return True
 
@@ -263,6 +293,7 @@ class KeyedSupervision(DynamicSupervision):
                 self._put_to_sleep(child, box)
             elif not box.waiting:
                 del boxes[box.key]
+                self.router.registry.deregister(box.name)
                 continue
             boxes[box.key] = boxes.pop(box.key)  # leaving, or at work: looked at again when it has been idle once more
             box.last_used = now
@@ -273,12 +304,17 @@ class KeyedSupervision(DynamicSupervision):
         if isinstance(event, Wanted):
             self._line.append(event.box)
 
+    def _enter(self, mailbox: Mailbox, process: AgentProcess) -> None:
+        """What a process can do, the keyed agent can do: they are not found one by one."""
+        del process
+        self.router.registry.register(mailbox)
+
     async def _restart_due(self) -> None:
         await super()._restart_due()
         self._sweep()
         while self._line and len(self.children) < self.supervisor.max_keys:
             self._open(self._line.popleft())
-        if self._line:
+        if len(self._line) > len(self._going):
             self.make_room()
 
     def _open(self, box: KeyMailbox) -> None:
@@ -286,7 +322,7 @@ class KeyedSupervision(DynamicSupervision):
         if box.name in self.children or not box.waiting:
             return
         try:
-            if self.router.knows(box.name):
+            if self.router.registry.get(box.name) not in (None, box):
                 raise DuplicateName(box.name)
             child = Child(self.supervisor.made(box.name))
         except Exception as error:  # noqa: BLE001  # the border of user code: a constructor that raises is a start failure
@@ -344,6 +380,7 @@ class KeyedSupervision(DynamicSupervision):
 
     def _forget(self, child: Child, reason: str) -> None:
         box = self._box(child)
+        self._going.discard(child.name)
         super()._forget(child, reason)
         if self._front.boxes.get(box.key) is box:
             del self._front.boxes[box.key]
@@ -357,9 +394,11 @@ class KeyedSupervision(DynamicSupervision):
         except Exception as error:
             keyed.agent_class = former
             raise StartError(keyed.name, described(error)) from error
-        keyed.recipe.args = (kind, *keyed.recipe.args[1:])
+        keyed.recipe.replace("agent_class", kind)
+        self.router.registry.register(self._front, keyed.template.capabilities, keyed.template.capability_metadata)
         for child in list(self.children.values()):
-            if child.starting is None and child.leaving is None:
+            child.present.recipe.kind = kind  # for one that is down, and comes back
+            if child.life is not None and child.leaving is None:
                 self.leave(child, Then.FORGET, timeout, drain="current")
 
     def _box(self, child: Child) -> KeyMailbox:

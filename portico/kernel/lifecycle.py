@@ -51,10 +51,10 @@ TRANSITIONS: Final = {
     ProcessStatus.STOPPING: _ENDS,
     # The end of an instance, not of its name: the next incarnation is another instance and begins as `created`.
     ProcessStatus.RESTARTING: frozenset({ProcessStatus.STOPPED, ProcessStatus.FAILED}),
-    ProcessStatus.STOPPED: frozenset[ProcessStatus](),
+    ProcessStatus.STOPPED: frozenset({ProcessStatus.RESTARTING}),
     ProcessStatus.FAILED: frozenset({ProcessStatus.RESTARTING}),
 }
-"""What may follow each status. `failed` may be replaced: a deaf process, or one that did not start, is tried again."""
+"""What may follow each status. What has ended may be replaced: with its group, or a deaf one, or one that did not start."""
 
 
 def move(process: AgentProcess, status: ProcessStatus, router: Router) -> None:

@@ -10,11 +10,12 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
-from portico.errors import MailboxFull, ProcessExited, Suspended
+from portico.errors import DeadlineUnreachable, MailboxFull, ProcessExited, Suspended
 
 if TYPE_CHECKING:
     from portico.kernel.delivery import Delivery
     from portico.kernel.incarnation import Incarnation
+    from portico.kernel.messages import Message
     from portico.kernel.supervision import Supervision
 
 SLOW: Final = 0.001
@@ -30,6 +31,7 @@ class Mailbox:
     __slots__ = (
         "__weakref__",
         "_others",
+        "_ranked",
         "_reader",
         "barred",
         "behind",
@@ -75,6 +77,8 @@ class Mailbox:
         """Why it takes no message for now; None where it does."""
         self.barred = False
         """Whether `put` has to look twice: closed or suspended."""
+        self._ranked = False
+        """Whether messages of another priority than 0 may wait."""
         self._reader: asyncio.Future[None] | None = None
         self._others: list[asyncio.Future[None]] | None = None
 
@@ -98,17 +102,29 @@ class Mailbox:
         if self.barred:
             self._refuse(delivery)
         if len(items) >= self.size:
-            raise MailboxFull(self.name, self.size, self.wait_estimate() or 1.0)
-        priority = delivery.message.priority
-        if priority and items:
-            at = len(items)
-            while at and items[at - 1].message.priority < priority:
-                at -= 1
-            items.insert(at, delivery)
+            self._make_room()
+        if self._ranked or delivery.message.priority:
+            self._insert(delivery)
         else:
             items.append(delivery)
         if self._reader is not None:
             self.wake()
+
+    def _make_room(self) -> None:
+        """Forget those that nobody waits for any more."""
+        living = [delivery for delivery in self.waiting if not delivery.finished]
+        self.waiting.clear()
+        self.waiting.extend(living)
+        if len(living) >= self.size:
+            raise MailboxFull(self.name, self.size, self.wait_estimate() or 1.0)
+
+    def _insert(self, delivery: Delivery) -> None:
+        items, priority = self.waiting, delivery.message.priority
+        self._ranked = bool(items) or priority != 0
+        at = len(items)
+        while at and items[at - 1].message.priority < priority:
+            at -= 1
+        items.insert(at, delivery)
 
     def _refuse(self, delivery: Delivery) -> None:
         if self.closed is not None:
@@ -123,6 +139,11 @@ class Mailbox:
             return
         self.waiting.appendleft(delivery)
         self.wake()
+
+    def home_of(self, delivery: Delivery) -> Mailbox:
+        """Where a delivery goes back to: what came through the name of a pool, to the mailbox that its members share."""
+        source = self.source
+        return source if source is not None and delivery.message.recipient == source.name else self
 
     def put_notice(self, delivery: Delivery) -> None:
         """Append what the runtime itself has to tell the process: no bound applies. Nothing where it has ended for good."""
@@ -181,6 +202,16 @@ class Mailbox:
     def wait_estimate(self) -> float:
         """Seconds until a message that comes now would be taken: what waits, at the measured pace. 0.0 where that is unknown."""
         return len(self.waiting) * self.service_time / self.hands
+
+    def refuse_hopeless(self, message: Message, now: float) -> None:
+        """Raises `DeadlineUnreachable` where what waits before a message takes longer than its deadline allows."""
+        remaining = (message.deadline or now) - now
+        if self.wait_estimate() <= remaining:
+            return
+        before = sum(other.message.priority >= message.priority and not other.finished for other in self.waiting)
+        wait = before * self.service_time / self.hands
+        if wait > remaining:
+            raise DeadlineUnreachable(self.name, wait, max(0.0, remaining))
 
     # --- ends ---------------------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from portico.kernel.current import current
 from portico.kernel.delivery import Delivery
 from portico.kernel.exits import Exit, ExitKind
 from portico.kernel.messages import DOWN, EXIT, Message, new_id
@@ -55,14 +56,15 @@ class Monitors:
     def demonitor(self, watcher: Incarnation, ref: str) -> None:
         """See `AgentProcess.demonitor`."""
         for watch in list(self._of_watcher.get(watcher, ())):
-            if watch.ref == ref:
+            if watch.ref and watch.ref == ref:
                 self._remove(watch)
 
     def link(self, one: Incarnation, name: str) -> None:
         """See `AgentProcess.link`."""
         other = self._living(name)
         if other is None:
-            self._tell_exit(one, name, Exit(ExitKind.CRASHED, LookupError(f"{NO_PROCESS}: there is no process {name!r}")))
+            error = LookupError(f"{NO_PROCESS}: there is no process {name!r} now")
+            self._tell_exit(one, name, Exit(ExitKind.CRASHED, error, from_outside=self._came_from_outside(name)))
         elif other is not one and not any(w.target is other and not w.ref for w in self._of_watcher.get(one, ())):
             self._add(Watch("", one, other))
             self._add(Watch("", other, one))
@@ -85,6 +87,13 @@ class Monitors:
                 self._tell_down(watch.watcher, watch.ref, life.name, exit_.reason)
             elif exit_.kind is not ExitKind.NORMAL:
                 self._tell_exit(watch.watcher, life.name, exit_)
+
+    def _came_from_outside(self, name: str) -> bool:
+        """Whether an outside caller brought it about that a process is not there, or that somebody links it now."""
+        in_hand, life = current.get(), self._router.registry.lookup(name).life
+        if in_hand is not None and in_hand.message.origin is not None:
+            return True
+        return life is not None and life.last_exit is not None and life.last_exit.outside
 
     def _living(self, name: str) -> Incarnation | None:
         mailbox = self._router.registry.lookup(name)

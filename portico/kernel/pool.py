@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from portico.errors import StartError
 from portico.kernel.child import Then
 from portico.kernel.mailbox import Mailbox
 from portico.kernel.supervision import Supervision
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from portico.kernel.child import Child
     from portico.kernel.delivery import Delivery
     from portico.kernel.incarnation import Incarnation
+    from portico.kernel.lifecycle import ProcessStatus
     from portico.kernel.process import AgentProcess
     from portico.kernel.router import Router
     from portico.kernel.supervision import Ear
@@ -118,19 +120,39 @@ class PoolSupervision(Supervision):
         registry.register(self._shared, template.capabilities, template.capability_metadata)
 
     def _build(self, child: Child) -> Incarnation | Supervision:
-        life = super()._build(child)
-        registry = self.router.registry
-        mailbox = registry.lookup(child.name)
+        self._shared.reopen()
+        return super()._build(child)
+
+    def _enter(self, mailbox: Mailbox, process: AgentProcess) -> None:
+        """What a member can do, the pool can do: members are not found one by one."""
+        del process
         mailbox.source, mailbox.behind = self._shared, self.name
-        registry.register(mailbox)  # what it can do, the pool can do: its members are not found one by one
         self._shared.members[mailbox.name] = mailbox
-        return life
+        self.router.registry.register(mailbox)
+
+    def _finish(self, child: Child, status: ProcessStatus, reason: str) -> None:
+        super()._finish(child, status, reason)
+        if all(other.life is None and other.due is None for other in self.children.values()):  # nobody is left to take anything
+            for delivery in self._shared.close(reason):
+                self.router.dead_letter(delivery, reason)
 
     async def replace_all(self, kind: type[AgentProcess], timeout: float) -> None:
-        """Replace one member after another, so that the others work on meanwhile."""
-        for name in list(self.children):
-            await self.part(name, Then.RESTART, timeout, drain="current", kind=kind)
-        self.supervisor.recipe.args = (kind, *self.supervisor.recipe.args[1:])
+        """Replace one member after another, so that the others work on meanwhile. All or none: a failure brings the former back."""
+        replaced: list[str] = []
+        former = self.supervisor.template.recipe.kind
+        try:
+            for name in list(self.children):
+                await self.part(name, Then.RESTART, timeout, drain="current", kind=kind)
+                replaced.append(name)
+        except StartError:
+            for name in replaced:
+                await self.part(name, Then.RESTART, timeout, drain="current", kind=former)
+            raise
+        supervisor = self.supervisor
+        supervisor.recipe.replace("agent_class", kind)
+        supervisor.template.recipe.kind = kind
+        template = supervisor.template = supervisor.template.fresh()
+        self.router.registry.register(self._shared, template.capabilities, template.capability_metadata)
 
 
 def pool(

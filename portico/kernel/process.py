@@ -11,7 +11,7 @@ from functools import wraps
 from inspect import isawaitable, iscoroutinefunction
 from typing import TYPE_CHECKING, Any, ClassVar, Final, ParamSpec, Self, TypeVar, cast
 
-from portico.errors import LifecycleError, RuntimeNotStarted, UnknownOperation, nearest
+from portico.errors import LifecycleError, RuntimeNotStarted, SelfAsk, UnknownOperation, nearest
 from portico.kernel.clock import sleep
 from portico.kernel.current import current
 from portico.kernel.lifecycle import ProcessStatus
@@ -20,7 +20,7 @@ from portico.kernel.recipe import Recipe
 from portico.kernel.words import at_least, not_negative, word
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping, Sequence
+    from collections.abc import Callable, Coroutine, Mapping
 
     from portico.kernel.dynamic_supervisor import DynamicSupervisor
     from portico.kernel.incarnation import Incarnation
@@ -86,9 +86,9 @@ class AgentProcess:
         ConfigurationError: an unknown restart, a negative number.
     """
 
-    capabilities: ClassVar[Sequence[str]] = ()
+    capabilities: ClassVar[list[str]] = []
     """What it can do: tags for `send_capable` and the registry."""
-    capability_metadata: ClassVar[Mapping[str, Any]] = {}
+    capability_metadata: ClassVar[dict[str, Any]] = {}
     """More on each capability, by tag."""
     operations: ClassVar[Mapping[str, Invocable]] = {}
     """Its operations by name; collected from the decorated methods."""
@@ -176,6 +176,7 @@ class AgentProcess:
 
     def adjust(self, **options: Any) -> Self:
         """Set what the constructor would have set, for classes that do not hand it on. Kept across restarts. Returns itself."""
+        at_least(1, repr(self.name), concurrency=options.get("concurrency"))
         self.recipe.adjusted = {**self.recipe.adjusted, **options}
         for name, value in options.items():
             setattr(self, name, word(Restart, value, f"The restart of {self.name!r}") if name == "restart" else value)
@@ -239,7 +240,7 @@ class AgentProcess:
 
     @state.setter
     def state(self, value: dict[str, Any]) -> None:
-        self.state_touched = True
+        _ = self.state  # refused where there is none
         self.kept_state = value
 
     @property
@@ -338,6 +339,8 @@ class AgentProcess:
         Raises:
             CallError: as it ended. Uncaught, it is handed on to this process's own caller.
         """
+        if recipient == self.name and self.status not in (ProcessStatus.RUNNING, ProcessStatus.WAITING):
+            raise SelfAsk(recipient)  # in a hook: nothing is handled meanwhile
         return await self.router.call(recipient, payload, message_type, timeout, self.name, priority)
 
     async def call(self, name: str, payload: Any, timeout: float = 5.0, message_type: str = DEFAULT_TYPE) -> Any:

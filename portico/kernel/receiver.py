@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -107,27 +106,25 @@ class Receiver:
             elif source is not None and source.waiting and not life.draining:
                 delivery = source.waiting.popleft()
             else:
-                if began and (took := now() - began) > SLOW:
+                if began and ((took := now() - began) > SLOW or mailbox.service_time):
                     mailbox.measure(took)
                 in_a_row, began = 0, 0.0
                 if life.draining:
                     return
                 await mailbox.wait()
+                if source is not None and source.waiting and waiting:
+                    source.wake()  # it was woken for what all share, but has something of its own: another one takes that
                 continue
             future = delivery.future
             if delivery.dropped or (future is not None and future.done()):  # `finished`, without the call
                 continue
             message = delivery.message
             time_now = now()
-            if began and (took := time_now - began) > SLOW:
+            if began and ((took := time_now - began) > SLOW or mailbox.service_time):
                 mailbox.measure(took)
             began = time_now
             deadline = message.deadline
-            if deadline is not None:
-                if deadline <= time_now:
-                    self._too_late(delivery)
-                    continue
-            elif message.ttl is not None and message.timestamp + message.ttl <= time.time():
+            if deadline is not None and deadline <= time_now:
                 self._too_late(delivery)
                 continue
             self.in_hand = delivery
@@ -238,7 +235,7 @@ class Receiver:
             raise CrashError(Exit(ExitKind.CRASHED, error, (Unfinished(delivery, error),)))
         self._refuse(delivery, life.crashed(error, message))
         if action is ErrorAction.STOP:
-            raise CrashError(Exit(ExitKind.NORMAL))
+            raise CrashError(Exit(ExitKind.NORMAL, from_outside=message.origin is not None))
         return None
 
     async def _ask_on_error(self, error: Exception, message: Message) -> ErrorAction:

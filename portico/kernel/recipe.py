@@ -30,3 +30,10 @@ class Recipe:
             made.adjust(**self.adjusted)
         made.recipe = self
         return made
+
+    def replace(self, first: str, value: Any) -> None:
+        """Give the constructor another first argument from now on; `first` is its name, for where it was given as a keyword."""
+        if self.args:
+            self.args = (value, *self.args[1:])
+        else:
+            self.kwargs = {**self.kwargs, first: value}

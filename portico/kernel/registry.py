@@ -56,9 +56,9 @@ class Registry:
         return UnknownAgent(name, nearest(name, shown))
 
     def lookup_all(self, pattern: str) -> list[Mailbox]:
-        """The mailboxes whose names match a glob (`*`, `?`, `[…]`), by name; the members of a pool are not among them."""
+        """The mailboxes whose names match a glob (`*`, `?`, `[…]`), by name; those that stand behind another are not among them."""
         found = [(name, self.mailboxes[name]) for name in self.all_names() if fnmatchcase(name, pattern)]
-        return [mailbox for _, mailbox in found if mailbox.source is None]
+        return [mailbox for _, mailbox in found if not mailbox.behind]
 
     def has(self, name: str) -> bool:
         """Whether the name is registered."""

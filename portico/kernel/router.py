@@ -12,11 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
+from time import time
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from portico.errors import (
     Cancelled,
-    DeadlineUnreachable,
     InvalidPayload,
     ProcessExited,
     Refused,
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
     from portico.errors import PorticoError
     from portico.kernel.clock import Clock
-    from portico.kernel.mailbox import Mailbox
     from portico.kernel.protocols import Codec, Services
     from portico.kernel.runtime import Runtime
     from portico.kernel.supervision import Supervision
@@ -66,15 +65,24 @@ class Router:
         self._mailboxes = self.registry.mailboxes
         self.supervisions: dict[str, Supervision] = {}
         """The present life of each supervisor, by name."""
+        self.declared: set[str] = set()
+        """Every name of the tree as it was given, also of what has not started yet."""
         self.bus = Bus()
         self.monitors = Monitors(self)
         self.deadlines = Deadlines(clock, self.expired)
         self.tasks: asyncio.TaskGroup | None = None
+        self._looks_twice = True
+        """Whether a delivery needs more than its mailbox: the runtime is not started, or strict."""
         self._threads: ThreadPoolExecutor | None = None
 
     def knows(self, name: str) -> bool:
         """Whether a process or a supervisor of this runtime has that name."""
-        return self.registry.has(name) or name in self.supervisions
+        return self.registry.has(name) or name in self.supervisions or name in self.declared
+
+    def open(self, tasks: asyncio.TaskGroup) -> None:
+        """The tree starts: messages are taken, and tasks run in this group."""
+        self.tasks = tasks
+        self._looks_twice = self.strict is not None
 
     # --- sending ------------------------------------------------------------------------------------------------------
 
@@ -94,14 +102,11 @@ class Router:
         mailbox = self._mailboxes.get(message.recipient)
         if mailbox is None:
             raise self.registry.unknown(message.recipient)
+        if message.ttl is not None and message.deadline is None:  # of a message that was made elsewhere, at `timestamp`
+            message.deadline = self._now() + message.ttl - (time() - message.timestamp)
         if mailbox.service_time and message.deadline is not None:
-            self._refuse_hopeless(message.deadline, mailbox)
+            mailbox.refuse_hopeless(message, self._now())
         mailbox.put(delivery)
-
-    def _refuse_hopeless(self, deadline: float, mailbox: Mailbox) -> None:
-        wait, remaining = mailbox.wait_estimate(), deadline - self._now()
-        if wait > remaining:
-            raise DeadlineUnreachable(mailbox.name, wait, max(0.0, remaining))
 
     def _round_trip(self, message: Message, codec: Codec) -> None:
         try:
@@ -140,7 +145,11 @@ class Router:
             message.priority = priority
         future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
         delivery = new_delivery(message, future, journal, False)
-        self.deliver(delivery)
+        mailbox = self._mailboxes.get(recipient)
+        if mailbox is None or mailbox.service_time or self._looks_twice:
+            self.deliver(delivery)
+        else:  # `deliver`, without the call
+            mailbox.put(delivery)
         self.deadlines.add(delivery)
         try:
             return await future
@@ -155,6 +164,8 @@ class Router:
     def deadline_of(self, delivery: Delivery) -> float | None:
         """The deadline that a delivery in hand hands on, on this runtime's clock: the rest of it where it is another runtime's."""
         deadline, holder = delivery.message.deadline, delivery.holder
+        if delivery.message.ttl is not None:
+            return None  # it had to begin in time; it may take as long as it takes
         if deadline is None or holder is None or holder.router is self:
             return deadline
         return self._now() + deadline - holder.router.clock.now()
@@ -182,9 +193,15 @@ class Router:
         else:
             message = new_message(message_type, payload, sender, recipient, None, None, in_hand.message.origin, in_hand.traceparent)
             journal = in_hand.journal
-        if priority or ttl is not None:
-            message.priority, message.ttl = priority, ttl
-        self.deliver(new_delivery(message, None, journal, True))
+        if priority:
+            message.priority = priority
+        if ttl is not None:
+            message.ttl, message.deadline = ttl, self._now() + ttl
+        mailbox = self._mailboxes.get(recipient)
+        if mailbox is None or self._looks_twice:
+            self.deliver(new_delivery(message, None, journal, True))
+        else:  # `deliver`, without the call
+            mailbox.put(new_delivery(message, None, journal, True))
 
     def send_each(self, names: Iterable[str], payload: Any, message_type: str, sender: str = "") -> list[str]:
         """Send the same to several. Returns the names that it reached: who refuses it is left out."""
@@ -252,13 +269,21 @@ class Router:
         """Call a blocking function in a thread of this runtime. A caller that is cancelled leaves it to end by itself."""
         if self._threads is None:
             self._threads = ThreadPoolExecutor(BLOCKING_THREADS, thread_name_prefix="portico-blocking")
-        call = partial(copy_context().run, function, *args, **kwargs)
+        call = partial(copy_context().run, _called, function, *args, **kwargs)
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)
 
     def close(self) -> None:
         """The tree has ended: stop the timer of the deadlines, start no further blocking function."""
         self.deadlines.close()
         self.tasks = None
+        self._looks_twice = True
         if self._threads is not None:
             self._threads.shutdown(wait=False, cancel_futures=True)
             self._threads = None
+
+
+def _called(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    try:
+        return function(*args, **kwargs)
+    except StopIteration as error:
+        raise RuntimeError("the function raised StopIteration, which no future can hold") from error

@@ -168,7 +168,7 @@ class Runtime:
     async def _hold(self, ready: asyncio.Future[None], down: asyncio.Event) -> None:
         try:
             async with asyncio.TaskGroup() as tasks:
-                self.router.tasks = tasks
+                self.router.open(tasks)
                 try:
                     await self._run_tree(ready)
                     await self._stop_beside()
@@ -239,6 +239,7 @@ class Runtime:
         for node in supervisor.walk():
             if node.name in taken:
                 raise DuplicateName(node.name)
+            self.router.declared.add(node.name)
         supervisor.spent = True
         inbox = Inbox(self.router.clock)
         life = supervisor.supervise(self.router, inbox)
@@ -267,6 +268,7 @@ class Runtime:
             if node.name in seen:
                 raise DuplicateName(node.name)
             seen.add(node.name)
+        self.router.declared = seen
 
     # --- messages -----------------------------------------------------------------------------------------------------
 

@@ -98,6 +98,8 @@ class Supervision:
         self._due: list[tuple[float, int, Child]] = []
         self._numbers = count()
         self._counted: deque[float] = deque()
+        self.forgetful = supervisor.dynamic
+        """Whether no next life will know its children."""
         self._stop: Stop | None = None
         self.ended = False
         """Whether this life is over."""
@@ -137,6 +139,12 @@ class Supervision:
         self._requests.append(Request(action, done))
         self._inbox.wake()
         return await done
+
+    @property
+    def restarts_in_window(self) -> int:
+        """How many counted restarts there were within the window: above `max_restarts`, it gives up."""
+        since = self._clock.now() - self.supervisor.restart_window
+        return sum(at >= since for at in self._counted)
 
     def present(self) -> list[AgentProcess | Supervisor]:
         """What stands at each place now."""
@@ -283,8 +291,12 @@ class Supervision:
             mailbox = Mailbox(process.name, process.mailbox_size)
         mailbox.parent = self
         mailbox.reopen()
-        registry.register(mailbox, process.capabilities, process.capability_metadata)
+        self._enter(mailbox, process)
         return Incarnation(process, mailbox, self.router, self._ear, 1 + self.supervisor.max_restarts)
+
+    def _enter(self, mailbox: Mailbox, process: AgentProcess) -> None:
+        """Make a process known by its name, and by what it can do."""
+        self.router.registry.register(mailbox, process.capabilities, process.capability_metadata)
 
     # --- ends ---------------------------------------------------------------------------------------------------------
 
@@ -400,9 +412,8 @@ class Supervision:
 
     def _settle_one(self, life: Incarnation, left: Unfinished, exit_: Exit, delay: float | None) -> None:
         delivery, message, now = left.delivery, left.delivery.message, self._clock.now()
-        mailbox = life.mailbox
-        if mailbox.source is not None and message.recipient == mailbox.source.name:
-            mailbox = mailbox.source  # any other member of the pool may take it, at once
+        mailbox = life.mailbox.home_of(delivery)
+        if mailbox is not life.mailbox:  # any other member of the pool may take it, at once
             delay = 0.0 if mailbox.closed is None else None
         again = (
             delay is not None
@@ -438,7 +449,8 @@ class Supervision:
         if self.supervisor.dynamic:
             self._forget(child, reason)
         if child.leaving is not None:
-            self._end_leaving(child)
+            wanted = child.leaving.then is Then.FORGET
+            self._end_leaving(child, None if wanted else LifecycleError(f"{child.name!r} has ended instead: {reason}"))
 
     def _forget(self, child: Child, reason: str) -> None:
         del self.children[child.name]
@@ -465,14 +477,14 @@ class Supervision:
         For good where the parent said so, or where no next life will know them; else their mailboxes wait for its decision.
         """
         self.stopping = True
-        final = self.supervisor.dynamic or (self._stop is not None and self._stop.final)
+        final = self.forgetful or (self._stop is not None and self._stop.final)
         if self.supervisor.dynamic:
-            await self._stop_side_by_side(status, reason)
+            await self._stop_side_by_side(status, reason, final=final)
         for child in list(reversed(self.children.values())):
             child.due = None
             self._has_stopped(child, await self._halt(child, final=final), status, reason, final=final)
 
-    async def _stop_side_by_side(self, status: ProcessStatus, reason: str) -> None:
+    async def _stop_side_by_side(self, status: ProcessStatus, reason: str, *, final: bool) -> None:
         """Ask all children at once, and take their ends as they come, as long as one may take to end."""
         alive: dict[object, Child] = {}
         longest = 0.0
@@ -493,7 +505,7 @@ class Supervision:
                 child.life = None
                 if event.exit.kind is ExitKind.CRASHED:
                     self._tell(child, event.exit)
-                self._has_stopped(child, event.exit, status, reason, final=True)
+                self._has_stopped(child, event.exit, status, reason, final=final)
         for child in alive.values():
             if child.life is not None:
                 child.life.kill()
@@ -647,7 +659,8 @@ class Supervision:
             child = self.child(name)
             leaving = self.leave(child, then, timeout, drain=drain)
             if kind is not None and isinstance(child.present, AgentProcess):
-                leaving.former, child.present.recipe.kind = child.present.recipe.kind, kind
+                leaving.former = leaving.former or child.present.recipe.kind
+                child.present.recipe.kind = kind
             return leaving
 
         leaving: Leaving = await self.request(begin)

@@ -86,7 +86,7 @@ class _Watch:
         frame = sys._current_frames().get(self._thread)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # documented
         if frame is None:
             return
-        culprit = culprit_of(frame)
+        culprit = culprit_of(frame, self._router)
         whose = f"process {culprit.process!r}, {culprit.handler}" if culprit.process else culprit.handler
         logger.warning("the event loop has stood still for %g s in %s\n%s", self._limit, whose, culprit.stack)
         while not alive.wait(self._limit) and not self._over.is_set():
@@ -103,14 +103,15 @@ class _Watch:
             return  # the loop is closed
 
 
-def culprit_of(frame: FrameType) -> Culprit:
-    """Who runs in a stack whose innermost frame this is."""
+def culprit_of(frame: FrameType, router: Router) -> Culprit:
+    """Who runs in a stack whose innermost frame this is. A process of another runtime on the same loop has no name here."""
     stack = "".join(traceback.format_stack(frame, STACK_DEPTH))
     inner: FrameType | None = None
     innermost, at = frame, frame
     while True:
         if at.f_code is _RECEIVE:
-            return Culprit(at.f_locals["process"].name, _named(_handler(inner or innermost, innermost)), stack)
+            life = at.f_locals["life"]
+            return Culprit(life.name if life.router is router else "", _named(_handler(inner or innermost, innermost)), stack)
         inner = at
         if at.f_back is None:
             return Culprit("", _named(innermost), stack)

@@ -13,7 +13,7 @@ import inspect
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from portico.errors import InvalidOperation, did_you_mean, nearest
-from portico.kernel.messages import DEFAULT_TYPE, RESERVED_PREFIX
+from portico.kernel.messages import DEFAULT_TYPE, reserved
 from portico.kernel.process import MARK
 from portico.operations.operation import Operation, RouteSpec
 
@@ -63,7 +63,7 @@ def _enclosing_names(function: Callable[..., Any]) -> Mapping[str, Any]:
 
 
 def _checked_name(name: str) -> str:
-    if name in RESERVED_NAMES or name.startswith(RESERVED_PREFIX):
+    if name in RESERVED_NAMES or reserved(name):
         raise InvalidOperation(f"An operation cannot be named {name!r}, which the gateway uses. Give another: @operation(name=…).")
     return name
 

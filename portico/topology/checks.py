@@ -75,6 +75,7 @@ class Checks:
     server_names: list[str]
     """The external MCP servers that the document declares."""
     _places: dict[str, Location] = field(default_factory=dict[str, Location])
+    _members: dict[str, Location] = field(default_factory=dict[str, Location])
     _endpoints: dict[str, list[Endpoint]] = field(default_factory=dict[str, "list[Endpoint]"])
     _supervisors: set[str] = field(default_factory=set[str])
 
@@ -121,6 +122,8 @@ class Checks:
             return None
         options, many = self._options(settings, maker, at), self._many(settings, maker, at)
         spec = AgentSpec(settings.name, maker, settings.config, options, many, at)
+        for number in range(1, many.get("pool", 0) + 1):
+            self._claim_member(f"{settings.name}.{number}", at)
         if not self._constructor_takes(maker, settings.config, at):
             return None
         try:
@@ -134,9 +137,15 @@ class Checks:
 
     def _claim(self, name: str, at: Location) -> None:
         """Note who has a name: agents and supervisors share one space."""
-        taken = self._places.setdefault(name, at)
+        taken = self._members.get(name) or self._places.setdefault(name, at)
         if taken != at:
             self.mistakes.add((*at, "name"), f"the name {name!r} is taken by {dotted(taken)}.")
+
+    def _claim_member(self, name: str, at: Location) -> None:
+        """Note the name of a member of a pool, which no route leads to."""
+        taken = self._places.get(name) or self._members.setdefault(name, at)
+        if taken != at:
+            self.mistakes.add((*at, "pool"), f"the name {name!r} of a member is taken by {dotted(taken)}.")
 
     def _constructor_takes(self, maker: Maker, settings: dict[str, Any], at: Location) -> bool:
         known, config = parameters(maker), keywords(maker, settings)

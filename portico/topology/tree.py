@@ -38,8 +38,11 @@ class AgentSpec:
     location: Location
     """Where it stands in the document."""
 
-    def build(self) -> AgentProcess | Supervisor:
-        """A fresh one. Raises whatever its constructor raises."""
+    def build(self, **intensity: Any) -> AgentProcess | Supervisor:
+        """A fresh one. `intensity`: how its supervisor restarts, which holds for the members of a pool or a keyed agent too.
+
+        Raises whatever its constructor raises.
+        """
         taken = parameters(self.maker).names
         handed_on = {key: value for key, value in self.options.items() if key in taken}
         arguments = {**keywords(self.maker, self.config), **handed_on}
@@ -47,8 +50,8 @@ class AgentSpec:
         if self.many:
             maker = cast("Callable[..., AgentProcess]", self.maker)
             if "pool" in self.many:
-                return Pool(maker, self.name, self.many["pool"], config=arguments, adjusted=adjusted)
-            return Keyed(maker, self.name, **self.many, config=arguments, adjusted=adjusted)
+                return Pool(maker, self.name, self.many["pool"], config=arguments, adjusted=adjusted, **intensity)
+            return Keyed(maker, self.name, **self.many, config=arguments, adjusted=adjusted, **intensity)
         process = self.maker(self.name, **arguments)
         if isinstance(process, AgentProcess):
             process.adjust(**adjusted)
@@ -68,7 +71,9 @@ class SupervisorSpec:
 
     def build(self, *, first: tuple[Supervisor, ...] = ()) -> Supervisor:
         """A fresh one with fresh children; `first` are started before them."""
-        return Supervisor(self.name, [*first, *(child.build() for child in self.children)], **self.options)
+        intensity = {key: value for key, value in self.options.items() if key not in {"strategy", "restart"}}
+        children = [child.build(**intensity) if isinstance(child, AgentSpec) else child.build() for child in self.children]
+        return Supervisor(self.name, [*first, *children], **self.options)
 
     def agents(self) -> Iterator[AgentSpec]:
         """Every process below it, in start order."""

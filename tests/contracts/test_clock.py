@@ -13,7 +13,7 @@ import anyio
 import pytest
 
 from portico.kernel.clock import Clock, SystemClock, sleep
-from tests.kernel.manual_clock import ManualClock, settle
+from portico.testing import ManualClock, settle
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable

@@ -8,8 +8,8 @@ import pytest
 from portico.errors import ConfigurationError
 from portico.kernel.runtime import Runtime
 from portico.kernel.supervisor import Supervisor
+from portico.testing import ManualClock
 from tests.kernel.helpers import Logged, agent
-from tests.kernel.manual_clock import ManualClock
 
 pytestmark = pytest.mark.anyio
 

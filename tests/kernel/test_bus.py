@@ -11,8 +11,8 @@ from portico.kernel.bus import Bus, Published
 from portico.kernel.events import EventKind, SupervisorReport
 from portico.kernel.runtime import Runtime
 from portico.kernel.supervisor import Supervisor
+from portico.testing import settle
 from tests.kernel.helpers import Logged
-from tests.kernel.manual_clock import settle
 
 pytestmark = pytest.mark.anyio
 

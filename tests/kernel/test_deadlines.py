@@ -19,8 +19,8 @@ from portico.kernel.messages import Message
 from portico.kernel.process import AgentProcess, ErrorAction
 from portico.kernel.runtime import Runtime
 from portico.kernel.supervisor import Supervisor
+from portico.testing import ManualClock, settle
 from tests.kernel.helpers import BoomError, Deaf, Echo, Patient, Witness, agent, ask_from_outside
-from tests.kernel.manual_clock import ManualClock, settle
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

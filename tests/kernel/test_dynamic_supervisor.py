@@ -13,8 +13,8 @@ from portico.kernel.dynamic_supervisor import DynamicSupervisor
 from portico.kernel.process import AgentProcess, ErrorAction
 from portico.kernel.runtime import Runtime
 from portico.kernel.supervisor import Supervisor
+from portico.testing import ManualClock, settle
 from tests.kernel.helpers import BoomError, Echo, Logged, Patient, agent, ask_from_outside
-from tests.kernel.manual_clock import ManualClock, settle
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

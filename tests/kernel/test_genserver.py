@@ -15,8 +15,8 @@ from portico.kernel.process import ErrorAction
 from portico.kernel.runtime import Runtime
 from portico.kernel.supervisor import Supervisor
 from portico.operations.decorators import operation
+from portico.testing import ManualClock, settle
 from tests.kernel.helpers import BoomError, agent
-from tests.kernel.manual_clock import ManualClock, settle
 
 pytestmark = pytest.mark.anyio
 

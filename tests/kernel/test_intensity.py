@@ -12,8 +12,8 @@ from portico.errors import ProcessExited
 from portico.kernel.events import EventKind
 from portico.kernel.runtime import Runtime
 from portico.kernel.supervisor import Supervisor
+from portico.testing import ManualClock, settle
 from tests.kernel.helpers import BoomError, Echo, Logged, Patient, Witness, agent
-from tests.kernel.manual_clock import ManualClock, settle
 
 if TYPE_CHECKING:
     from portico.kernel.process import AgentProcess

@@ -30,8 +30,8 @@ from portico.kernel.process import AgentProcess, ErrorAction
 from portico.kernel.runtime import Runtime
 from portico.kernel.supervisor import Supervisor
 from portico.operations.decorators import operation
+from portico.testing import ManualClock, settle
 from tests.kernel.helpers import BoomError, Echo, Logged, Witness, agent
-from tests.kernel.manual_clock import ManualClock, settle
 
 if TYPE_CHECKING:
     from portico.kernel.keyed import Keyed

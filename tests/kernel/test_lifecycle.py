@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from portico.errors import DeadlineExceeded, IllegalTransition, PorticoError, StartError
+from portico.errors import AgentCrashed, DeadlineExceeded, IllegalTransition, PorticoError, StartError
 from portico.kernel.dynamic_supervisor import DynamicSupervisor
 from portico.kernel.events import EventKind
 from portico.kernel.genserver import GenServer
@@ -20,8 +20,8 @@ from portico.kernel.lifecycle import TRANSITIONS, ProcessStatus, move
 from portico.kernel.process import AgentProcess, ErrorAction
 from portico.kernel.runtime import Runtime
 from portico.kernel.supervisor import Supervisor
+from portico.testing import ManualClock, settle
 from tests.kernel.helpers import BoomError, Deaf, Echo, Logged, Witness, agent, ask_from_outside
-from tests.kernel.manual_clock import ManualClock, settle
 
 if TYPE_CHECKING:
     from portico.kernel.events import KernelEvent
@@ -202,9 +202,9 @@ async def test_a_step_is_taken_and_told_where_the_table_has_it_and_refused_where
     assert process.status is (after if before is after or after in TRANSITIONS[before] else before)
 
 
-def test_the_table_has_every_status_and_nothing_follows_stopped() -> None:
+def test_the_table_has_every_status_and_only_a_next_life_follows_the_end() -> None:
     assert set(TRANSITIONS) == set(ProcessStatus)
-    assert TRANSITIONS[ProcessStatus.STOPPED] == frozenset()
+    assert TRANSITIONS[ProcessStatus.STOPPED] == TRANSITIONS[ProcessStatus.FAILED] == {ProcessStatus.RESTARTING}
     assert all(ProcessStatus.CREATED not in after for after in TRANSITIONS.values())
 
 
@@ -492,3 +492,32 @@ async def test_a_process_that_ended_and_cannot_be_made_again_leaves_its_supervis
             assert runtime.alive
             assert agent(runtime, "e").id == "e#1"
     assert_walk(steps(witness, "o"))
+
+
+@pytest.mark.parametrize("strategy", ["one_for_all", "rest_for_one"])
+async def test_two_crashes_in_a_row_after_a_sibling_has_ended_leave_the_supervisor_alive(strategy: str) -> None:
+    """The one that ended comes back with its group; until it has, it is still `stopped`."""
+    witness = Witness()
+    with anyio.fail_after(5):
+        root = Supervisor("root", [Owing("b"), Owing("c", restart="transient")], strategy, backoff_base=0.0)
+        async with Runtime(root, observers=[witness]) as runtime:
+            await runtime.send("c", "bye")
+            await settle()
+            assert agent(runtime, "c").status == "stopped"
+            await runtime.send("b", "crash")
+            await runtime.send("b", "crash")
+            await settle()
+            assert runtime.alive
+            assert (await runtime.ask("b", "now")).payload == "b#3"
+    assert_walk(steps(witness, "c"))
+
+
+async def test_no_client_takes_a_supervisor_down_by_crashing_who_stands_beside_one_that_has_ended() -> None:
+    with anyio.fail_after(5):
+        root = Supervisor("root", [Owing("b"), Owing("c", restart="transient")], "one_for_all", backoff_base=0.0)
+        async with Runtime(root) as runtime:
+            await runtime.send("c", "bye")
+            await settle()
+            with pytest.raises(AgentCrashed):
+                await ask_from_outside(runtime, "b", "crash")
+            assert runtime.alive

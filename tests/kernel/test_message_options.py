@@ -16,8 +16,8 @@ from portico.kernel.messages import Message
 from portico.kernel.process import AgentProcess
 from portico.kernel.runtime import Runtime
 from portico.kernel.supervisor import Supervisor
+from portico.testing import ManualClock, settle
 from tests.kernel.helpers import BoomError, Echo, Witness, agent
-from tests.kernel.manual_clock import ManualClock, settle
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine

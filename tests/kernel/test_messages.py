@@ -27,8 +27,8 @@ from portico.kernel.process import AgentProcess
 from portico.kernel.runtime import Runtime
 from portico.kernel.supervisor import Supervisor
 from portico.operations.decorators import operation
+from portico.testing import settle
 from tests.kernel.helpers import Echo, Logged, Patient, Witness, agent
-from tests.kernel.manual_clock import settle
 
 if TYPE_CHECKING:
     from collections.abc import Generator

@@ -13,8 +13,8 @@ from portico.kernel.process import ErrorAction
 from portico.kernel.runtime import Runtime
 from portico.kernel.supervisor import Supervisor
 from portico.operations.decorators import operation
+from portico.testing import settle
 from tests.kernel.helpers import BoomError, Fragile, Witness, agent
-from tests.kernel.manual_clock import settle
 
 if TYPE_CHECKING:
     from portico.kernel.messages import Message

@@ -26,8 +26,8 @@ from portico.kernel.process import AgentProcess, ErrorAction
 from portico.kernel.runtime import Runtime
 from portico.kernel.supervisor import Supervisor
 from portico.operations.decorators import operation
+from portico.testing import ManualClock, settle
 from tests.kernel.helpers import BoomError, Echo, Logged, Witness, agent, ask_from_outside
-from tests.kernel.manual_clock import ManualClock, settle
 
 if TYPE_CHECKING:
     from portico.kernel.messages import Message
@@ -192,6 +192,21 @@ async def test_members_with_several_hands_share_the_load_evenly_and_never_exceed
             await settle()
             assert board.lines("began ")[3:] == names[:6]
             board.open(*names)
+
+
+async def test_of_several_members_that_are_free_the_one_with_least_in_hand_takes_the_message() -> None:
+    board = Board()
+    with anyio.fail_after(5):
+        async with running(workers(board, size=2, config={"concurrency": 2})) as runtime, asyncio.TaskGroup() as callers:
+            callers.create_task(runtime.call("w", "wait first"))
+            second = callers.create_task(runtime.call("w", "wait second"))
+            await settle()
+            board.open("wait second")
+            await settle()
+            third = callers.create_task(runtime.call("w", "third"))  # the other one's turn was longer ago, but it is at work
+            await settle()
+            board.open("wait first")
+        assert third.result()["by"] == second.result()["by"]
 
 
 async def test_what_waits_is_bounded() -> None:

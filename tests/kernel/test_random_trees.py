@@ -17,8 +17,8 @@ from portico.errors import AgentError, CallError
 from portico.kernel.process import AgentProcess, ErrorAction
 from portico.kernel.runtime import Runtime
 from portico.kernel.supervisor import Supervisor
+from portico.testing import ManualClock
 from tests.kernel.helpers import BoomError, ask_from_outside
-from tests.kernel.manual_clock import ManualClock
 
 if TYPE_CHECKING:
     from portico.kernel.messages import Message

@@ -23,8 +23,8 @@ from portico.kernel.dynamic_supervisor import DynamicSupervisor
 from portico.kernel.process import AgentProcess, ErrorAction
 from portico.kernel.runtime import Runtime
 from portico.kernel.supervisor import Supervisor
+from portico.testing import ManualClock, settle
 from tests.kernel.helpers import BoomError, Echo, Patient, agent
-from tests.kernel.manual_clock import ManualClock, settle
 
 if TYPE_CHECKING:
     from portico.kernel.messages import Message

@@ -18,8 +18,8 @@ from portico.kernel.mailbox import Mailbox
 from portico.kernel.process import AgentProcess
 from portico.kernel.runtime import Runtime
 from portico.kernel.supervisor import Supervisor
+from portico.testing import ManualClock, settle
 from tests.kernel.helpers import BoomError, Deaf, Echo, Logged, Patient, Witness, agent
-from tests.kernel.manual_clock import ManualClock, settle
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

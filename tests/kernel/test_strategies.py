@@ -13,8 +13,8 @@ from portico.kernel.events import EventKind
 from portico.kernel.process import AgentProcess, ErrorAction
 from portico.kernel.runtime import Runtime
 from portico.kernel.supervisor import Supervisor
+from portico.testing import ManualClock
 from tests.kernel.helpers import Logged, Witness, agent
-from tests.kernel.manual_clock import ManualClock
 
 if TYPE_CHECKING:
     from portico.kernel.messages import Message

@@ -31,8 +31,8 @@ from portico.operations.decorators import operation
 from portico.runs.call import Call
 from portico.runs.dispatcher import ASK_TIMEOUT, RUN_TIMEOUT, Dispatcher
 from portico.runs.records import RunRecords
+from portico.testing import ManualClock, settle
 from tests.kernel.helpers import BoomError, Echo, Fragile, Patient, agent
-from tests.kernel.manual_clock import ManualClock, settle
 
 if TYPE_CHECKING:
     from collections.abc import Generator

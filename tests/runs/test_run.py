@@ -19,8 +19,8 @@ from portico.runs.event import TERMINAL
 from portico.runs.records import RunRecords
 from portico.runs.run import Run
 from portico.runs.run_view import reference, view
+from portico.testing import ManualClock, settle
 from tests.kernel.helpers import Echo
-from tests.kernel.manual_clock import ManualClock, settle
 
 if TYPE_CHECKING:
     from portico.kernel.process import AgentProcess

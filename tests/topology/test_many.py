@@ -16,9 +16,9 @@ from portico.kernel.keyed import Keyed
 from portico.kernel.messages import DEFAULT_TYPE, Message, Origin
 from portico.kernel.pool import Pool
 from portico.kernel.process import AgentProcess
+from portico.testing import ManualClock, settle
 from portico.topology.runtime import Runtime
 from portico.topology.topology import load, load_text
-from tests.kernel.manual_clock import ManualClock, settle
 
 pytestmark = pytest.mark.anyio
 

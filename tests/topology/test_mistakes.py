@@ -134,10 +134,7 @@ def test_a_supervisor_says_what_it_does_not_take(setting: str, expected: str | N
         ("name: a, type: agents.Echo, restart: always", "restart: 'always' is not one of permanent, transient, temporary."),
         ("name: a, type: agents.Echo, capabilities: x", "capabilities: must be a list, not a text ('x')."),
         ("name: a, type: agents.Echo, description: ''", "description: must not be empty."),
-        (
-            "name: a, type: agents.Echo, concurrency: 2",
-            "concurrency: an agent handles one message at a time: more is not there yet.",
-        ),
+        ("name: a, type: agents.Echo, concurrency: 0", "concurrency: must be at least 1 (0)."),
         ("name: a, type: agents.Echo, config: [1]", "config: must be a mapping, not a list ([1])."),
     ],
 )
@@ -204,7 +201,7 @@ def test_a_class_that_is_not_there_is_told_with_the_nearest(settings: str, expec
         (
             "type: agents.Shop, config: {colour: x}",
             [
-                "config.colour: the constructor of Shop takes no 'colour'. It takes: expose, handle_timeout, mailbox_size, restart, shutdown_timeout, start_timeout."
+                "config.colour: the constructor of Shop takes no 'colour'. It takes: concurrency, expose, handle_timeout, mailbox_size, restart, shutdown_timeout, start_timeout."
             ],
         ),
         (
