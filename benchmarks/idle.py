@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import uvloop
 from bare_mailbox import BareMailbox
+from machine import pace
 from memory import resident
 from rounds import Bounds, compared, print_table
 
@@ -103,7 +104,7 @@ def main(rounds: int = 3, agents: int = 100_000) -> bool:
     rates = {name: [cost.rate for cost in values] for name, values in costs.items()}
     memory = {name: [cost.memory for cost in values] for name, values in costs.items()}
     title = f"Idle agents, {agents:,} in one process:"
-    met = print_table(f"{title} spawned, one after the other", rates, BARE, {PORTICO: Bounds(least=20_000)})
+    met = print_table(f"{title} spawned, one after the other", rates, BARE, {PORTICO: Bounds(least=20_000 * pace())})
     return print_table(f"{title} memory of each", memory, BARE, {PORTICO: Bounds(most=6)}, " KiB") and met
 
 

@@ -24,7 +24,7 @@ TICK = 0.01
 class Deadlines:
     """All open deliveries that have a deadline."""
 
-    __slots__ = ("_armed_for", "_buckets", "_clock", "_expired", "_heap", "_recent", "_recent_from", "_recent_until", "_timer")
+    __slots__ = ("_armed_for", "_buckets", "_clock", "_expired", "_heap", "_timer", "recent", "recent_from", "recent_until")
 
     def __init__(self, clock: Clock, expired: Callable[[Delivery], None]) -> None:
         """`expired` is told of each whose deadline passes before its handling has begun."""
@@ -35,26 +35,27 @@ class Deadlines:
         self._timer: Timer | None = None
         self._armed_for: int | None = None
         # The bucket of the last ask: the next one as a rule goes there too.
-        self._recent: dict[Delivery, None] = {}
-        self._recent_from = self._recent_until = 0.0
+        self.recent: dict[Delivery, None] = {}
+        self.recent_from = self.recent_until = 0.0
 
     def add(self, delivery: Delivery) -> None:
         """Watch a delivery whose message has a deadline."""
         deadline = delivery.message.deadline
         if deadline is None:
             return
-        bucket = self._recent if self._recent_from <= deadline < self._recent_until else self._bucket(deadline)
+        bucket = self.recent if self.recent_from <= deadline < self.recent_until else self.bucket_of(deadline)
         bucket[delivery] = None
         delivery.bucket = bucket
 
-    def _bucket(self, deadline: float) -> dict[Delivery, None]:
+    def bucket_of(self, deadline: float) -> dict[Delivery, None]:
+        """Where a delivery with this deadline is watched."""
         tick = int(deadline / TICK) + 1
         bucket = self._buckets.get(tick)
         if bucket is None:
             bucket = self._buckets[tick] = {}
             heappush(self._heap, tick)
             self._arm()
-        self._recent, self._recent_from, self._recent_until = bucket, (tick - 1) * TICK, tick * TICK
+        self.recent, self.recent_from, self.recent_until = bucket, (tick - 1) * TICK, tick * TICK
         return bucket
 
     def discard(self, delivery: Delivery) -> None:
@@ -69,7 +70,7 @@ class Deadlines:
             self._timer.cancel()
             self._timer = None
         self._armed_for = None
-        self._recent_from = self._recent_until = 0.0
+        self.recent_from = self.recent_until = 0.0
         self._buckets.clear()
         self._heap.clear()
 
@@ -89,8 +90,8 @@ class Deadlines:
         self._timer = self._armed_for = None
         while self._heap and self._heap[0] * TICK <= now:
             bucket = self._buckets.pop(heappop(self._heap))
-            if bucket is self._recent:
-                self._recent_from = self._recent_until = 0.0
+            if bucket is self.recent:
+                self.recent_from = self.recent_until = 0.0
             for delivery in bucket:
                 delivery.bucket = None
                 if delivery.holder is None and not delivery.finished:

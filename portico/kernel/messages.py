@@ -162,11 +162,16 @@ class Message:
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any:
-            """Make the id on first use."""
-            if name != "id":
+            """Make on first use what nobody looks at as a rule: the id, and most of a reply."""
+            if name == "id":
+                self.id = new_id()
+                return self.id
+            if name == "timestamp":
+                self.timestamp = time()
+                return self.timestamp
+            if name not in Message.__slots__:
                 raise AttributeError(f"a message has no {name!r}")
-            self.id = new_id()
-            return self.id
+            return 0 if name == "priority" else None
 
     def __repr__(self) -> str:
         who = f"{self.sender or 'outside'} -> {self.recipient or '?'}"
@@ -221,3 +226,15 @@ def new_message(  # noqa: PLR0917  # by position: it is made for every message
     message.meta = None
     message.local = None
     return message
+
+
+def new_reply(payload: Any, sender: str) -> Message:
+    """A reply, which is looked at by one caller and then forgotten: what is the same for all replies is not even assigned."""
+    reply = Sent()
+    reply.type = "reply"
+    reply.payload = payload
+    reply.sender = sender
+    reply.recipient = ""
+    reply.attempt = 0
+    reply.meta = None
+    return reply

@@ -15,7 +15,7 @@ from portico.errors import LifecycleError, RuntimeNotStarted, SelfAsk, UnknownOp
 from portico.kernel.clock import sleep
 from portico.kernel.current import current
 from portico.kernel.lifecycle import ProcessStatus
-from portico.kernel.messages import CHILD_TERMINATED, DEFAULT_TYPE, Message, new_message
+from portico.kernel.messages import CHILD_TERMINATED, DEFAULT_TYPE, Message, new_reply
 from portico.kernel.recipe import Recipe
 from portico.kernel.words import at_least, not_negative, word
 
@@ -302,7 +302,7 @@ class AgentProcess:
     ) -> Message:
         """The reply to the message in hand, to be returned from the handler. The keywords are hints for an HTTP caller."""
         if status is None and headers is None and media_type is None:
-            return new_message("reply", payload, self.name, "")
+            return new_reply(payload, self.name)
         hints = {"status": status, "headers": headers, "media_type": media_type}
         return Message("reply", payload, self.name, meta={key: value for key, value in hints.items() if value is not None})
 

@@ -19,7 +19,7 @@ from portico.kernel.clock import sleep
 from portico.kernel.current import current
 from portico.kernel.exits import Exit, ExitKind, Unfinished
 from portico.kernel.mailbox import SLOW
-from portico.kernel.messages import Message, Sent, new_message
+from portico.kernel.messages import Message, Sent, new_reply
 from portico.kernel.process import DEFERRED, ErrorAction
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ class Receiver:
                         if kind is Sent or kind is Message:
                             reply: Message = result  # pyright: ignore[reportAssignmentType]  # it is one
                         else:
-                            reply = new_message("reply", result, process.name, "")
+                            reply = new_reply(result, process.name)
                         reply.recipient, reply.attempt = message.sender, message.attempt
                         future.set_result(reply)
             if life.outlived:
@@ -270,7 +270,7 @@ class Receiver:
             operation = process.operations.get(delivery.message.type)
             if operation is None or not operation.none_is_a_reply:
                 return None
-        reply = result if isinstance(result, Message) else new_message("reply", result, process.name, "")
+        reply = result if isinstance(result, Message) else new_reply(result, process.name)
         reply.recipient, reply.attempt = delivery.message.sender, delivery.message.attempt
         return reply
 

@@ -18,7 +18,7 @@ from collections import deque
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from itertools import count
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from portico.errors import DuplicateName, LifecycleError, ProcessExited, StartError, StartTimeout
 from portico.kernel.child import Child, Leaving, Then
@@ -40,6 +40,10 @@ if TYPE_CHECKING:
     from portico.kernel.router import Router
 
 logger = logging.getLogger("portico.kernel")
+
+
+SLICE: Final = 256
+"""How many children are asked to stop, or heard of, before the others on the event loop have their turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -488,7 +492,9 @@ class Supervision:
         """Ask all children at once, and take their ends as they come, as long as one may take to end."""
         alive: dict[object, Child] = {}
         longest = 0.0
-        for child in self.children.values():
+        for number, child in enumerate(list(self.children.values())):
+            if number % SLICE == SLICE - 1:
+                await asyncio.sleep(0)
             if child.life is not None:
                 alive[child.life] = child
                 longest = max(longest, child.life.shutdown_timeout or 0.0)
@@ -506,6 +512,8 @@ class Supervision:
                 if event.exit.kind is ExitKind.CRASHED:
                     self._tell(child, event.exit)
                 self._has_stopped(child, event.exit, status, reason, final=final)
+            if len(alive) % SLICE == 0:
+                await asyncio.sleep(0)
         for child in alive.values():
             if child.life is not None:
                 child.life.kill()
