@@ -6,7 +6,6 @@ It writes to the journal that the delivery carries; `runs` implements that journ
 from __future__ import annotations
 
 import asyncio
-import threading
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -17,12 +16,11 @@ if TYPE_CHECKING:
 class MessageContext:
     """See `protocols.Context`."""
 
-    __slots__ = ("_clock", "_delivery", "_loop", "_thread")
+    __slots__ = ("_clock", "_delivery", "_loop")
 
     def __init__(self, clock: Clock, delivery: Delivery | None) -> None:
-        """Made on the event loop; its methods may be called from a thread, such as that of a blocking handler."""
-        self._loop = asyncio.get_running_loop()
-        self._thread = threading.get_ident()
+        """Its methods may be called from a thread, such as that of a blocking handler, and it may be made there."""
+        self._loop = _loop_of(delivery)
         self._clock = clock
         self._delivery = delivery
 
@@ -60,9 +58,9 @@ class MessageContext:
         journal = self._delivery.journal if self._delivery is not None else None
         if journal is None:
             return
-        if threading.get_ident() == self._thread:
+        if _running_loop() is not None:
             journal.append(event_type, data)
-        else:
+        elif self._loop is not None:
             self._loop.call_soon_threadsafe(journal.append, event_type, data)
 
     def delta(self, text: str) -> None:
@@ -72,3 +70,19 @@ class MessageContext:
     def progress(self, done: float, total: float | None = None, note: str = "") -> None:
         """See `Context.progress`."""
         self.emit("progress", {"done": done, "total": total, "note": note})
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    """The event loop of this thread; None in a thread of its own."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+def _loop_of(delivery: Delivery | None) -> asyncio.AbstractEventLoop | None:
+    """The loop on which the run's journal is written."""
+    loop = _running_loop()
+    if loop is None and delivery is not None and delivery.holder is not None:
+        return delivery.holder.router.loop
+    return loop

@@ -9,7 +9,7 @@ from __future__ import annotations
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING
 
-from portico.errors import DeadlineExceeded
+from portico.errors import DeadlineExceeded, RuntimeStopped
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,10 +21,25 @@ TICK = 0.01
 """The width of a bucket in seconds."""
 
 
+SIFT_FROM = 1024
+"""With so many buckets, or twice those that were not empty last time, the empty ones are looked for."""
+
+
 class Deadlines:
     """All open deliveries that have a deadline."""
 
-    __slots__ = ("_armed_for", "_buckets", "_clock", "_expired", "_heap", "_timer", "recent", "recent_from", "recent_until")
+    __slots__ = (
+        "_armed_for",
+        "_buckets",
+        "_clock",
+        "_expired",
+        "_heap",
+        "_sift_at",
+        "_timer",
+        "recent",
+        "recent_from",
+        "recent_until",
+    )
 
     def __init__(self, clock: Clock, expired: Callable[[Delivery], None]) -> None:
         """`expired` is told of each whose deadline passes before its handling has begun."""
@@ -32,6 +47,7 @@ class Deadlines:
         self._expired = expired
         self._buckets: dict[int, dict[Delivery, None]] = {}
         self._heap: list[int] = []
+        self._sift_at = SIFT_FROM
         self._timer: Timer | None = None
         self._armed_for: int | None = None
         # The bucket of the last ask: the next one as a rule goes there too.
@@ -52,11 +68,19 @@ class Deadlines:
         tick = int(deadline / TICK) + 1
         bucket = self._buckets.get(tick)
         if bucket is None:
+            if len(self._buckets) >= self._sift_at:
+                self._sift()
             bucket = self._buckets[tick] = {}
             heappush(self._heap, tick)
             self._arm()
         self.recent, self.recent_from, self.recent_until = bucket, (tick - 1) * TICK, tick * TICK
         return bucket
+
+    def _sift(self) -> None:
+        """Forget buckets that have become empty: those of answered calls with an hour to go would wait that hour."""
+        self._buckets = {tick: bucket for tick, bucket in self._buckets.items() if bucket}
+        self._heap = sorted(self._buckets)
+        self._sift_at = max(SIFT_FROM, 2 * len(self._buckets))
 
     def discard(self, delivery: Delivery) -> None:
         """Stop watching it."""
@@ -65,12 +89,16 @@ class Deadlines:
             delivery.bucket = None
 
     def close(self) -> None:
-        """Stop the timer and forget what was watched."""
+        """Stop the timer, and end what is still open: nobody will watch it any more."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         self._armed_for = None
         self.recent_from = self.recent_until = 0.0
+        for bucket in list(self._buckets.values()):
+            for delivery in list(bucket):
+                delivery.bucket = None
+                delivery.cancel(RuntimeStopped())
         self._buckets.clear()
         self._heap.clear()
 

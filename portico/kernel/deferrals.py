@@ -45,7 +45,7 @@ class Deferrals:
         reply = self.early.pop(delivery.message.id, None)
         if reply is not None:
             delivery.resolve(reply)
-        elif not delivery.finished:
+        elif delivery.future is not None and not delivery.finished:  # else nobody waits for it
             delivery.holder = self
             self._deliveries[delivery.message.id] = delivery
             self._life.owes()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     import asyncio
 
-    from portico.errors import CallError
+    from portico.errors import PorticoError
     from portico.kernel.messages import Message
     from portico.kernel.protocols import Journal
     from portico.kernel.router import Router
@@ -76,7 +76,7 @@ class Delivery:
             self.future.set_exception(error)
         self.dropped = True
 
-    def cancel(self, error: CallError) -> None:
+    def cancel(self, error: PorticoError) -> None:
         """End it with `error`, and cancel its handling where that has begun."""
         self.fail(error)
         if self.holder is not None:

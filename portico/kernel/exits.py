@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from portico.kernel.delivery import Delivery
@@ -86,6 +87,34 @@ class Exit:
         if charged:
             return any(message.origin is None and message.attempt == 0 for message in charged)
         return not self.outside and self.kind is not ExitKind.SHUTDOWN
+
+
+class AgentExitError(Exception):
+    """User code raised `SystemExit`, or another exception that is none of `Exception`: it ends its process, not the program."""
+
+
+class StrayCancellationError(Exception):
+    """User code raised `asyncio.CancelledError` though nobody had cancelled it: it awaited something that was cancelled."""
+
+    def __init__(self) -> None:
+        super().__init__("nobody cancelled it, but something that it awaited was cancelled")
+
+
+def crash_of(error: BaseException, task: asyncio.Task[Any] | None) -> Exception:
+    """What user code raised in that task, as the crash that it is.
+
+    Raises:
+        asyncio.CancelledError, KeyboardInterrupt, GeneratorExit: it was none: somebody cancels this task, or ends the program.
+    """
+    if isinstance(error, Exception):
+        return error
+    if isinstance(error, asyncio.CancelledError) and task is not None and not task.cancelling():
+        return StrayCancellationError()
+    if isinstance(error, asyncio.CancelledError | KeyboardInterrupt | GeneratorExit):
+        raise error
+    if isinstance(error, SystemExit):
+        return AgentExitError(f"it called sys.exit({error.code!r})")
+    return AgentExitError(described(error))
 
 
 def described(error: BaseException) -> str:

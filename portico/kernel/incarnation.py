@@ -9,6 +9,15 @@
     on_stop                      <----  the end, in the same task, bounded
                                         tell the supervisor `Ended(exit)`: a message, never a callback
 
+How it can be ended, from the mildest to the last resort, and by whom:
+
+    drain          soft stop of a dynamic child     handles what waits, then ends
+    request_stop   the supervisor                   finishes the message in hand, then ends
+    end_with       a task of its own, a link        cancels the message in hand; it is delivered again
+    kill           the supervisor, out of patience  cancels whatever it does
+    cut_short      a child that was asked to leave  the same; if it does not obey, it has ended as deaf
+    give_up, deaf  the supervisor, a receiver       it does not obey: what it does from now on counts for nothing
+
 Above: `supervision.py`, which makes incarnations and decides what an end means. An incarnation decides nothing about restarts.
 """
 
@@ -19,11 +28,11 @@ import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from portico.errors import AgentCrashed, NoReply, SpawnError
+from portico.errors import AgentCrashed, LifecycleError, NoReply, SpawnError
 from portico.kernel.current import current
 from portico.kernel.deferrals import Deferrals
 from portico.kernel.dynamic_supervisor import DynamicSupervisor
-from portico.kernel.exits import Ended, Exit, ExitKind, LinkedExitError, Started, Unfinished
+from portico.kernel.exits import Ended, Exit, ExitKind, LinkedExitError, Started, Unfinished, crash_of
 from portico.kernel.lifecycle import ProcessStatus, move
 from portico.kernel.messages import Message
 from portico.kernel.receiver import CrashError, DeafError, Receiver
@@ -123,6 +132,11 @@ class Incarnation:
         return self.process.shutdown_timeout
 
     @property
+    def stopping(self) -> bool:
+        """Whether it was asked to end."""
+        return self._stopping
+
+    @property
     def busy(self) -> bool:
         """Whether something is in hand, or a deferred reply is owed."""
         return self.load > 0 or bool(self._deferrals)
@@ -179,6 +193,8 @@ class Incarnation:
             left.delivery.holder = None
         self._move(ProcessStatus.FAILED, even_outlived=True)
         self._hand_back_deferrals(exit_)
+        for task in list(self._tasks or ()):
+            task.cancel()
         self.router.monitors.ended(self, exit_)
 
     def end_with(self, exit_: Exit) -> None:
@@ -213,7 +229,7 @@ class Incarnation:
         try:
             exit_ = await self._live()
         except Exception as error:  # noqa: BLE001  # whatever goes wrong here, the supervisor hears of it
-            exit_ = Exit(ExitKind.CRASHED, error)
+            exit_ = Exit(ExitKind.CRASHED, error, self._unfinished())
         if not self.outlived:
             self.outlived = True
             self.last_exit = exit_
@@ -227,13 +243,14 @@ class Incarnation:
             return Exit(ExitKind.SHUTDOWN)
         try:
             await self._start()
-        except asyncio.CancelledError:
-            self._hands[0].take_back_cancellation()
+        except BaseException as error:  # noqa: BLE001  # the border of user code: any exception is a start failure
+            try:
+                exit_ = Exit(ExitKind.START_FAILED, crash_of(error, self._task))
+            except asyncio.CancelledError:
+                self._hands[0].take_back_cancellation()
+                exit_ = Exit(ExitKind.SHUTDOWN)
             await self._end_tasks()
-            return Exit(ExitKind.SHUTDOWN)
-        except Exception as error:  # noqa: BLE001  # the border of user code: any exception is a start failure
-            await self._end_tasks()
-            return Exit(ExitKind.START_FAILED, error)
+            return exit_
         exit_ = await self._serve()
         await self._end(exit_)
         return exit_
@@ -267,14 +284,21 @@ class Incarnation:
                     await self._side_by_side()
                 if not self.attention:
                     return Exit(ExitKind.SHUTDOWN)  # drained
-                if self.mailbox.source is not None and self.mailbox.source.waiting:
-                    self.mailbox.source.wake()  # what this member was woken for, another one takes
+                self._wake_others()
         except CrashError as crash:
             return crash.exit
         except asyncio.CancelledError:
             self._hands[0].take_back_cancellation()
+            self._wake_others()
             verdict = self._verdict or Exit(ExitKind.SHUTDOWN)
-            return Exit(verdict.kind, verdict.error, self._unfinished())
+            return replace(verdict, unfinished=self._unfinished())
+        except Exception as error:  # noqa: BLE001  # not the user's code: a commit that cannot be read, say
+            return Exit(ExitKind.CRASHED, error, self._unfinished())
+
+    def _wake_others(self) -> None:
+        """What this member of a pool was woken for, another one takes."""
+        if self.mailbox.source is not None and self.mailbox.source.waiting:
+            self.mailbox.source.wake()
 
     async def _attend(self) -> Exit | None:
         """What there is to do between two messages. Returns the exit where that is the end."""
@@ -285,7 +309,7 @@ class Incarnation:
             told = False
             while True:
                 if self._verdict is not None:
-                    return Exit(self._verdict.kind, self._verdict.error, self._unfinished())
+                    return replace(self._verdict, unfinished=self._unfinished())
                 if self._stopping:
                     return Exit(ExitKind.SHUTDOWN, None, self._unfinished())
                 reason = self.mailbox.suspended
@@ -300,13 +324,13 @@ class Incarnation:
                     await self._commit_hook()
                 else:
                     await self._wait_for_alarm()
-            if self.process.status is ProcessStatus.SUSPENDED:
-                self._move(ProcessStatus.WAITING if self._deferrals else ProcessStatus.RUNNING)
             if told:
                 await self.process.on_resume(self._approver)
                 await self._commit_hook()
-        except Exception as error:  # noqa: BLE001  # the border of user code: a hook that raises crashes the process
-            return Exit(ExitKind.CRASHED, error)
+            if self.process.status is ProcessStatus.SUSPENDED:
+                self._move(ProcessStatus.WAITING if self._deferrals else ProcessStatus.RUNNING)
+        except BaseException as error:  # noqa: BLE001  # the border of user code: a hook that raises crashes the process
+            return Exit(ExitKind.CRASHED, crash_of(error, self._task))
         self.attention = self._stopping or self._verdict is not None or self.mailbox.suspended is not None
         return None
 
@@ -327,7 +351,8 @@ class Incarnation:
         hand.hears()
         try:
             await self._within_shutdown_timeout(self.process.on_stop())
-        except Exception:
+        except BaseException as error:
+            crash_of(error, self._task)
             logger.exception("on_stop of %r failed", self.name)
         await self._end_tasks()
         if not self.outlived:
@@ -441,6 +466,9 @@ class Incarnation:
             self._alert()
         except asyncio.CancelledError:
             hand.take_back_cancellation()  # what it had in hand stays there, and has no end yet
+        except Exception as error:  # noqa: BLE001  # not the user's code, as in `_serve`
+            self._crashes.append(Exit(ExitKind.CRASHED, error))
+            self._alert()
         hand.hears()
 
     def _expect_others(self) -> None:
@@ -549,25 +577,44 @@ class Incarnation:
         if delivery is not None:
             delivery.resolve(reply)
             return True
-        in_hand = any(hand.in_hand is not None and hand.in_hand.message is message for hand in self._hands)
-        if in_hand:  # answered before its handler has said that it defers
-            self.deferrals.early[message.id] = reply
-        return in_hand
+        in_hand = [hand.in_hand.message for hand in self._hands if hand.in_hand is not None]
+        if message not in in_hand:
+            return False
+        early = self.deferrals.early  # answered before its handler has said that it defers
+        early[message.id] = reply
+        for key in early.keys() - {other.id for other in in_hand}:
+            del early[key]
+        return True
+
+    def forget_early(self, message: Message) -> None:
+        """A handling failed: what it has answered already counts for nothing."""
+        if self._deferrals is not None:
+            self._deferrals.early.pop(message.id, None)
 
     # --- tasks of its own ---------------------------------------------------------------------------------------------
 
     def start_task(self, coroutine: Coroutine[Any, Any, None], name: str) -> None:
         """See `AgentProcess.start_task`."""
-        running = {task: other for task, other in (self._tasks or {}).items() if not task.done()}
-        running[self.router.start_task(self._guard(coroutine), f"{self.process.id}/{name}")] = coroutine
-        self._tasks = running
+        if self.outlived:
+            coroutine.close()
+            raise LifecycleError(f"{self.process.id} has ended: it starts no tasks.")
+        if self._tasks is None:
+            self._tasks = {}
+        in_hand = current.get()
+        outside = in_hand is not None and in_hand.message.origin is not None
+        self._tasks[self.router.start_task(self._guard(coroutine, outside=outside), f"{self.process.id}/{name}")] = coroutine
 
-    async def _guard(self, coroutine: Coroutine[Any, Any, None]) -> None:
+    async def _guard(self, coroutine: Coroutine[Any, Any, None], *, outside: bool) -> None:
+        """`outside`: it was started for a message with an outside origin; then its crash counts to no window."""
         current.set(None)
+        task = asyncio.current_task()
         try:
             await coroutine
-        except Exception as error:  # noqa: BLE001  # the border of user code: the process crashes
-            self.end_with(Exit(ExitKind.CRASHED, error))
+        except BaseException as error:  # noqa: BLE001  # the border of user code: the process crashes
+            self.end_with(Exit(ExitKind.CRASHED, crash_of(error, task), from_outside=outside))
+        finally:
+            if self._tasks is not None and task is not None and not task.cancelling():
+                self._tasks.pop(task, None)
 
     def nearest_dynamic(self) -> DynamicSupervisor:
         """The `DynamicSupervisor` that this process stands below, or the first one beside it, or beside what it stands below.

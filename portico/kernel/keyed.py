@@ -11,16 +11,16 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, cast
-from urllib.parse import quote
 
-from portico.errors import AgentCrashed, DuplicateName, KeyMissing, StartError, TooManyKeys
+from portico.errors import AgentCrashed, DuplicateName, StartError
 from portico.kernel.child import Child, Then
 from portico.kernel.dynamic_supervision import DynamicSupervision
-from portico.kernel.exits import described
+from portico.kernel.exits import ExitKind, described
 from portico.kernel.incarnation import Incarnation
+from portico.kernel.keyed_mailbox import KeyedMailbox, KeyMailbox
 from portico.kernel.lifecycle import ProcessStatus
-from portico.kernel.mailbox import Mailbox
 from portico.kernel.process import Restart
 from portico.kernel.supervisor import Supervisor
 from portico.kernel.words import at_least
@@ -28,144 +28,17 @@ from portico.kernel.words import at_least
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from portico.kernel.clock import Clock
-    from portico.kernel.delivery import Delivery
     from portico.kernel.exits import Ended, Exit
-    from portico.kernel.messages import Message
+    from portico.kernel.mailbox import Mailbox
     from portico.kernel.process import AgentProcess
     from portico.kernel.router import Router
     from portico.kernel.supervision import Ear, Supervision
 
-LONGEST_KEY: Final = 256
-"""Characters: keys come from strangers, and each is a name in memory."""
-
 LOOKS: Final = 256
 """How many processes are looked at, each time one more is needed, for one that has nothing to do."""
 
-BREATHER: Final = 0.1
-"""Seconds for which all of more than that count as being at work where nobody was found who is not: looking at them costs time."""
-
 PATIENCE: Final = 1.0
 """Seconds after which those who wait for room look for it again."""
-
-Key = tuple[str | None, str]
-"""The caller's principal (None where it is unknown or does not matter), and the key."""
-
-
-def _quoted(text: str) -> str:
-    return quote(text, safe="")
-
-
-def _plain(key: int | str) -> str:
-    """A number as a key; one that is longer than Python writes is too long for a key as well."""
-    try:
-        return str(key)
-    except ValueError:
-        return ""
-
-
-class KeyMailbox(Mailbox):
-    """The mailbox of one key."""
-
-    __slots__ = ("key", "last_used", "wanted")
-
-    def __init__(self, name: str, size: int, key: Key) -> None:
-        super().__init__(name, size)
-        self.key = key
-        self.last_used = 0.0
-        self.wanted = False
-        """Whether its supervisor has been told already that a message waits for a process."""
-
-
-class KeyedMailbox(Mailbox):
-    """The mailbox of a keyed agent's name: it holds nothing itself, but hands on by key."""
-
-    __slots__ = ("_clock", "_settings", "boxes", "supervision")
-
-    def __init__(self, settings: Keyed, clock: Clock) -> None:
-        super().__init__(settings.name, settings.template.mailbox_size)
-        self._settings = settings
-        self._clock = clock
-        self.boxes: dict[Key, KeyMailbox] = {}
-        """By key, the longest unused first."""
-        self.supervision: KeyedSupervision | None = None
-        """Who starts processes; None between two lives of it."""
-
-    def __len__(self) -> int:
-        return sum(len(box) for box in self.boxes.values())
-
-    def put(self, delivery: Delivery) -> None:
-        """Hand a delivery to the mailbox of its key; a key that is new, or asleep, gets a process.
-
-        Raises:
-            KeyMissing: it names no key.
-            TooManyKeys: `max_keys` processes are there, and all of them are at work.
-        """
-        if self.barred:
-            self._refuse(delivery)
-        key = self._key(delivery.message)
-        box = self.boxes.pop(key, None)
-        if box is None:
-            box = self._new(key)
-        self.boxes[key] = box  # the last one used is the last in line
-        now = box.last_used = self._clock.now()
-        if box.service_time and delivery.message.deadline is not None:
-            box.refuse_hopeless(delivery.message, now)
-        box.put(delivery)
-        if box.life is None and not box.wanted and self.supervision is not None:
-            self.supervision.want(box)
-
-    def _key(self, message: Message) -> Key:
-        settings, payload = self._settings, message.payload
-        if payload.__class__ is not dict:
-            raise KeyMissing(self.name, settings.per_key, "the payload is no mapping")
-        key: Any = cast("dict[str, Any]", payload).get(settings.per_key)
-        if key.__class__ is not str:
-            if key is None:
-                raise KeyMissing(self.name, settings.per_key, "it is missing")
-            if not isinstance(key, int | str) or isinstance(key, bool):
-                raise KeyMissing(self.name, settings.per_key, "it must be a string or an integer")
-            key = _plain(key)
-        if not 0 < len(key) <= LONGEST_KEY:
-            raise KeyMissing(self.name, settings.per_key, f"it must have 1 to {LONGEST_KEY} characters")
-        origin = message.origin
-        return (None if origin is None or settings.shared else origin.principal, key)
-
-    def _new(self, key: Key) -> KeyMailbox:
-        settings = self._settings
-        if len(self.boxes) >= settings.max_keys and not (self.supervision and self.supervision.make_room()):
-            raise TooManyKeys(self.name, settings.max_keys)
-        principal, value = key
-        # Quoted, so that no key can be written that reads like another caller's.
-        try:
-            name = f"{self.name}/{_quoted(value)}" + (f"@{_quoted(principal)}" if principal is not None else "")
-        except UnicodeEncodeError:
-            raise KeyMissing(self.name, settings.per_key, "it is no text: it has half of a surrogate pair") from None
-        box = KeyMailbox(name, self.size, key)
-        box.behind = self.name
-        if self.suspended is not None:
-            box.suspend(self.suspended)
-        return box
-
-    def close(self, reason: str) -> list[Delivery]:
-        """Close every key as well."""
-        left = super().close(reason)
-        for box in self.boxes.values():
-            left += box.close(reason)
-        self.boxes.clear()
-        return left
-
-    def suspend(self, reason: str) -> None:
-        """Suspend every key as well."""
-        super().suspend(reason)
-        for box in self.boxes.values():
-            box.suspend(reason)
-
-    def resume(self, approver: str) -> None:
-        """Resume every key as well."""
-        super().resume(approver)
-        for box in self.boxes.values():
-            box.resume(approver)
 
 
 class Keyed(Supervisor):
@@ -238,7 +111,6 @@ class KeyedSupervision(DynamicSupervision):
         """Those who wait for room."""
         self._going: set[str] = set()
         """Those who were asked to sleep and have not ended yet."""
-        self._all_busy_until = 0.0
         self.forgetful = False
         for box in list(self._front.boxes.values()):  # of an earlier life
             box.life = None
@@ -257,14 +129,13 @@ class KeyedSupervision(DynamicSupervision):
 
     def make_room(self) -> bool:
         """Put the longest unused process to sleep that has nothing to do. Returns whether there was one."""
-        now, boxes = self._clock.now(), self._front.boxes
-        if len(boxes) > LOOKS and now < self._all_busy_until:
-            return False
-        for box in list(boxes.values()):
+        boxes = self._front.boxes
+        for box in list(islice(boxes.values(), LOOKS)):
             child = self.children.get(box.name)
-            if child is not None and self._put_to_sleep(child, box):
+            found = child is not None and self._put_to_sleep(child, box)
+            boxes[box.key] = boxes.pop(box.key)  # at work, or leaving: looked at again after the others
+            if found:
                 return True
-        self._all_busy_until = now + BREATHER
         return False
 
     def _put_to_sleep(self, child: Child, box: KeyMailbox) -> bool:
@@ -282,7 +153,8 @@ class KeyedSupervision(DynamicSupervision):
         oldest = next(iter(self._front.boxes.values()), None)
         sleep = None if oldest is None else oldest.last_used + self.supervisor.idle_timeout
         if self._line:
-            sleep = min(sleep or 0.0, self._clock.now() + PATIENCE)
+            again = self._clock.now() + PATIENCE
+            sleep = again if sleep is None else min(sleep, again)
         return sleep if due is None else due if sleep is None else min(due, sleep)
 
     def _sweep(self) -> None:
@@ -291,7 +163,7 @@ class KeyedSupervision(DynamicSupervision):
             child = self.children.get(box.name)
             if child is not None:
                 self._put_to_sleep(child, box)
-            elif not box.waiting:
+            elif not box.waiting and box.suspended is None:
                 del boxes[box.key]
                 self.router.registry.deregister(box.name)
                 continue
@@ -335,9 +207,17 @@ class KeyedSupervision(DynamicSupervision):
             self._unborn(child, error)
 
     async def _child_ended(self, event: Ended) -> None:
-        child = self._living(event.child)
-        if child is not None and child.starting is None and (event.exit.wanted or child.leaving is not None):
-            self._fell_asleep(child, event.exit)
+        child, exit_ = self._living(event.child), event.exit
+        leaves = child is not None and child.leaving is not None and child.leaving.then is Then.FORGET
+        comes_back = child is not None and child.leaving is not None and not leaves
+        started = child is not None and child.starting is None
+        if child is not None and (leaves or (started and exit_.wanted and not comes_back)):
+            self._end_starting(child)
+            if exit_.kind is ExitKind.CRASHED:
+                self._tell(child, exit_)
+            self._fell_asleep(child, exit_)
+            if exit_.kind is ExitKind.CRASHED and exit_.counts:
+                self._count(exit_.reason)
         else:
             await super()._child_ended(event)
 
@@ -372,10 +252,12 @@ class KeyedSupervision(DynamicSupervision):
         waiting = list(box.waiting)
         box.waiting.clear()
         self._finish(child, ProcessStatus.STOPPED, "idle")
-        if any(not delivery.finished for delivery in waiting):  # somebody came while it was going to sleep
+        waiting = [delivery for delivery in waiting if not delivery.finished]
+        if waiting or box.suspended is not None:  # somebody came while it was going to sleep; a suspension is kept
             box.reopen()
             box.waiting.extend(waiting)
             self._front.boxes[box.key] = box
+        if waiting:
             self._line.appendleft(box)
 
     def _forget(self, child: Child, reason: str) -> None:
@@ -405,7 +287,7 @@ class KeyedSupervision(DynamicSupervision):
         return cast("KeyMailbox", self.router.registry.lookup(child.name))
 
 
-def keyed(  # the settings of a keyed agent are keywords
+def keyed(
     agent_class: type[AgentProcess],
     name: str | None = None,
     *,

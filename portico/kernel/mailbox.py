@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from portico.errors import DeadlineUnreachable, MailboxFull, ProcessExited, Suspended
 
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 SLOW: Final = 0.001
 """Seconds of service below which nobody waits long enough for an estimate to matter."""
 
+SIFT_EVERY: Final = 64
+"""After so many refusals, a full mailbox is looked through again for what nobody waits for."""
+
 SMOOTHING: Final = 0.125
 """The weight of the newest handling in the mean service time, as TCP weighs round trips (RFC 6298 §2)."""
 
@@ -28,11 +31,15 @@ SMOOTHING: Final = 0.125
 class Mailbox:
     """What stays of a process when an incarnation ends: its waiting messages, its suspension, and the count of its lives."""
 
+    front: ClassVar[bool] = False
+    """True where several processes stand behind the name."""
+
     __slots__ = (
         "__weakref__",
         "_others",
         "_ranked",
         "_reader",
+        "_refused",
         "barred",
         "behind",
         "closed",
@@ -72,11 +79,12 @@ class Mailbox:
         self.parent: Supervision | None = None
         """The supervisor below which its process stands."""
         self.closed: str | None = None
-        """Why the process will not come back; None while it lives or will live again."""
+        """Why it takes nothing more: its process will not come back, or works off the last; None where it does."""
         self.suspended: str | None = None
         """Why it takes no message for now; None where it does."""
         self.barred = False
         """Whether `put` has to look twice: closed or suspended."""
+        self._refused = 0
         self._ranked = False
         """Whether messages of another priority than 0 may wait."""
         self._reader: asyncio.Future[None] | None = None
@@ -111,11 +119,13 @@ class Mailbox:
             self.wake()
 
     def _make_room(self) -> None:
-        """Forget those that nobody waits for any more."""
-        living = [delivery for delivery in self.waiting if not delivery.finished]
-        self.waiting.clear()
-        self.waiting.extend(living)
-        if len(living) >= self.size:
+        """Forget those that nobody waits for any more; in a flood, not at every refusal, since it looks at each."""
+        self._refused += 1
+        if self._refused % SIFT_EVERY == 1:
+            living = [delivery for delivery in self.waiting if not delivery.finished]
+            self.waiting.clear()
+            self.waiting.extend(living)
+        if len(self.waiting) >= self.size:
             raise MailboxFull(self.name, self.size, self.wait_estimate() or 1.0)
 
     def _insert(self, delivery: Delivery) -> None:
@@ -192,12 +202,13 @@ class Mailbox:
 
     # --- how long it takes --------------------------------------------------------------------------------------------
 
-    def measure(self, seconds: float) -> None:
-        """One handling took so long."""
-        mean = seconds if self.service_time == 0.0 else self.service_time + (seconds - self.service_time) * SMOOTHING
+    def measure(self, seconds: float, *, among_quick: bool = False) -> None:
+        """One handling took so long. `among_quick`: the one before was quick, so that a slow one may be the exception."""
+        first = self.service_time == 0.0 and not among_quick
+        mean = seconds if first else self.service_time + (seconds - self.service_time) * SMOOTHING
         self.service_time = mean if mean >= SLOW else 0.0
         if self.source is not None:
-            self.source.measure(seconds)
+            self.source.measure(seconds, among_quick=among_quick)
 
     def wait_estimate(self) -> float:
         """Seconds until a message that comes now would be taken: what waits, at the measured pace. 0.0 where that is unknown."""

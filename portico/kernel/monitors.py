@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from portico.errors import LifecycleError
 from portico.kernel.current import current
 from portico.kernel.delivery import Delivery
 from portico.kernel.exits import Exit, ExitKind
@@ -97,6 +98,8 @@ class Monitors:
 
     def _living(self, name: str) -> Incarnation | None:
         mailbox = self._router.registry.lookup(name)
+        if mailbox.front:
+            raise LifecycleError(f"Several processes stand behind {name!r}: monitor or link one of them.")
         life = mailbox.life
         return None if life is None or life.outlived else life
 

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from portico.errors import StartError
 from portico.kernel.child import Then
-from portico.kernel.mailbox import Mailbox
+from portico.kernel.shared_mailbox import SharedMailbox
 from portico.kernel.supervision import Supervision
 from portico.kernel.supervisor import Supervisor
 from portico.kernel.words import at_least
@@ -19,54 +18,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from portico.kernel.child import Child
-    from portico.kernel.delivery import Delivery
     from portico.kernel.incarnation import Incarnation
     from portico.kernel.lifecycle import ProcessStatus
+    from portico.kernel.mailbox import Mailbox
     from portico.kernel.process import AgentProcess
     from portico.kernel.router import Router
     from portico.kernel.supervision import Ear
-
-
-class SharedMailbox(Mailbox):
-    """The mailbox of a pool's name. Its members read their own mailboxes first, then this one."""
-
-    __slots__ = ("members",)
-
-    def __init__(self, name: str, size: int) -> None:
-        super().__init__(name, size)
-        self.members: dict[str, Mailbox] = {}
-        """The members' own mailboxes, by name."""
-
-    def put(self, delivery: Delivery) -> None:
-        """See `Mailbox.put`."""
-        super().put(delivery)
-        self.wake()
-
-    def wake(self) -> None:
-        """Let an idle member look up: the least loaded, and among equals the one whose turn was longest ago."""
-        idle = [member for member in self.members.values() if member.idle and not member.waiting and member.suspended is None]
-        if idle:
-            member = min(idle, key=_load)
-            self.members[member.name] = self.members.pop(member.name)
-            member.wake()
-
-    def suspend(self, reason: str) -> None:
-        """Suspend every member as well."""
-        super().suspend(reason)
-        for member in self.members.values():
-            member.suspend(reason)
-
-    def resume(self, approver: str) -> None:
-        """Resume every member as well."""
-        super().resume(approver)
-        for member in self.members.values():
-            member.resume(approver)
-        for _ in self.members:
-            self.wake()
-
-
-def _load(member: Mailbox) -> int:
-    return 0 if member.life is None else member.life.load
 
 
 class Pool(Supervisor):
@@ -128,6 +85,8 @@ class PoolSupervision(Supervision):
         del process
         mailbox.source, mailbox.behind = self._shared, self.name
         self._shared.members[mailbox.name] = mailbox
+        if self._shared.suspended is not None and mailbox.suspended is None:
+            mailbox.suspend(self._shared.suspended)
         self.router.registry.register(mailbox)
 
     def _finish(self, child: Child, status: ProcessStatus, reason: str) -> None:
@@ -144,7 +103,7 @@ class PoolSupervision(Supervision):
             for name in list(self.children):
                 await self.part(name, Then.RESTART, timeout, drain="current", kind=kind)
                 replaced.append(name)
-        except StartError:
+        except BaseException:
             for name in replaced:
                 await self.part(name, Then.RESTART, timeout, drain="current", kind=former)
             raise

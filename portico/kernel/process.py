@@ -384,6 +384,10 @@ class AgentProcess:
         """Call a blocking function in a thread, so that it stalls nobody. One whose caller is cancelled runs on unheeded."""
         return await self.router.run_blocking(function, *args, **kwargs)
 
+    async def run_to_end(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """The same for a handler that is a plain function: where it is cancelled, this waits until the thread has ended."""
+        return await self.router.run_to_end(function, *args, **kwargs)
+
     # --- others -------------------------------------------------------------------------------------------------------
 
     def monitor(self, name: str) -> str:
@@ -432,8 +436,10 @@ class AgentProcess:
     async def stop(self, name: str, drain: str = "current", timeout: float = 30.0) -> None:
         """End a process that was spawned here, after the message in hand (`current`) or all that wait (`all`).
 
-        After `timeout` seconds it is cancelled. Raises `LifecycleError`.
+        After `timeout` seconds it is cancelled. Raises `LifecycleError`; `SelfAsk` where it is oneself: who would await that?
         """
+        if name == self.name:
+            raise SelfAsk(name)
         await self._nearest().stop(name, drain, timeout)
 
     def _nearest(self) -> DynamicSupervisor:
@@ -443,6 +449,8 @@ class AgentProcess:
     def _life(self) -> Incarnation:
         if self._incarnation is None:
             raise RuntimeNotStarted
+        if self._incarnation.outlived:
+            raise LifecycleError(f"{self.id} has ended.")
         return self._incarnation
 
 
@@ -451,7 +459,7 @@ def _off_the_loop(handler: Callable[..., Any]) -> Callable[..., Coroutine[Any, A
 
     @wraps(handler)
     async def handled(self: AgentProcess, *args: Any) -> Any:
-        result = await self.run_blocking(handler, self, *args)
+        result = await self.run_to_end(handler, self, *args)
         return await result if isawaitable(result) else result
 
     return handled

@@ -17,7 +17,7 @@ from portico.errors import DeadlineExceeded, InvalidReply, NoReply, PorticoError
 from portico.kernel import hooks
 from portico.kernel.clock import sleep
 from portico.kernel.current import current
-from portico.kernel.exits import Exit, ExitKind, Unfinished
+from portico.kernel.exits import Exit, ExitKind, Unfinished, crash_of
 from portico.kernel.mailbox import SLOW
 from portico.kernel.messages import Message, Sent, new_reply
 from portico.kernel.process import DEFERRED, ErrorAction
@@ -45,14 +45,6 @@ class CrashError(Exception):
 
 class HandleTimeoutError(Exception):
     """One handling took longer than `handle_timeout`."""
-
-
-class StrayCancellationError(Exception):
-    """A handler raised `asyncio.CancelledError` though nobody had cancelled it: it awaited something that was cancelled."""
-
-
-class AgentExitError(Exception):
-    """A handler raised `SystemExit`."""
 
 
 class DeafError(Exception):
@@ -96,7 +88,7 @@ class Receiver:
         mailbox, process, router = life.mailbox, life.process, life.router
         waiting, source, operations, now = mailbox.waiting, mailbox.source, process.invocables, router.clock.now
         watched, observers = life.watched, router.services.observers
-        in_a_row, began = 0, 0.0
+        in_a_row, began, quick = 0, 0.0, False
         again: Delivery | None = None
         while again is not None or not life.attention:
             if again is not None:
@@ -106,8 +98,10 @@ class Receiver:
             elif source is not None and source.waiting and not life.draining:
                 delivery = source.waiting.popleft()
             else:
-                if began and ((took := now() - began) > SLOW or mailbox.service_time):
-                    mailbox.measure(took)
+                if began:
+                    if (took := now() - began) > SLOW or mailbox.service_time:
+                        mailbox.measure(took, among_quick=quick)
+                    quick = took <= SLOW
                 in_a_row, began = 0, 0.0
                 if life.draining:
                     return
@@ -120,8 +114,10 @@ class Receiver:
                 continue
             message = delivery.message
             time_now = now()
-            if began and ((took := time_now - began) > SLOW or mailbox.service_time):
-                mailbox.measure(took)
+            if began:
+                if (took := time_now - began) > SLOW or mailbox.service_time:
+                    mailbox.measure(took, among_quick=quick)
+                quick = took <= SLOW
             began = time_now
             deadline = message.deadline
             if deadline is not None and deadline <= time_now:
@@ -181,18 +177,11 @@ class Receiver:
         life = self._life
         if life.outlived:
             return None
-        if isinstance(error, asyncio.CancelledError):
-            if self._cancelling:
-                return None
-            delivery.holder = None
-            if self.task is None or self.task.cancelling():
-                raise error  # somebody stops this process; what is in hand has no end yet
-            error = StrayCancellationError("nobody cancelled the handler, but something that it awaited was cancelled")
+        if isinstance(error, asyncio.CancelledError) and self._cancelling:
+            return None
         delivery.holder = None
-        if isinstance(error, SystemExit):
-            error = AgentExitError(f"the handler called sys.exit({error.code!r})")  # it ends its process, not the program
-        if not isinstance(error, Exception):
-            raise error
+        error = crash_of(error, self.task)  # or somebody stops this process: then what is in hand has no end yet
+        life.forget_early(delivery.message)
         await life.roll_back()
         ends = _ends_of(error)
         if ends:
@@ -241,7 +230,10 @@ class Receiver:
     async def _ask_on_error(self, error: Exception, message: Message) -> ErrorAction:
         try:
             return await self._life.process.on_error(error, message)
-        except Exception:
+        except BaseException as raised:
+            if self._cancelling:
+                raise
+            crash_of(raised, self.task)
             logger.exception("on_error of %r failed", self._life.name)
             return ErrorAction.ESCALATE
 

@@ -71,6 +71,8 @@ class Router:
         self.monitors = Monitors(self)
         self.deadlines = Deadlines(clock, self.expired)
         self.tasks: asyncio.TaskGroup | None = None
+        self.loop: asyncio.AbstractEventLoop | None = None
+        """The event loop on which it was started."""
         self._new_future: Callable[[], asyncio.Future[Any]] = _no_loop
         self._looks_twice = True
         """Whether a delivery needs more than its mailbox: the runtime is not started, or strict."""
@@ -83,7 +85,8 @@ class Router:
     def open(self, tasks: asyncio.TaskGroup) -> None:
         """The tree starts: messages are taken, and tasks run in this group."""
         self.tasks = tasks
-        self._new_future = asyncio.get_running_loop().create_future
+        self.loop = asyncio.get_running_loop()
+        self._new_future = self.loop.create_future
         self._looks_twice = self.strict is not None
 
     # --- sending ------------------------------------------------------------------------------------------------------
@@ -106,7 +109,7 @@ class Router:
             raise self.registry.unknown(message.recipient)
         if message.ttl is not None and message.deadline is None:  # of a message that was made elsewhere, at `timestamp`
             message.deadline = self._now() + message.ttl - (time() - message.timestamp)
-        if mailbox.service_time and message.deadline is not None:
+        if mailbox.service_time and message.deadline is not None and not delivery.one_way:
             mailbox.refuse_hopeless(message, self._now())
         mailbox.put(delivery)
 
@@ -279,8 +282,34 @@ class Router:
         call = partial(copy_context().run, _called, function, *args, **kwargs)
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)
 
-    def close(self) -> None:
-        """The tree has ended: stop the timer of the deadlines, start no further blocking function."""
+    async def run_to_end(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """The same for a handler: where it is cancelled, this waits until the thread has ended.
+
+        What a handler still does in its thread must not meet the next message.
+        """
+        ended = asyncio.Event()
+
+        def noted() -> R:
+            try:
+                return function(*args, **kwargs)
+            finally:
+                with suppress(RuntimeError):  # the loop is closed
+                    loop.call_soon_threadsafe(ended.set)
+
+        loop = asyncio.get_running_loop()
+        begun = self.run_blocking(noted)
+        try:
+            return await begun
+        except asyncio.CancelledError:
+            await ended.wait()
+            raise
+
+    def close(self, reason: str) -> None:
+        """The tree has ended: answer whatever is still open, start no further blocking function."""
+        for mailbox in list(self.registry.mailboxes.values()):
+            if mailbox.closed is None:
+                for delivery in mailbox.close(reason):
+                    self.dead_letter(delivery, reason)
         self.deadlines.close()
         self.tasks = None
         self._looks_twice = True

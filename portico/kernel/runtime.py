@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from portico.errors import DuplicateName, LifecycleError, RuntimeNotStarted, StartError
@@ -99,7 +100,8 @@ class Runtime:
         self._watchdog = Watchdog(self.router, watchdog)
         self._inbox = Inbox(self.router.clock)
         self._root: Supervision | None = None
-        self._beside: list[tuple[Supervision, Inbox]] = []
+        self._beside: list[_Beside] = []
+        self._ready: asyncio.Future[None] | None = None
         self._host: asyncio.Task[None] | None = None
         self._down: asyncio.Event | None = None
 
@@ -116,19 +118,21 @@ class Runtime:
         return self.started and self.report is None
 
     async def start(self) -> None:
-        """Start the tree, in order. Does nothing when it is started.
+        """Start the tree, in order. Where it is started, or starting, wait until it has.
 
         Raises:
             DuplicateName: two processes have one name.
             StartError: a process did not start; what had been started was stopped.
         """
         if self._host is not None:
+            if self._ready is not None:
+                await asyncio.shield(self._ready)
             return
         self._refuse_duplicates()
         self.report, self.was_started = None, True
         self._inbox = Inbox(self.router.clock)
         self._down = asyncio.Event()
-        ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        ready = self._ready = asyncio.get_running_loop().create_future()
         # The one task that no group owns: it opens the group in which every other task of this runtime lives.
         self._host = asyncio.get_running_loop().create_task(self._hold(ready, self._down), name="portico runtime")
         try:
@@ -145,6 +149,8 @@ class Runtime:
         self._inbox.put(Stop(final=True))
         await down.wait()
         await asyncio.wait({host}, timeout=KILL_GRACE)
+        if self._host is not host:
+            return  # somebody else stopped it at the same time, and has done the rest
         self._host = None
         for close in reversed(self._closing):
             try:
@@ -173,7 +179,7 @@ class Runtime:
                     await self._run_tree(ready)
                     await self._stop_beside()
                 finally:
-                    self.router.close()
+                    self.router.close(self.report or "it was stopped")
                     self._watchdog.stop()
                     down.set()
                 raise _TreeEndedError  # what is left in the group (watchers, runs that nobody waits for) is cancelled with it
@@ -235,32 +241,64 @@ class Runtime:
         """
         if self.router.tasks is None:
             raise RuntimeNotStarted
-        taken = {node.name for root in self.roots for node in root.walk()}
-        for node in supervisor.walk():
-            if node.name in taken:
-                raise DuplicateName(node.name)
-            self.router.declared.add(node.name)
+        names = [node.name for node in supervisor.walk()]
+        for name in names:
+            if self.router.knows(name) and not self._is_over(name):
+                raise DuplicateName(name)
+        self.router.declared.update(names)
         supervisor.spent = True
         inbox = Inbox(self.router.clock)
-        life = supervisor.supervise(self.router, inbox)
-        life.spawn()
+        beside = _Beside(supervisor.supervise(self.router, inbox), inbox, asyncio.Event())
+        beside.life.spawn()
         event = await inbox.get()
         if isinstance(event, Ended):
+            self._is_gone(beside, event)
             raise StartError(supervisor.name, event.exit.reason)
-        self._beside.append((life, inbox))
+        self._beside.append(beside)
+        self.router.start_task(self._mind(beside), f"beside {supervisor.name}")
+
+    async def _mind(self, beside: _Beside) -> None:
+        """Until an attached supervisor has ended: then nobody starts it again."""
+        event: Ended | None = await beside.inbox.get(_is_end)
+        if beside in self._beside:
+            self._beside.remove(beside)
+        if event is not None:
+            self._is_gone(beside, event)
+        beside.ended.set()
+
+    def _is_over(self, name: str) -> bool:
+        """Whether a name only stands for something attached that has ended for good."""
+        mailbox = self.router.registry.get(name)
+        over = mailbox is None or mailbox.closed is not None
+        return over and name not in self.router.declared and name not in self.router.supervisions
+
+    def _is_gone(self, beside: _Beside, event: Ended) -> None:
+        beside.life.close_mailboxes(event.exit.reason)
+        self.router.declared.difference_update(node.name for node in beside.life.supervisor.walk())
 
     async def _stop_beside(self) -> None:
-        for life, inbox in reversed(self._beside):
-            life.request_stop(final=True)
-            if await inbox.get(_is_end, self.router.clock.now() + self.stop_timeout) is None:
-                life.kill()
-                await inbox.get(_is_end, self.router.clock.now() + KILL_GRACE)
+        """All within one `stop_timeout`, the last that came first."""
+        until = self.router.clock.now() + self.stop_timeout
+        for beside in reversed(list(self._beside)):
+            beside.life.request_stop(final=True)
+            if not await self._has_ended(beside, until):
+                beside.life.kill()
+                await self._has_ended(beside, self.router.clock.now() + KILL_GRACE)
         self._beside.clear()
+
+    async def _has_ended(self, beside: _Beside, until: float) -> bool:
+        timer = self.router.clock.call_at(until, beside.ended.set)
+        await beside.ended.wait()
+        timer.cancel()
+        ended = beside not in self._beside
+        if not ended:
+            beside.ended.clear()
+        return ended
 
     @property
     def roots(self) -> list[Supervisor]:
         """The root supervisor, and those that were attached."""
-        return [self.supervisor, *(life.supervisor for life, _ in self._beside)]
+        return [self.supervisor, *(beside.life.supervisor for beside in self._beside)]
 
     def _refuse_duplicates(self) -> None:
         seen: set[str] = set()
@@ -432,6 +470,15 @@ class Runtime:
 
 def _is_end(event: object) -> bool:
     return isinstance(event, Ended)
+
+
+@dataclass(slots=True, eq=False)
+class _Beside:
+    """A supervisor that was attached."""
+
+    life: Supervision
+    inbox: Inbox
+    ended: asyncio.Event
 
 
 class _TreeEndedError(Exception):

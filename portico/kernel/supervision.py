@@ -390,6 +390,8 @@ class Supervision:
         if isinstance(child.life, Incarnation):
             child.life.mailbox.restarts += 1
         self.router.emit(EventKind.PROCESS_RESTARTED, child.name)
+        if isinstance(child.life, Incarnation) and child.life.stopping:
+            return  # this life is the one that is to leave: the next one ends the matter
         if child.leaving is not None:
             if child.leaving.former is not None:
                 before, now = child.leaving.former.__qualname__, type(child.present).__qualname__
@@ -490,17 +492,7 @@ class Supervision:
 
     async def _stop_side_by_side(self, status: ProcessStatus, reason: str, *, final: bool) -> None:
         """Ask all children at once, and take their ends as they come, as long as one may take to end."""
-        alive: dict[object, Child] = {}
-        longest = 0.0
-        for number, child in enumerate(list(self.children.values())):
-            if number % SLICE == SLICE - 1:
-                await asyncio.sleep(0)
-            if child.life is not None:
-                alive[child.life] = child
-                longest = max(longest, child.life.shutdown_timeout or 0.0)
-                child.life.request_stop(final=True)
-                if child.starting is not None:
-                    child.life.kill()  # nobody waits for a start that is in vain
+        alive, longest = await self._ask_all_to_stop()
         until = self._clock.now() + longest
         while alive:
             event = await self._inbox.get(lambda e: isinstance(e, Ended), until)
@@ -517,6 +509,21 @@ class Supervision:
         for child in alive.values():
             if child.life is not None:
                 child.life.kill()
+
+    async def _ask_all_to_stop(self) -> tuple[dict[object, Child], float]:
+        """Returns the lives that are to end, and the longest of their `shutdown_timeout`s."""
+        alive: dict[object, Child] = {}
+        longest = 0.0
+        for number, child in enumerate(list(self.children.values())):
+            if number % SLICE == SLICE - 1:
+                await asyncio.sleep(0)
+            if child.life is not None:
+                alive[child.life] = child
+                longest = max(longest, child.life.shutdown_timeout or 0.0)
+                child.life.request_stop(final=True)
+                if child.starting is not None:
+                    child.life.kill()  # nobody waits for a start that is in vain
+        return alive, longest
 
     def _has_stopped(self, child: Child, exit_: Exit, status: ProcessStatus, reason: str, *, final: bool) -> None:
         ended = ProcessStatus.FAILED if isinstance(exit_.error, DeafError) else status

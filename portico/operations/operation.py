@@ -150,7 +150,7 @@ class Operation:
         else:
             arguments = self._arguments(process, message, request)
             method = getattr(process, self.attribute)
-            result = await (process.run_blocking(method, **arguments) if self._blocking else method(**arguments))
+            result = await (process.run_to_end(method, **arguments) if self._blocking else method(**arguments))
         if result is DEFERRED or (result is None and self.returns_nothing):
             return result
         if isinstance(result, Message):

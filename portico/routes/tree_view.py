@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from portico.kernel.keyed import Keyed, KeyMailbox
+from portico.kernel.keyed import Keyed
+from portico.kernel.keyed_mailbox import KeyMailbox
 from portico.kernel.lifecycle import ProcessStatus
 from portico.kernel.process import AgentProcess
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from contextlib import AbstractContextManager
 
+    from portico.kernel.delivery import Delivery
     from portico.kernel.messages import Message
     from portico.kernel.runtime import Runtime
     from portico.operations.operation import RouteSpec
@@ -144,17 +145,23 @@ class Dispatcher:
         try:
             reply = await delivery.future
         except asyncio.CancelledError:
+            self._charge(delivery)
             run.cancel("Its caller went away.")
             raise
         except PorticoError as error:
-            if isinstance(error, AgentCrashed) and delivery.message.origin is not None:
-                self._budget.charge(delivery.message.origin.payer)
+            self._charge(delivery, crashed=isinstance(error, AgentCrashed))
             run.finish(None, error)
             raise
         finally:
             self._router.deadlines.discard(delivery)
         run.finish(reply, None)
         return reply
+
+    def _charge(self, delivery: Delivery, *, crashed: bool = False) -> None:
+        """A call that failed pays for the crash that it caused: also where its caller left, or its deadline passed, in between."""
+        message = delivery.message
+        if message.origin is not None and (crashed or message.attempt > 0):
+            self._budget.charge(message.origin.payer)
 
     async def _perform_unwatched(self, run: Run) -> None:
         with suppress(PorticoError):  # the run has it

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from portico.errors import UnknownAgent
+from portico.errors import Cancelled, UnknownAgent
 from portico.kernel.delivery import Delivery
 from portico.kernel.events import EventKind
 from portico.kernel.exits import Exit, ExitKind
@@ -55,9 +55,12 @@ class TestRuntime(Runtime):
         return [event.data["message"] for event in self.events_of(EventKind.DEAD_LETTER)]
 
     def kill(self, name: str) -> None:
-        """End a process's present incarnation as if a task of its own had crashed. Raises `UnknownAgent`."""
+        """End a process's present incarnation as if a task of its own had crashed.
+
+        Raises `UnknownAgent`, also between two lives.
+        """
         mailbox = self.router.registry.lookup(name)
-        if mailbox.life is None:
+        if mailbox.life is None or mailbox.life.outlived:
             raise UnknownAgent(name)
         mailbox.life.end_with(Exit(ExitKind.CRASHED, InjectedCrash(f"{name!r} was killed")))
 
@@ -90,5 +93,8 @@ class TestRuntime(Runtime):
         self.router.deadlines.add(delivery)
         try:
             return await future
+        except asyncio.CancelledError:
+            delivery.cancel(Cancelled("Its caller was cancelled."))
+            raise
         finally:
             self.router.deadlines.discard(delivery)

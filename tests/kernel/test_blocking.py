@@ -269,8 +269,7 @@ async def outcome(doing: Any) -> Any:
         return type(error).__name__
 
 
-@pytest.mark.parametrize("kind", KINDS)
-async def test_a_caller_that_leaves_leaves_the_thread_and_the_process_goes_on(kind: type[AgentProcess]) -> None:
+async def test_a_caller_that_leaves_leaves_the_thread_and_the_process_goes_on() -> None:
     began, gate, ended = threading.Event(), threading.Event(), threading.Event()
 
     def blocked() -> str:
@@ -280,7 +279,7 @@ async def test_a_caller_that_leaves_leaves_the_thread_and_the_process_goes_on(ki
         return "unheeded"
 
     with anyio.fail_after(20):
-        async with Runtime(quick(kind("a"))) as runtime, asyncio.TaskGroup() as callers:
+        async with Runtime(quick(Awaiting("a"))) as runtime, asyncio.TaskGroup() as callers:
             ask = callers.create_task(call(runtime, "a", blocked))
             await anyio.to_thread.run_sync(began.wait, PATIENCE)
             ask.cancel()
@@ -293,14 +292,66 @@ async def test_a_caller_that_leaves_leaves_the_thread_and_the_process_goes_on(ki
             assert agent(runtime, "a").id == "a#1"
 
 
+@pytest.mark.parametrize("kind", [Plain, PlainOperation, PlainServer])
+async def test_what_a_cancelled_plain_handler_still_does_never_meets_the_next_message(kind: type[AgentProcess]) -> None:
+    began, gate, order = threading.Event(), threading.Event(), list[str]()
+
+    def blocked() -> str:
+        began.set()
+        gate.wait(PATIENCE)
+        order.append("the cancelled one")
+        return "unheeded"
+
+    def following() -> str:
+        order.append("the next one")
+        return "next"
+
+    with anyio.fail_after(20):
+        async with Runtime(quick(kind("a"))) as runtime, asyncio.TaskGroup() as callers:
+            ask = callers.create_task(call(runtime, "a", blocked))
+            await anyio.to_thread.run_sync(began.wait, PATIENCE)
+            ask.cancel()
+            await settle()
+            next_one = callers.create_task(call(runtime, "a", following))
+            await settle()
+            assert order == []
+            gate.set()
+            assert await next_one == "next"
+            assert order == ["the cancelled one", "the next one"]
+            assert agent(runtime, "a").id == "a#1"
+
+
+async def test_a_plain_handler_that_outlasts_its_cancellation_is_deaf_and_the_next_life_answers() -> None:
+    gate = threading.Event()
+    with anyio.fail_after(20):
+        async with Runtime(quick(Plain("p").adjust(shutdown_timeout=0.05))) as runtime:
+            with pytest.raises(DeadlineExceeded):
+                await call(runtime, "p", lambda: gate.wait(PATIENCE), 0.05)
+            assert await call(runtime, "p", lambda: "next") == "next"
+            assert agent(runtime, "p").id == "p#2"
+            gate.set()
+
+
+async def test_the_handle_of_a_run_can_be_used_in_the_thread_of_a_plain_handler() -> None:
+    class Telling(AgentProcess):
+        def handle(self, message: Message) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]  # the subject
+            ctx = self.context
+            ctx.emit("seen", message.payload)
+            return [ctx.attempt, ctx.cancelled]
+
+    with anyio.fail_after(20):
+        async with Runtime(quick(Telling("t"))) as runtime:
+            assert (await runtime.ask("t", 1)).payload == [0, False]
+
+
 async def test_a_blocking_handler_meets_its_deadline() -> None:
     gate = threading.Event()
     with anyio.fail_after(20):
         async with Runtime(quick(Plain("p"))) as runtime:
             with pytest.raises(DeadlineExceeded):
                 await call(runtime, "p", lambda: gate.wait(PATIENCE), 0.05)
-            assert await call(runtime, "p", lambda: "next") == "next"
             gate.set()
+            assert await call(runtime, "p", lambda: "next") == "next"
 
 
 @pytest.mark.parametrize("kind", KINDS)
