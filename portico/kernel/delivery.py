@@ -39,10 +39,11 @@ class Delivery:
 
     `future` is resolved with the reply message or fails with a `PorticoError`; None where nobody watches. `one_way` marks a
     send. `traceparent` is what messages sent during its handling carry: first the sender's span, then the handling's own.
-    `journal` is where the events of the run go that it belongs to; messages sent while it is handled inherit it.
+    `journal` is where the events of the run go that it belongs to; messages sent while it is handled inherit it. `crashed`: its
+    handling has ended a life.
     """
 
-    __slots__ = ("bucket", "dropped", "future", "holder", "journal", "message", "one_way", "traceparent")
+    __slots__ = ("bucket", "crashed", "dropped", "future", "holder", "journal", "message", "one_way", "traceparent")
 
     def __init__(
         self,
@@ -57,6 +58,7 @@ class Delivery:
         self.journal = journal
         self.holder: Holder | None = None
         self.bucket: dict[Delivery, None] | None = None
+        self.crashed = False
         self.dropped = False
         self.traceparent = message.traceparent
 
@@ -99,6 +101,7 @@ def new_delivery(message: Message, future: asyncio.Future[Message] | None, journ
     delivery.journal = journal
     delivery.holder = None
     delivery.bucket = None
+    delivery.crashed = False
     delivery.dropped = False
     delivery.traceparent = message.traceparent
     return delivery

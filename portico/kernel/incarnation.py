@@ -26,7 +26,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from portico.errors import AgentCrashed, LifecycleError, NoReply, SpawnError
 from portico.kernel.current import current
@@ -49,6 +49,14 @@ logger = logging.getLogger("portico.kernel")
 
 START: Final = Message(type="portico.start", id="portico.start")
 """Stands for the start where a commit needs a message."""
+
+
+class _OwnTask(NamedTuple):
+    """Something that a process has started beside its mailbox."""
+
+    coroutine: Coroutine[Any, Any, None]
+    outside: bool
+    """Whether a message with an outside origin led to it."""
 
 
 class Incarnation:
@@ -104,7 +112,7 @@ class Incarnation:
         self._reports_to = reports_to
         self._hands = [Receiver(self) for _ in range(process.concurrency)]
         self._task: asyncio.Task[None] | None = None
-        self._tasks: dict[asyncio.Task[None], Coroutine[Any, Any, None]] | None = None
+        self._tasks: dict[asyncio.Task[None], _OwnTask] | None = None
         self._deferrals: Deferrals | None = None
         self._alarm: asyncio.Future[None] | None = None
         self._approver = ""
@@ -376,9 +384,9 @@ class Incarnation:
         tasks = [task for task in running if task.cancel()]
         if tasks:
             await self._within_shutdown_timeout(asyncio.wait(tasks))
-        for task, coroutine in running.items():
+        for task, own in running.items():
             if task.done():
-                coroutine.close()  # one whose task was cancelled before its first step would complain that nobody awaited it
+                own.coroutine.close()  # one whose task was cancelled before its first step would complain that nobody awaited it
 
     async def _within_shutdown_timeout(self, ending: Coroutine[Any, Any, Any]) -> None:
         """Await a part of the end; cancel it when `shutdown_timeout` has passed, and count as deaf if it does not obey."""
@@ -600,9 +608,11 @@ class Incarnation:
             raise LifecycleError(f"{self.process.id} has ended: it starts no tasks.")
         if self._tasks is None:
             self._tasks = {}
-        in_hand = current.get()
-        outside = in_hand is not None and in_hand.message.origin is not None
-        self._tasks[self.router.start_task(self._guard(coroutine, outside=outside), f"{self.process.id}/{name}")] = coroutine
+        in_hand, task = current.get(), asyncio.current_task()
+        starter = self._tasks.get(task) if task is not None else None
+        outside = (in_hand is not None and in_hand.message.origin is not None) or (starter is not None and starter.outside)
+        started = self.router.start_task(self._guard(coroutine, outside=outside), f"{self.process.id}/{name}")
+        self._tasks[started] = _OwnTask(coroutine, outside)
 
     async def _guard(self, coroutine: Coroutine[Any, Any, None], *, outside: bool) -> None:
         """`outside`: it was started for a message with an outside origin; then its crash counts to no window."""

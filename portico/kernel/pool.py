@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from portico.errors import StartError
 from portico.kernel.child import Then
 from portico.kernel.shared_mailbox import SharedMailbox
 from portico.kernel.supervision import Supervision
@@ -97,13 +98,15 @@ class PoolSupervision(Supervision):
 
     async def replace_all(self, kind: type[AgentProcess], timeout: float) -> None:
         """Replace one member after another, so that the others work on meanwhile. All or none: a failure brings the former back."""
-        replaced: list[str] = []
+        replaced, begun = list[str](), ""
         former = self.supervisor.template.recipe.kind
         try:
-            for name in list(self.children):
-                await self.part(name, Then.RESTART, timeout, drain="current", kind=kind)
-                replaced.append(name)
-        except BaseException:
+            for begun in list(self.children):
+                await self.part(begun, Then.RESTART, timeout, drain="current", kind=kind)
+                replaced.append(begun)
+        except BaseException as error:
+            if not isinstance(error, StartError):  # which has brought the former class back already
+                replaced.append(begun)
             for name in replaced:
                 await self.part(name, Then.RESTART, timeout, drain="current", kind=former)
             raise

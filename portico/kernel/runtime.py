@@ -250,12 +250,20 @@ class Runtime:
         inbox = Inbox(self.router.clock)
         beside = _Beside(supervisor.supervise(self.router, inbox), inbox, asyncio.Event())
         beside.life.spawn()
-        event = await inbox.get()
+        try:
+            event = await inbox.get()
+        except BaseException:
+            beside.life.request_stop(final=True)  # whoever wanted it has left; its end is heard like any other
+            self._keep(beside)
+            raise
         if isinstance(event, Ended):
             self._is_gone(beside, event)
             raise StartError(supervisor.name, event.exit.reason)
+        self._keep(beside)
+
+    def _keep(self, beside: _Beside) -> None:
         self._beside.append(beside)
-        self.router.start_task(self._mind(beside), f"beside {supervisor.name}")
+        self.router.start_task(self._mind(beside), f"beside {beside.life.name}")
 
     async def _mind(self, beside: _Beside) -> None:
         """Until an attached supervisor has ended: then nobody starts it again."""

@@ -413,6 +413,7 @@ class Supervision:
             return
         for left in reversed(exit_.unfinished):
             left.delivery.holder = None
+            left.delivery.crashed |= left.charged
             if not left.delivery.finished:
                 self._settle_one(life, left, exit_, delay)
 

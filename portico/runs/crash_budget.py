@@ -1,6 +1,7 @@
 """CrashBudget: a caller whose calls crash agents pays for them itself, so that it cannot take an agent down for others.
 
-Counted per principal, else per address, in a sliding window. Only calls that ended as `AgentCrashed` count.
+Counted per principal, else per address, in a sliding window. What counts is a call that ended as `AgentCrashed`, or that was cut
+short after it had crashed an agent.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import asyncio
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Protocol
 
-from portico.errors import AgentCrashed, Cancelled, Draining, PorticoError
+from portico.errors import AgentCrashed, Cancelled, DeadlineExceeded, Draining, PorticoError
 from portico.kernel import hooks
 from portico.kernel.delivery import new_delivery
 from portico.kernel.messages import Origin, new_message
@@ -145,11 +145,12 @@ class Dispatcher:
         try:
             reply = await delivery.future
         except asyncio.CancelledError:
-            self._charge(delivery)
+            self._charge(delivery, crashed=delivery.crashed)
             run.cancel("Its caller went away.")
             raise
         except PorticoError as error:
-            self._charge(delivery, crashed=isinstance(error, AgentCrashed))
+            cut_short = isinstance(error, DeadlineExceeded | Cancelled)
+            self._charge(delivery, crashed=isinstance(error, AgentCrashed) or (cut_short and delivery.crashed))
             run.finish(None, error)
             raise
         finally:
@@ -157,11 +158,11 @@ class Dispatcher:
         run.finish(reply, None)
         return reply
 
-    def _charge(self, delivery: Delivery, *, crashed: bool = False) -> None:
-        """A call that failed pays for the crash that it caused: also where its caller left, or its deadline passed, in between."""
-        message = delivery.message
-        if message.origin is not None and (crashed or message.attempt > 0):
-            self._budget.charge(message.origin.payer)
+    def _charge(self, delivery: Delivery, *, crashed: bool) -> None:
+        """A call that crashed its agent pays for it: also where its caller left, or its deadline passed, before it was repeated."""
+        origin = delivery.message.origin
+        if crashed and origin is not None:
+            self._budget.charge(origin.payer)
 
     async def _perform_unwatched(self, run: Run) -> None:
         with suppress(PorticoError):  # the run has it
