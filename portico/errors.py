@@ -20,7 +20,8 @@ sentence: what happened, to whom, what to do.
     │   │   └── StartTimeout          …because its `on_start` took too long
     │   ├── SpawnError                a dynamic child was refused
     │   │   └── SpawnLimitReached     …because there are as many as there may be
-    │   └── StopTimeout               processes that outlived the stop
+    │   ├── StopTimeout               processes that outlived the stop
+    │   └── StoreError                the data directory cannot be used: in use, damaged, not writable
     ├── CallError                     a call was not answered with a reply
     │   ├── Refused                   …and was never handled
     │   │   ├── UnknownAgent
@@ -37,6 +38,11 @@ sentence: what happened, to whom, what to do.
     │   │   ├── Suspended             the process takes no messages for now
     │   │   ├── ProcessExited         the process ended for good
     │   │   ├── Draining              the runtime is stopping
+    │   │   ├── StoreUnavailable      what must be stored could not be
+    │   │   ├── KeyReused             an idempotency key or a run id stands for another request
+    │   │   ├── KeyInProgress         …or for one that has no outcome yet
+    │   │   ├── NotWaiting            the run waits for no input
+    │   │   ├── NotRedrivable         a dead letter whose request is not kept whole
     │   │   └── CrashBudgetSpent      this caller's calls crashed agents too often
     │   ├── AgentError                declared by the agent itself
     │   ├── AgentCrashed              handled, crashed, attempts spent
@@ -44,6 +50,7 @@ sentence: what happened, to whom, what to do.
     │   ├── InvalidReply              handled, the reply broke its contract
     │   ├── DeadlineExceeded
     │   ├── Interrupted               the gateway stopped while it was handled
+    │   ├── InputTimeout              nobody answered what the run waited for
     │   └── Cancelled
     ├── ToolError                     a tool did not give a result
     │   ├── UnknownTool
@@ -265,6 +272,17 @@ class StopTimeout(LifecycleError):
         self.names = list(names)
 
 
+class StoreError(LifecycleError):
+    """The data directory cannot be used. `path`: which."""
+
+    slug = "store"
+    title = "Store error"
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"The data directory {path} cannot be used: {reason}")
+        self.path = path
+
+
 # --- calls ------------------------------------------------------------------------------------------------------------
 
 
@@ -445,6 +463,59 @@ class Draining(Refused):
     def __init__(self) -> None:
         super().__init__("The gateway is shutting down and takes no new calls.")
         self.retry_after = 1.0
+
+
+class StoreUnavailable(Refused):
+    """What must be stored could not be, such as on a full disk. Nothing of it has taken effect. `retry_after` in seconds."""
+
+    slug = "store-unavailable"
+    title = "Store unavailable"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"This call must be stored, and could not be: {reason}")
+        self.reason = reason
+        self.retry_after = 5.0
+
+
+class KeyReused(Refused):
+    """An idempotency key, or a run id that its caller chose, was used for another request before."""
+
+    slug = "key-reused"
+    title = "Key used for another request"
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what} was used for another request before: use a new one for each request.")
+
+
+class KeyInProgress(Refused):
+    """The first call with this idempotency key has no outcome yet, and this one did not want to wait."""
+
+    slug = "key-in-progress"
+    title = "Request in progress"
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(f"The first request with this key is being handled as run {run_id!r}: ask again.", run_id=run_id)
+        self.retry_after = 1.0
+
+
+class NotWaiting(Refused):
+    """Input came for a run that waits for none: it was answered before, or has ended."""
+
+    slug = "not-waiting"
+    title = "The run waits for no input"
+
+    def __init__(self, run_id: str, status: str) -> None:
+        super().__init__(f"Run {run_id!r} is {status}: it waits for no input.")
+
+
+class NotRedrivable(Refused):
+    """A dead letter whose request is not kept whole (secret fields, retention), or a run that is no dead letter (any more)."""
+
+    slug = "not-redrivable"
+    title = "Cannot be sent again"
+
+    def __init__(self, letter: str, reason: str = "its request is not kept whole: send it anew.") -> None:
+        super().__init__(f"{letter!r} cannot be sent again: {reason}")
 
 
 class CrashBudgetSpent(Refused):
@@ -633,8 +704,20 @@ class Interrupted(CallError):
     slug = "interrupted"
     title = "Interrupted"
 
-    def __init__(self) -> None:
-        super().__init__("The gateway shut down before there was a reply: the call was cancelled, and may have taken effect.")
+    def __init__(
+        self, detail: str = "The gateway shut down before there was a reply: the call was cancelled, and may have taken effect."
+    ) -> None:
+        super().__init__(detail)
+
+
+class InputTimeout(CallError):
+    """Nobody answered in time what a run waited for. Raised by `ctx.wait_input`, where that was given no default."""
+
+    slug = "input-timeout"
+    title = "No input came"
+
+    def __init__(self, prompt: str) -> None:
+        super().__init__(f"Nobody answered in time: {prompt}")
 
 
 class Cancelled(CallError):

@@ -1,6 +1,7 @@
 """Clock: time as a parameter. `SystemClock` is the real one; tests hand in another.
 
-Every wait of the kernel (deadlines, backoff, timeouts, timers) goes through the runtime's clock and no other.
+Every wait of the kernel (deadlines, backoff, timeouts, timers) goes through the runtime's clock and no other. `sleep` and
+`timeout` are the waits that handlers and stores need; what asyncio has of that name goes by the event loop's own time.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractAsyncContextManager
+    from types import TracebackType
 
 
 class Timer(Protocol):
@@ -28,15 +31,23 @@ class Clock(Protocol):
         """Seconds, monotonic, with an arbitrary beginning."""
         ...
 
+    def time(self) -> float:
+        """Seconds since the epoch, for what must mean the same after a restart of the program.
+
+        The machine's may be set back: no wait goes by it.
+        """
+        ...
+
     def call_at(self, when: float, callback: Callable[[], object]) -> Timer:
         """Call `callback` once, on the event loop, when `now()` has reached `when`."""
         ...
 
 
 class SystemClock:
-    """The machine's monotonic clock and the running event loop's timers."""
+    """The machine's monotonic clock, its calendar, and the running event loop's timers."""
 
     now = staticmethod(time.monotonic)
+    time = staticmethod(time.time)
 
     def call_at(self, when: float, callback: Callable[[], object]) -> Timer:
         """See `Clock.call_at`. Must be called on the event loop."""
@@ -79,3 +90,54 @@ async def sleep(clock: Clock, seconds: float) -> None:
         await due
     finally:
         timer.cancel()
+
+
+def timeout(clock: Clock, seconds: float | None) -> AbstractAsyncContextManager[None]:
+    """Like `asyncio.timeout`, on that clock: an async context manager that cancels its body when the time is up. None: no limit.
+
+    Who cancels the task from outside meanwhile wins: then the cancellation goes on.
+
+    Raises:
+        TimeoutError: on leaving the body that the time was up for.
+    """
+    return _Timeout(clock, seconds)
+
+
+class _Timeout:
+    """One body under a limit."""
+
+    __slots__ = ("_cancelling", "_clock", "_expired", "_seconds", "_task", "_timer")
+
+    def __init__(self, clock: Clock, seconds: float | None) -> None:
+        self._clock = clock
+        self._seconds = seconds
+        self._task: asyncio.Task[object] | None = None
+        self._timer: Timer | None = None
+        self._cancelling = 0
+        self._expired = False
+
+    async def __aenter__(self) -> None:
+        if self._seconds is None:
+            return
+        self._task = asyncio.current_task()
+        if self._task is None:
+            raise RuntimeError("A timeout needs a task: it has something to cancel.")
+        self._cancelling = self._task.cancelling()  # a clean-up may have a limit too, in a task that is cancelled already
+        self._timer = self._clock.call_at(self._clock.now() + self._seconds, self._expire)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._task is None or not self._expired:
+            return
+        # Our own cancellation is taken back in any case. What is left above the count at the beginning came from outside.
+        outside = self._task.uncancel() > self._cancelling
+        if isinstance(error, asyncio.CancelledError) and not outside:
+            raise TimeoutError from error
+
+    def _expire(self) -> None:
+        if self._task is not None:
+            self._expired = True
+            self._task.cancel()

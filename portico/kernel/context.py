@@ -1,27 +1,42 @@
 """MessageContext: the handle that a handler gets as `ctx: Context`, made from the delivery in hand.
 
-It writes to the journal that the delivery carries; `runs` implements that journal. Outside any run, events go nowhere.
+It speaks to the journal that the delivery carries; `runs` implements that journal. Outside any run, events go nowhere, and a step
+is only called.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn, cast
+
+from portico.errors import LifecycleError
+from portico.kernel.clock import SystemClock, sleep
+from portico.kernel.detours import Transferred
+from portico.kernel.messages import DEFAULT_TYPE
+from portico.kernel.protocols import REQUIRED
+from portico.kernel.steps import StepCall, perform
 
 if TYPE_CHECKING:
-    from portico.kernel.clock import Clock
+    from collections.abc import Callable, Mapping
+
     from portico.kernel.delivery import Delivery
+    from portico.kernel.process import AgentProcess
+    from portico.kernel.protocols import Journal, ToolSet
 
 
 class MessageContext:
     """See `protocols.Context`."""
 
-    __slots__ = ("_clock", "_delivery", "_loop")
+    __slots__ = ("_clock", "_delivery", "_loop", "_process")
 
-    def __init__(self, clock: Clock, delivery: Delivery | None) -> None:
-        """Its methods may be called from a thread, such as that of a blocking handler, and it may be made there."""
+    def __init__(self, process: AgentProcess | None = None, delivery: Delivery | None = None) -> None:
+        """Its plain methods may be called from a thread, such as that of a blocking handler, and it may be made there.
+
+        Without a process, it stands for a context where there is none, such as that of a tool called by hand.
+        """
         self._loop = _loop_of(delivery)
-        self._clock = clock
+        self._process = process
+        self._clock = process.router.clock if process is not None else SystemClock()
         self._delivery = delivery
 
     @property
@@ -70,6 +85,94 @@ class MessageContext:
     def progress(self, done: float, total: float | None = None, note: str = "") -> None:
         """See `Context.progress`."""
         self.emit("progress", {"done": done, "total": total, "note": note})
+
+    # --- the request --------------------------------------------------------------------------------------------------
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """See `Context.metadata`."""
+        journal = self._journal
+        return journal.metadata if journal is not None else {}
+
+    @property
+    def input_messages(self) -> list[Any]:
+        """See `Context.input_messages`."""
+        payload = self._delivery.message.payload if self._delivery is not None else None
+        if not isinstance(payload, dict):
+            return [{"role": "user", "content": payload}] if isinstance(payload, str) else []
+        members = cast("dict[str, Any]", payload)
+        messages = members.get("messages")
+        if isinstance(messages, list):
+            return list(cast("list[Any]", messages))
+        text = members.get("message")
+        return [{"role": "user", "content": text}] if isinstance(text, str) else []
+
+    @property
+    def tools(self) -> ToolSet:
+        """See `Context.tools`."""
+        return self._bound.tools
+
+    # --- what outlives the handling -----------------------------------------------------------------------------------
+
+    @property
+    def _bound(self) -> AgentProcess:
+        if self._process is None:
+            raise LifecycleError("This context belongs to no process.")
+        return self._process
+
+    @property
+    def _journal(self) -> Journal | None:
+        return self._delivery.journal if self._delivery is not None else None
+
+    async def step(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        *,
+        retries: int = 0,
+        retry_delay: float = 1.0,
+        timeout: float | None = None,
+        checkpoint: bool = True,
+    ) -> Any:
+        """See `Context.step`."""
+        journal = self._journal
+        if journal is None:
+            call = StepCall(name, name, 0)
+            return await perform(self._clock, call, function, retries=retries, retry_delay=retry_delay, limit=timeout)
+        return await journal.step(name, function, retries=retries, retry_delay=retry_delay, timeout=timeout, checkpoint=checkpoint)
+
+    async def wait_input(self, prompt: str, schema: Any = None, *, timeout: float | None = None, default: Any = REQUIRED) -> Any:
+        """See `Context.wait_input`."""
+        journal = self._journal
+        if journal is None:
+            raise LifecycleError("ctx.wait_input was called outside a run: nobody could answer. Come through the gateway.")
+        return await journal.wait_input(prompt, schema, timeout=timeout, default=default)
+
+    async def sleep(self, seconds: float) -> None:
+        """See `Context.sleep`."""
+        journal = self._journal
+        await (sleep(self._clock, seconds) if journal is None else journal.sleep(seconds))
+
+    def transfer(self, agent: str, payload: Any, *, operation: str | None = None, reason: str = "") -> NoReturn:
+        """See `Context.transfer`."""
+        router = self._bound.router
+        router.registry.lookup(agent)
+        if operation is None:
+            names = list(router.runtime.operations_of(agent))
+            operation = names[0] if len(names) == 1 else DEFAULT_TYPE
+        router.refuse_reserved(operation)
+        raise Transferred(agent, operation, payload, reason)
+
+    async def checkpoint(self, state: Any) -> None:
+        """See `Context.checkpoint`."""
+        journal = self._journal
+        if journal is not None:
+            await journal.checkpoint(state)
+
+    async def get_state(self) -> Any:
+        """See `Context.get_state`."""
+        journal = self._journal
+        return journal.get_state() if journal is not None else None
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

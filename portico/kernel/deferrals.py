@@ -40,11 +40,16 @@ class Deferrals:
         """See `Holder.number`."""
         return self._life.number
 
+    @property
+    def final(self) -> bool:
+        """See `Holder.final`."""
+        return False
+
     def add(self, delivery: Delivery) -> None:
         """Put one off; one that has been answered already is done."""
         reply = self.early.pop(delivery.message.id, None)
         if reply is not None:
-            delivery.resolve(reply)
+            self._life.answer(delivery, reply)
         elif delivery.future is not None and not delivery.finished:  # else nobody waits for it
             delivery.holder = self
             self._deliveries[delivery.message.id] = delivery

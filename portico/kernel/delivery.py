@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     import asyncio
 
     from portico.errors import PorticoError
+    from portico.kernel.detours import Detour
     from portico.kernel.messages import Message
-    from portico.kernel.protocols import Journal
+    from portico.kernel.protocols import DurableJournal, Journal
     from portico.kernel.router import Router
 
 
@@ -27,6 +28,11 @@ class Holder(Protocol):
     @property
     def number(self) -> int:
         """Which incarnation of its process that is: 1 for the first."""
+        ...
+
+    @property
+    def final(self) -> bool:
+        """Whether its outcome is certain, and only being stored: then nothing can end it otherwise."""
         ...
 
     def cancel_handling(self, delivery: Delivery) -> None:
@@ -63,6 +69,11 @@ class Delivery:
         self.traceparent = message.traceparent
 
     @property
+    def durable(self) -> DurableJournal | None:
+        """Its journal, where it belongs to a run that is kept in a store."""
+        return None if self.journal is None else self.journal.durable
+
+    @property
     def finished(self) -> bool:
         """True when nobody waits for it any more: answered, expired, or its caller has left."""
         return self.dropped or (self.future is not None and self.future.done())
@@ -79,10 +90,19 @@ class Delivery:
         self.dropped = True
 
     def cancel(self, error: PorticoError) -> None:
-        """End it with `error`, and cancel its handling where that has begun."""
-        self.fail(error)
-        if self.holder is not None:
-            self.holder.cancel_handling(self)
+        """End it with `error`, and cancel its handling where that has begun. Nothing where its outcome is being stored."""
+        holder = self.holder
+        if holder is None:
+            self.fail(error)
+        elif not holder.final:
+            self.fail(error)
+            holder.cancel_handling(self)
+
+    def part(self, detour: Detour) -> None:
+        """Whoever waits for it takes the same detour. Later ends are ignored."""
+        if self.future is not None and not self.future.done():
+            self.future.set_exception(detour)
+        self.dropped = True
 
 
 class Handed(Delivery):

@@ -26,29 +26,31 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from portico.errors import AgentCrashed, LifecycleError, NoReply, SpawnError
+from portico.errors import AgentCrashed, LifecycleError, NoReply, PorticoError, SpawnError, StoreUnavailable
 from portico.kernel.current import current
 from portico.kernel.deferrals import Deferrals
 from portico.kernel.dynamic_supervisor import DynamicSupervisor
 from portico.kernel.exits import Ended, Exit, ExitKind, LinkedExitError, Started, Unfinished, crash_of
 from portico.kernel.lifecycle import ProcessStatus, move
 from portico.kernel.messages import Message
+from portico.kernel.protocols import Lineage
 from portico.kernel.receiver import CrashError, DeafError, Receiver
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterable
 
+    from portico.kernel.delivery import Delivery
+    from portico.kernel.detours import Transferred
     from portico.kernel.mailbox import Mailbox
     from portico.kernel.process import AgentProcess
+    from portico.kernel.protocols import Ended as CommitEnded
     from portico.kernel.router import Router
     from portico.kernel.supervision import Ear
 
 logger = logging.getLogger("portico.kernel")
-
-START: Final = Message(type="portico.start", id="portico.start")
-"""Stands for the start where a commit needs a message."""
 
 
 class _OwnTask(NamedTuple):
@@ -59,6 +61,30 @@ class _OwnTask(NamedTuple):
     """Whether a message with an outside origin led to it."""
 
 
+class Committing:
+    """Holds what has been handled, while that is being stored."""
+
+    __slots__ = ("_life", "final")
+
+    def __init__(self, life: Incarnation, *, final: bool) -> None:
+        self._life = life
+        self.final = final
+        """See `Holder.final`: not where another agent is to go on."""
+
+    @property
+    def router(self) -> Router:
+        """See `Holder.router`."""
+        return self._life.router
+
+    @property
+    def number(self) -> int:
+        """See `Holder.number`."""
+        return self._life.number
+
+    def cancel_handling(self, delivery: Delivery) -> None:
+        """See `Holder.cancel_handling`: there is nothing to cancel here any more."""
+
+
 class Incarnation:
     """One life of a process: a task in the runtime's group, and one more for each pair of hands where it has several."""
 
@@ -66,10 +92,14 @@ class Incarnation:
         "_alarm",
         "_approver",
         "_begun",
+        "_committing",
         "_crashes",
         "_deferrals",
+        "_dirty",
         "_hands",
+        "_in_flight",
         "_reports_to",
+        "_settled",
         "_stopping",
         "_task",
         "_tasks",
@@ -78,6 +108,7 @@ class Incarnation:
         "draining",
         "handled",
         "last_exit",
+        "lineage",
         "mailbox",
         "max_attempts",
         "number",
@@ -120,6 +151,12 @@ class Incarnation:
         self._stopping = False
         self._verdict: Exit | None = None
         self._crashes: list[Exit] = []
+        self.lineage = Lineage()
+        """What its commits build on each other."""
+        self._committing = Committing(self, final=True)
+        self._in_flight = 0
+        self._settled: asyncio.Future[None] | None = None
+        self._dirty = False
         process.bind(router, self)
 
     # --- control: called by the supervisor ----------------------------------------------------------------------------
@@ -282,6 +319,8 @@ class Incarnation:
         """Receive, and attend to what comes between, until the end."""
         try:
             while True:
+                if self._dirty:
+                    await self._reload()
                 if self.attention:
                     exit_ = await self._attend()
                     if exit_ is not None:
@@ -339,7 +378,7 @@ class Incarnation:
                 self._move(ProcessStatus.WAITING if self._deferrals else ProcessStatus.RUNNING)
         except BaseException as error:  # noqa: BLE001  # the border of user code: a hook that raises crashes the process
             return Exit(ExitKind.CRASHED, crash_of(error, self._task))
-        self.attention = self._stopping or self._verdict is not None or self.mailbox.suspended is not None
+        self.attention = self._stopping or self._dirty or self._verdict is not None or self.mailbox.suspended is not None
         return None
 
     async def _wait_for_alarm(self) -> None:
@@ -363,6 +402,10 @@ class Incarnation:
             crash_of(error, self._task)
             logger.exception("on_stop of %r failed", self.name)
         await self._end_tasks()
+        if self._in_flight:  # the next life begins with what this one has left behind
+            await self._within_shutdown_timeout(self._let_commits_settle())
+        if self.router.services.commit is not None:
+            self.router.services.commit.forget(self.name)
         if not self.outlived:
             self._hand_back_deferrals(exit_)
 
@@ -531,29 +574,129 @@ class Incarnation:
 
     # --- state --------------------------------------------------------------------------------------------------------
 
-    async def commit(self, message: Message, reply: Message | None) -> None:
-        """Make a handling final: its state, together with its reply."""
-        process, commit = self.process, self.router.services.commit
-        if commit is None or self.outlived:
+    def finish(self, delivery: Delivery, reply: Message | None, transferred: Transferred | None = None) -> None:
+        """Make a handling final: its state, and (of a durable run) its sends, events and reply. Once stored, it is answered.
+
+        The next message need not wait for that: what is stored later builds on what is stored earlier (`Lineage`).
+
+        Raises:
+            StoreUnavailable: the store takes nothing more for now.
+            ValueError: something is not JSON-able.
+        """
+        process, durable, commit = self.process, delivery.durable, self.router.services.commit
+        if self.outlived:
             return
-        of_mine = message if message.recipient == process.name else Message(type=message.type, recipient=process.name)
+        touched = process.state_touched and commit is not None
         process.state_touched = False
+        self._in_flight += 1
+        delivery.holder = self._committing if transferred is None else Committing(self, final=False)
+        ended = partial(self._is_final, delivery, reply, transferred)
         try:
-            await commit.commit(of_mine, reply, process.kept_state, ())
+            if durable is not None:
+                durable.commit(process.name, process.kept_state if touched else None, reply, ended, self.lineage, transferred)
+            elif touched and commit is not None:
+                commit.commit(process.name, process.kept_state, ended, self.lineage)
+            else:
+                ended(None)
         except BaseException:
+            self._in_flight -= 1
+            delivery.holder = None
+            process.state_touched = touched
+            raise
+
+    def _is_final(
+        self, delivery: Delivery, reply: Message | None, transferred: Transferred | None, error: Exception | None
+    ) -> None:
+        """What was handled is stored, or (`error`) could not be."""
+        self._one_less_in_flight()
+        delivery.holder = None
+        if error is None:
+            if transferred is not None:
+                if delivery.journal is not None:
+                    delivery.journal.moves(delivery, transferred)
+                self.router.redirect(delivery, transferred)
+            elif reply is not None:
+                delivery.resolve(reply)
+            return
+        self.state_was_lost()
+        if delivery.durable is not None:
+            delivery.durable.again(delivery)
+        else:
+            if delivery.future is None:  # nobody else hears of it
+                self.router.dead_letter(delivery, str(error))
+            delivery.fail(error if isinstance(error, PorticoError) else StoreUnavailable(str(error)))
+
+    def keep_state(self, ended: CommitEnded | None = None) -> None:
+        """Store the state as it is now, where anybody had it in hand. Raises as `finish`."""
+        process, commit = self.process, self.router.services.commit
+        if commit is None or self.outlived or not process.state_touched:
+            if ended is not None:
+                ended(None)
+            return
+        process.state_touched = False
+        self._in_flight += 1
+        try:
+            commit.commit(process.name, process.kept_state, partial(self._is_kept, ended), self.lineage)
+        except BaseException:
+            self._in_flight -= 1
             process.state_touched = True
             raise
+
+    def _is_kept(self, ended: CommitEnded | None, error: Exception | None) -> None:
+        self._one_less_in_flight()
+        if error is not None:
+            self.state_was_lost()
+        if ended is not None:
+            ended(error)
+
+    def _one_less_in_flight(self) -> None:
+        self._in_flight -= 1
+        if not self._in_flight and self._settled is not None and not self._settled.done():
+            self._settled.set_result(None)
+
+    async def _let_commits_settle(self) -> None:
+        while self._in_flight:
+            self._settled = asyncio.get_running_loop().create_future()
+            await self._settled
+
+    def state_was_lost(self) -> None:
+        """A commit was not stored: what this life has in hand as its state is not what it is. It is read again."""
+        if self.process.concurrency > 1:  # it has no state, so nothing builds on what was lost
+            self.lineage = Lineage()
+            return
+        self._dirty = True
+        self._alert()
+
+    async def _reload(self) -> None:
+        self._dirty = False
+        self.lineage = Lineage()
+        self.process.state_touched = True
+        await self.roll_back()
 
     async def _commit_hook(self) -> None:
         """Make final what a hook has changed in the state."""
         if self.process.state_touched:
-            await self.commit(START, None)
+            await self.store_state()
+
+    async def store_state(self) -> None:
+        """Store the state as it is now, and wait until it is. Raises what was in the way."""
+        stored: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
+
+        def ended(error: Exception | None) -> None:
+            if not stored.done():
+                stored.set_result(error)
+
+        self.keep_state(ended)
+        error = await stored
+        if error is not None:
+            raise error
 
     async def checkpoint(self) -> None:
         """Commit the state as it is now."""
-        in_hand = self._hands[0].in_hand
-        await self.commit(in_hand.message if in_hand else START, None)
-        self.process.state_touched = True  # what the handler still holds may change again
+        if self.process.concurrency == 1:
+            self.process.state_touched = True
+            await self.store_state()
+            self.process.state_touched = True  # what the handler still holds may change again
 
     async def roll_back(self) -> None:
         """Forget what a handling changed in the state."""
@@ -583,7 +726,7 @@ class Incarnation:
         delivery = self._deferrals.take(message) if self._deferrals is not None else None
         reply = Message("reply", payload, self.name, message.sender, attempt=message.attempt)
         if delivery is not None:
-            delivery.resolve(reply)
+            self.answer(delivery, reply)
             return True
         in_hand = [hand.in_hand.message for hand in self._hands if hand.in_hand is not None]
         if message not in in_hand:
@@ -593,6 +736,13 @@ class Incarnation:
         for key in early.keys() - {other.id for other in in_hand}:
             del early[key]
         return True
+
+    def answer(self, delivery: Delivery, reply: Message) -> None:
+        """Give a deferred reply: of a durable run once it is stored."""
+        if delivery.durable is not None:
+            self.finish(delivery, reply)
+        else:
+            delivery.resolve(reply)
 
     def forget_early(self, message: Message) -> None:
         """A handling failed: what it has answered already counts for nothing."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import quote
 
-from portico.errors import KeyMissing, SelfAsk, TooManyKeys
+from portico.errors import KeyMissing, ProcessExited, SelfAsk, TooManyKeys
 from portico.kernel.mailbox import Mailbox
 
 if TYPE_CHECKING:
@@ -73,22 +73,38 @@ class KeyedMailbox(Mailbox):
 
         Raises:
             KeyMissing: it names no key.
-        SelfAsk: it is from the very process that would have to handle it.
+            SelfAsk: it is from the very process that would have to handle it.
             TooManyKeys: `max_keys` processes are there, and all of them are at work.
         """
         if self.barred:
             self._refuse(delivery)
-        key = self._key(delivery.message)
+        box = self._box(delivery.message)
+        if box.service_time and delivery.message.deadline is not None and not delivery.one_way:
+            box.refuse_hopeless(delivery.message, box.last_used)
+        if delivery.message.sender == box.name and not delivery.one_way and box.life is not None and box.hands == box.life.load:
+            raise SelfAsk(box.name)
+        box.put(delivery)
+        self._want(box)
+
+    def put_accepted(self, delivery: Delivery) -> None:
+        """The same for what was accepted before: the bound of a key's mailbox does not apply. Raises as `put`."""
+        if self.closed is not None:
+            raise ProcessExited(self.name, self.closed)
+        box = self._box(delivery.message)
+        box.put_accepted(delivery)
+        self._want(box)
+
+    def _box(self, message: Message) -> KeyMailbox:
+        """The mailbox of a message's key, which is used now. Raises `KeyMissing`, `TooManyKeys`."""
+        key = self._key(message)
         box = self.boxes.pop(key, None)
         if box is None:
             box = self._new(key)
         self.boxes[key] = box  # the last one used is the last in line
-        now = box.last_used = self._clock.now()
-        if box.service_time and delivery.message.deadline is not None and not delivery.one_way:
-            box.refuse_hopeless(delivery.message, now)
-        if delivery.message.sender == box.name and not delivery.one_way and box.life is not None and box.hands == box.life.load:
-            raise SelfAsk(box.name)
-        box.put(delivery)
+        box.last_used = self._clock.now()
+        return box
+
+    def _want(self, box: KeyMailbox) -> None:
         if box.life is None and not box.wanted and self.supervision is not None:
             self.supervision.want(box)
 
@@ -120,8 +136,10 @@ class KeyedMailbox(Mailbox):
             raise KeyMissing(self.name, settings.per_key, "it is no text: it has half of a surrogate pair") from None
         box = KeyMailbox(name, self.size, key)
         box.behind = self.name
-        if self.suspended is not None:
-            box.suspend(self.suspended)
+        earlier = self.supervision.router.registry.suspensions.pop(name, None) if self.supervision is not None else None
+        reason = self.suspended if earlier is None else earlier
+        if reason is not None:
+            box.suspend(reason)
         return box
 
     def close(self, reason: str) -> list[Delivery]:

@@ -150,6 +150,19 @@ class Mailbox:
         self.waiting.appendleft(delivery)
         self.wake()
 
+    def put_accepted(self, delivery: Delivery) -> None:
+        """Append a delivery that was accepted before, such as in an earlier life of the program: no bound applies.
+
+        Also where the process is suspended: then it waits. Raises `ProcessExited`; and, behind a keyed name, as its `put`.
+        """
+        if self.closed is not None:
+            raise ProcessExited(self.name, self.closed)
+        if self._ranked or delivery.message.priority:
+            self._insert(delivery)
+        else:
+            self.waiting.append(delivery)
+        self.wake()
+
     def home_of(self, delivery: Delivery) -> Mailbox:
         """Where a delivery goes back to: what came through the name of a pool, to the mailbox that its members share."""
         source = self.source

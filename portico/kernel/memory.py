@@ -9,9 +9,9 @@ from copy import deepcopy
 from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping
 
-    from portico.kernel.messages import Message
+    from portico.kernel.protocols import Ended, Lineage
 
 _ATOMS = (str, int, float, bool, type(None), bytes)
 
@@ -57,12 +57,28 @@ class MemoryCommit:
     def __init__(self) -> None:
         self._states: dict[str, dict[str, Any]] = {}
 
+    async def open(self) -> Mapping[str, str]:
+        """See `Commit.open`: nothing was stored before."""
+        return {}
+
+    async def close(self) -> None:
+        """See `Commit.close`."""
+
     async def load(self, name: str) -> dict[str, Any]:
         """See `Commit.load`."""
         return copied(self._states.get(name, {}))
 
-    async def commit(self, message: Message, reply: Message | None, state: dict[str, Any] | None, sends: Sequence[Message]) -> None:
-        """See `Commit.commit`. Sends have left already: only a durable commit keeps an outbox."""
-        del reply, sends
-        if state is not None:
-            self._states[message.recipient] = copied(state)
+    def commit(self, name: str, state: Mapping[str, Any], ended: Ended, lineage: Lineage) -> None:
+        """See `Commit.commit`. Nothing is in its way, so `lineage` does not matter."""
+        del lineage
+        try:
+            self._states[name] = copied(state)
+        except TypeError as error:
+            raise ValueError(f"The state of {name!r} cannot be copied: {error}") from error
+        ended(None)
+
+    def forget(self, name: str) -> None:
+        """See `Commit.forget`: what is at hand is all there is, so it stays."""
+
+    def suspended(self, name: str, reason: str | None) -> None:
+        """See `Commit.suspended`: the mailbox knows, and lives as long as this."""

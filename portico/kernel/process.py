@@ -284,7 +284,7 @@ class AgentProcess:
         """The handle of the run in hand."""
         from portico.kernel.context import MessageContext  # noqa: PLC0415  # most handlers never ask for it
 
-        return MessageContext(self.router.clock, current.get())
+        return MessageContext(self, current.get())
 
     async def connect_mcp(self, config: Any) -> list[str]:
         """Connect an external MCP server; returns the names of its tools (`mcp://server/tool`)."""
@@ -416,11 +416,13 @@ class AgentProcess:
 
     async def suspend(self, reason: str = "") -> None:
         """Take no further message until somebody resumes this process: asks are refused, sends wait. Survives restarts."""
-        self._life.mailbox.suspend(reason)
+        self.router.suspend(self._life.mailbox.name, reason)
+        self.state_touched = self.concurrency == 1 or self.state_touched  # the reply waits until that is stored
 
     async def resume(self, approver: str = "") -> None:
         """Take messages again: called from a task or a timer of its own, since no handler runs. `approver`: who allows it."""
-        self._life.mailbox.resume(approver or self.name)
+        self.router.resume(self._life.mailbox.name, approver or self.name)
+        self.state_touched = self.concurrency == 1 or self.state_touched  # see `suspend`
 
     async def spawn(self, agent_class: type[AgentProcess], name: str, config: Mapping[str, Any] | None = None) -> str:
         """Start a process below the nearest `DynamicSupervisor`, upward from here, so that it belongs to this subtree.

@@ -1,20 +1,22 @@
 """The ports that the kernel and the agents call; what implements them lives in rooms above.
 
 The supervisor hands implementations to a process with `bind(services)` before `on_start`. Every port has an in-memory twin:
-`MemoryStore`, `MemoryCommit` and `DetachedContext` in `kernel/memory.py`, `JsonCodec` in `kernel/codec.py`,
-`ScriptedModel` in `llm/scripted.py`, `Toolbox` in `agents/toolbox.py`.
+`MemoryStore` and `MemoryCommit` in `kernel/memory.py`, `JsonCodec` in `kernel/codec.py`,
+`ScriptedModel` in `llm/scripted.py`, `Toolbox` in `agents/toolbox.py`, `FaultPlan` in `testing/fault_plan.py`.
 Nothing here is an implementation, and nothing here knows HTTP, MCP or pydantic.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol, TypeAlias, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
+    from portico.kernel.delivery import Delivery
+    from portico.kernel.detours import Parked, Transferred
     from portico.kernel.events import KernelEvent
     from portico.kernel.messages import Message
     from portico.kernel.process import AgentProcess
@@ -151,15 +153,53 @@ class StateStore(Protocol):
         ...
 
 
-class Commit(Protocol):
-    """What makes a handled message final. Awaited before the caller sees its reply."""
+@dataclass(slots=True)
+class Lineage:
+    """Commits that build on each other, such as those of one incarnation: where one was not stored, no later one is."""
 
-    async def load(self, name: str) -> dict[str, Any]:
-        """The last committed state of the process, as a fresh copy; empty at first."""
+    broken: Exception | None = None
+    """Why; set by whoever stores."""
+
+
+Ended: TypeAlias = "Callable[[Exception | None], object]"
+"""Called once, on the event loop: with None when everything is stored for good, else with what was in the way."""
+
+
+class Commit(Protocol):
+    """What makes a handled message final: nobody sees its reply before its state is stored.
+
+    A commit is submitted and does not hold up the next message: an implementation on a disk stores many of them at once.
+    """
+
+    async def open(self) -> Mapping[str, str]:
+        """Make it ready, before anything starts. Returns the reason of each suspension that was stored, by name of the process.
+
+        Raises:
+            LifecycleError: it cannot be used.
+        """
         ...
 
-    async def commit(self, message: Message, reply: Message | None, state: dict[str, Any] | None, sends: Sequence[Message]) -> None:
-        """Store, all or nothing: the process's state (None: untouched), the reply, and the messages that it sent."""
+    async def close(self) -> None:
+        """Store what was submitted, and let go of it; after everything has stopped."""
+        ...
+
+    async def load(self, name: str) -> dict[str, Any]:
+        """The last state of the process that was submitted, as a fresh copy; empty at first."""
+        ...
+
+    def commit(self, name: str, state: Mapping[str, Any], ended: Ended, lineage: Lineage) -> None:
+        """Store the state of a process, after everything that was submitted before. It is copied at once.
+
+        `ended` may be called before this returns. Raises `ValueError` where the state is not JSON-able.
+        """
+        ...
+
+    def forget(self, name: str) -> None:
+        """The process has ended: what was kept at hand for it may go. What is stored stays."""
+        ...
+
+    def suspended(self, name: str, reason: str | None) -> None:
+        """Remember that a process was suspended; None: that it was resumed."""
         ...
 
 
@@ -176,6 +216,13 @@ class Codec(Protocol):
 
 
 # --- what a handler is given ------------------------------------------------------------------------------------------
+
+
+class Required:
+    """Stands for a default that was not given."""
+
+
+REQUIRED: Final = Required()
 
 
 @runtime_checkable
@@ -218,9 +265,95 @@ class Context(Protocol):
         """How far the work is."""
         ...
 
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """What the caller gave along with the call: `metadata` of `POST /runs`."""
+        ...
+
+    @property
+    def input_messages(self) -> list[Any]:
+        """The chat messages of the request: its member `messages`, or the text of its `message` as one message of the user."""
+        ...
+
+    @property
+    def tools(self) -> ToolSet:
+        """The runtime's tools. Raises `LifecycleError` where it was given none."""
+        ...
+
+    async def step(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        *,
+        retries: int = 0,
+        retry_delay: float = 1.0,
+        timeout: float | None = None,
+        checkpoint: bool = True,
+    ) -> Any:
+        """Call `function` and store its result, so that it is not computed again when this message is handled again.
+
+        Args:
+            name: of the step; one that comes again in one handling is another step.
+            function: takes nothing, or the `StepCall`, whose `key` an outside service can use to notice a second attempt.
+            retries: how often it is called again after it has raised.
+            retry_delay: seconds before each of these.
+            timeout: seconds that one call of it may take.
+            checkpoint: False: its result is not stored, and computed again.
+
+        Returns:
+            The result as JSON data, the first time as well.
+
+        Raises:
+            TypeError: the result is not JSON-able.
+            TimeoutError: it took too long, and its retries are spent; or whatever it raised last.
+            StoreUnavailable: the result could not be stored.
+        """
+        ...
+
+    async def wait_input(self, prompt: str, schema: Any = None, *, timeout: float | None = None, default: Any = REQUIRED) -> Any:
+        """Wait for somebody's input, which comes by `POST /runs/{id}/input`.
+
+        The handler ends here and holds nobody up. When the input has come, the message is handled again from its beginning, stored
+        steps are not computed again, and this returns the input.
+
+        Args:
+            prompt: what is asked, for a person.
+            schema: what the input must be: a JSON Schema, or a type that pydantic takes; None for anything.
+            timeout: seconds to wait; None without limit.
+            default: what is returned after `timeout`; without one, this raises.
+
+        Raises:
+            InputTimeout: nobody answered in time.
+            LifecycleError: outside a run.
+        """
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait; in a run that is stored, the wait survives a restart of the program, and holds nobody up."""
+        ...
+
+    def transfer(self, agent: str, payload: Any, *, operation: str | None = None, reason: str = "") -> NoReturn:
+        """Let another agent go on with this run: its reply is the run's. The handler ends here; its state and sends are kept.
+
+        Raises:
+            UnknownAgent: there is no agent of that name.
+        """
+        ...
+
+    async def checkpoint(self, state: Any) -> None:
+        """Store where the handler is, for `get_state` when this message is handled again: any JSON data."""
+        ...
+
+    async def get_state(self) -> Any:
+        """What the last `checkpoint` of this run stored; None before the first."""
+        ...
+
 
 class Journal(Protocol):
-    """Where a run's events go: what `Context` writes to. Implemented by `runs`."""
+    """The run's end of a `Context`: where its events go, and what it keeps. Implemented by `runs`.
+
+    A delivery carries it; what is asked while that is handled carries the same, or (in a durable run) one of its own.
+    """
 
     @property
     def run_id(self) -> str:
@@ -232,8 +365,90 @@ class Journal(Protocol):
         """True once the run was cancelled."""
         ...
 
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """See `Context.metadata`."""
+        ...
+
+    @property
+    def durable(self) -> DurableJournal | None:
+        """The same, where the run is kept in a store: what its handlers send waits for the commit, and they ask nothing twice."""
+        ...
+
     def append(self, event_type: str, data: Any = None) -> None:
         """Append one numbered event."""
+        ...
+
+    async def step(
+        self, name: str, function: Callable[..., Any], *, retries: int, retry_delay: float, timeout: float | None, checkpoint: bool
+    ) -> Any:
+        """See `Context.step`."""
+        ...
+
+    async def wait_input(self, prompt: str, schema: Any, *, timeout: float | None, default: Any) -> Any:
+        """See `Context.wait_input`. Raises `Parked` where there is no input yet."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """See `Context.sleep`. Raises `Parked` where the wait is long."""
+        ...
+
+    async def checkpoint(self, state: Any) -> None:
+        """See `Context.checkpoint`."""
+        ...
+
+    def get_state(self) -> Any:
+        """See `Context.get_state`."""
+        ...
+
+    def moves(self, delivery: Delivery, transferred: Transferred) -> None:
+        """A handling has ended in a transfer, and what it leaves behind is stored: another agent goes on."""
+        ...
+
+    def park(self, delivery: Delivery, parked: Parked) -> None:
+        """A handling has ended in a wait: see that the delivery comes back when that is over."""
+        ...
+
+
+class DurableJournal(Journal, Protocol):
+    """The journal of a run that is kept in a store."""
+
+    async def begin(self, delivery: Delivery, *, once: bool) -> bool:
+        """Before each handling, in the process's own task. `once`: it must never begin twice.
+
+        Returns whether it may begin: not where the run was never stored, or has ended meanwhile.
+        """
+        ...
+
+    def commit(
+        self,
+        name: str,
+        state: Mapping[str, Any] | None,
+        reply: Message | None,
+        ended: Ended,
+        lineage: Lineage,
+        transferred: Transferred | None = None,
+    ) -> None:
+        """A handling is over: store what it leaves behind, all or nothing.
+
+        That is the state of the process (None: untouched), the reply, or where the run goes on (`transferred`), the events, and
+        what was held back by `send`. Raises `ValueError` where any of it is not JSON-able.
+        """
+        ...
+
+    def again(self, delivery: Delivery) -> None:
+        """A commit could not be stored: see that the delivery comes back."""
+        ...
+
+    def send(self, message: Message) -> None:
+        """Hold a message back until the commit; what is not committed is never sent."""
+        ...
+
+    def asked(self, recipient: str, message_type: str, payload: Any) -> tuple[Journal, Message | None, Transferred | None]:
+        """The handling in hand asks somebody.
+
+        Returns the journal of that; the reply, where it was committed before; and who goes on, where that was.
+        """
         ...
 
 
@@ -303,3 +518,7 @@ class Services:
     """What is injected before each handling."""
     observers: list[Observer] = field(default_factory=list[Observer])
     """Those who see everything."""
+    runs: object | None = None
+    """What is known of the runs of this runtime; made and used by the room of that name."""
+    buried: Callable[[Delivery, str], object] | None = None
+    """Called with every message that will not be delivered (again), and the reason."""

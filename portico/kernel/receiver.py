@@ -13,10 +13,11 @@ import logging
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from portico.errors import DeadlineExceeded, InvalidReply, NoReply, PorticoError
+from portico.errors import DeadlineExceeded, InvalidReply, NoReply, PorticoError, StoreUnavailable
 from portico.kernel import hooks
 from portico.kernel.clock import sleep
 from portico.kernel.current import current
+from portico.kernel.detours import Parked, Transferred, detour_of
 from portico.kernel.exits import Exit, ExitKind, Unfinished, crash_of
 from portico.kernel.mailbox import SLOW
 from portico.kernel.messages import Message, Sent, new_reply
@@ -25,14 +26,19 @@ from portico.kernel.process import DEFERRED, ErrorAction
 if TYPE_CHECKING:
     from portico.kernel.clock import Timer
     from portico.kernel.delivery import Delivery
+    from portico.kernel.detours import Detour
     from portico.kernel.incarnation import Incarnation
-    from portico.kernel.protocols import Codec
+    from portico.kernel.protocols import Codec, DurableJournal
     from portico.kernel.router import Router
 
 logger = logging.getLogger("portico.kernel")
 
 YIELD_EVERY: Final = 64
 """After so many messages in a row without waiting, a process lets the others run."""
+
+
+DROPPED: Final = object()
+"""The result of a handling that never began: the run was not stored, or has ended meanwhile."""
 
 
 class CrashError(Exception):
@@ -75,6 +81,11 @@ class Receiver:
     def number(self) -> int:
         """See `Holder.number`."""
         return self._life.number
+
+    @property
+    def final(self) -> bool:
+        """See `Holder.final`."""
+        return False
 
     # --- the loop -----------------------------------------------------------------------------------------------------
 
@@ -127,8 +138,12 @@ class Receiver:
             delivery.holder = self
             current.set(delivery)
             operation = operations.get(message.type)
+            journal = delivery.journal
+            durable = None if journal is None else journal.durable
             try:
-                if watched or observers:
+                if durable is not None:
+                    result = await self._invoke_durable(delivery, durable)
+                elif watched or observers:
                     result = await self._invoke_watched(delivery)
                 elif operation is None:
                     result = await process.handle(message)
@@ -140,8 +155,13 @@ class Receiver:
                 delivery.holder = None
                 if not self._cancelling and not life.outlived:
                     life.handled = True
-                    if result is DEFERRED or process.state_touched or (result is None and future is not None):
-                        await self._finish(delivery, result)
+                    if (
+                        durable is not None
+                        or process.state_touched
+                        or result is DEFERRED
+                        or (result is None and future is not None)
+                    ):
+                        self._finish(delivery, result)
                     elif future is not None and not future.done():  # the usual end, without a detour
                         kind = result.__class__
                         if kind is Sent or kind is Message:
@@ -180,14 +200,35 @@ class Receiver:
         if isinstance(error, asyncio.CancelledError) and self._cancelling:
             return None
         delivery.holder = None
+        detour = detour_of(error)
+        if detour is not None and not self._cancelling:
+            await self._part(delivery, detour)
+            return None
         error = crash_of(error, self.task)  # or somebody stops this process: then what is in hand has no end yet
         life.forget_early(delivery.message)
         await life.roll_back()
         ends = _ends_of(error)
         if ends:
-            self._refuse(delivery, ends[0])
+            durable = delivery.durable
+            if isinstance(ends[0], StoreUnavailable) and durable is not None:
+                durable.again(delivery)  # it was accepted: it is handled when the store works again
+            else:
+                self._refuse(delivery, ends[0])
             return None
         return await self._on_error(error, delivery)
+
+    async def _part(self, delivery: Delivery, detour: Detour) -> None:
+        """A handler left its message without an end."""
+        life = self._life
+        life.forget_early(delivery.message)
+        if isinstance(detour, Transferred):
+            self._finish(delivery, detour)
+            return
+        await life.roll_back()  # what it changed, it will change when the message is handled again
+        if isinstance(detour, Parked) and delivery.journal is not None:
+            delivery.journal.park(delivery, detour)
+        else:
+            delivery.part(detour)
 
     def _refuse(self, delivery: Delivery, error: PorticoError) -> None:
         """The caller gets the error; where nobody waits for an end, it is not lost without a trace."""
@@ -239,21 +280,32 @@ class Receiver:
 
     # --- ends that take more than a look ------------------------------------------------------------------------------
 
-    async def _finish(self, delivery: Delivery, result: Any) -> None:
-        """Commit, then reply. A commit that fails is a crash."""
-        message, life = delivery.message, self._life
-        reply = None if result is DEFERRED else self._reply(delivery, result)
+    def _finish(self, delivery: Delivery, result: Any) -> None:
+        """Commit, then reply. What cannot be committed at all is a crash; what could not be stored, the caller hears of."""
+        life = self._life
+        if result is DROPPED:
+            return
         try:
-            if life.process.state_touched:
-                await life.commit(message, reply)
+            if isinstance(result, Transferred):
+                life.finish(delivery, None, result)
+            elif result is DEFERRED:
+                life.deferrals.add(delivery)
+                life.keep_state()
+            else:
+                reply = self._reply(delivery, result)
+                if reply is not None:
+                    life.finish(delivery, reply)
+                else:
+                    life.keep_state()
+                    delivery.fail(NoReply(life.name, delivery.message.type))
+        except PorticoError as error:  # the store takes nothing more for now
+            life.state_was_lost()
+            if delivery.durable is not None:
+                delivery.durable.again(delivery)
+            else:
+                self._refuse(delivery, error)
         except Exception as error:
             raise CrashError(Exit(ExitKind.CRASHED, error, (Unfinished(delivery, error),))) from error
-        if result is DEFERRED:
-            life.deferrals.add(delivery)
-        elif reply is None:
-            delivery.fail(NoReply(life.name, message.type))
-        else:
-            delivery.resolve(reply)
 
     def _reply(self, delivery: Delivery, result: Any) -> Message | None:
         """What a handler returned, as the reply; None where it returned nothing though somebody waits."""
@@ -265,6 +317,19 @@ class Receiver:
         reply = result if isinstance(result, Message) else new_reply(result, process.name)
         reply.recipient, reply.attempt = delivery.message.sender, delivery.message.attempt
         return reply
+
+    # --- durable: what is kept in a store -----------------------------------------------------------------------------
+
+    async def _invoke_durable(self, delivery: Delivery, journal: DurableJournal) -> Any:
+        """The same, once the run is stored, and for `idempotent=False` also that its handling begins."""
+        message, process = delivery.message, self._life.process
+        operation = process.invocables.get(message.type)
+        once = operation is not None and operation.idempotent is False
+        if not await journal.begin(delivery, once=once) or delivery.finished:
+            return DROPPED
+        if self._life.watched or self._life.router.services.observers:
+            return await self._invoke_watched(delivery)
+        return await (process.handle(message) if operation is None else operation.invoke(process, message))
 
     # --- watched: observers, faults, handle_timeout, strict -----------------------------------------------------------
 

@@ -22,11 +22,16 @@ class Registry:
     def __init__(self) -> None:
         self.mailboxes: dict[str, Mailbox] = {}
         """By name; to read, for the router."""
+        self.suspensions: dict[str, str] = {}
+        """Why processes were suspended in an earlier life of the program, until they come here."""
         self._capabilities: dict[str, dict[str, Mapping[str, Any]]] = {}
 
     def register(self, mailbox: Mailbox, capabilities: Iterable[str] = (), metadata: Mapping[str, Any] | None = None) -> None:
         """Enter a mailbox under its name, with what its process can do (`metadata` is kept per capability)."""
         self.mailboxes[mailbox.name] = mailbox
+        reason = self.suspensions.pop(mailbox.name, None)
+        if reason is not None:
+            mailbox.suspend(reason)
         for names in self._capabilities.values():
             names.pop(mailbox.name, None)
         for tag in capabilities:

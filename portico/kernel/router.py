@@ -24,6 +24,7 @@ from portico.errors import (
     RuntimeNotStarted,
     RuntimeStopped,
     SelfAsk,
+    TooManyKeys,
 )
 from portico.kernel.bus import Bus
 from portico.kernel.current import current
@@ -39,7 +40,9 @@ if TYPE_CHECKING:
 
     from portico.errors import PorticoError
     from portico.kernel.clock import Clock
-    from portico.kernel.protocols import Codec, Services
+    from portico.kernel.detours import Transferred
+    from portico.kernel.mailbox import Mailbox
+    from portico.kernel.protocols import Codec, DurableJournal, Services
     from portico.kernel.runtime import Runtime
     from portico.kernel.supervision import Supervision
 
@@ -74,6 +77,8 @@ class Router:
         self.loop: asyncio.AbstractEventLoop | None = None
         """The event loop on which it was started."""
         self._new_future: Callable[[], asyncio.Future[Any]] = _no_loop
+        self.stopping = False
+        """Whether the tree is being stopped, or has ended: what ends now ends for that reason."""
         self._looks_twice = True
         """Whether a delivery needs more than its mailbox: the runtime is not started, or strict."""
         self._threads: ThreadPoolExecutor | None = None
@@ -85,6 +90,7 @@ class Router:
     def open(self, tasks: asyncio.TaskGroup) -> None:
         """The tree starts: messages are taken, and tasks run in this group."""
         self.tasks = tasks
+        self.stopping = False
         self.loop = asyncio.get_running_loop()
         self._new_future = self.loop.create_future
         self._looks_twice = self.strict is not None
@@ -141,6 +147,13 @@ class Router:
             journal = None
         else:
             cause, journal, inherited = in_hand.message, in_hand.journal, self.deadline_of(in_hand)
+            durable = None if journal is None else journal.durable
+            if durable is not None:
+                journal, recorded, onward = durable.asked(recipient, message_type, payload)
+                if recorded is not None:
+                    return recorded
+                if onward is not None:
+                    recipient, message_type, payload = onward.agent, onward.operation, onward.payload
             if inherited is not None and (deadline is None or inherited < deadline):
                 deadline = inherited
             message = new_message(message_type, payload, sender, recipient, sender, deadline, cause.origin, in_hand.traceparent)
@@ -208,10 +221,56 @@ class Router:
         if ttl is not None:
             message.ttl, message.deadline = ttl, self._now() + ttl
         mailbox = self._mailboxes.get(recipient)
-        if mailbox is None or self._looks_twice:
+        if journal is not None and journal.durable is not None:
+            self._hold_back(message, mailbox, journal.durable)
+        elif mailbox is None or self._looks_twice:
             self.deliver(new_delivery(message, None, journal, True))
         else:  # `deliver`, without the call
             mailbox.put(new_delivery(message, None, journal, True))
+
+    def _hold_back(self, message: Message, mailbox: Mailbox | None, journal: DurableJournal) -> None:
+        """Leave a send to the commit of the durable handling that makes it. What can be refused now, is refused now."""
+        if self.tasks is None:
+            raise self.down(message.recipient)
+        if self.strict is not None:
+            self._round_trip(message, self.strict)
+        if mailbox is None:
+            raise self.registry.unknown(message.recipient)
+        if mailbox.closed is not None:
+            raise ProcessExited(mailbox.name, mailbox.closed)
+        journal.send(message)
+
+    def redirect(self, delivery: Delivery, transferred: Transferred) -> None:
+        """Let another agent handle it instead."""
+        before, after = delivery.message, transferred
+        delivery.message = Message(
+            after.operation,
+            after.payload,
+            before.recipient,
+            after.agent,
+            before.id,
+            reply_to=before.reply_to,
+            deadline=before.deadline,
+            origin=before.origin,
+            traceparent=delivery.traceparent,
+            priority=before.priority,
+        )
+        self.put_accepted(delivery)
+
+    def put_accepted(self, delivery: Delivery) -> None:
+        """Deliver what was accepted before: no bound applies. Where it cannot be delivered, it fails."""
+        mailbox = self._mailboxes.get(delivery.message.recipient)
+        try:
+            if self.tasks is None:
+                raise self.down(delivery.message.recipient)
+            if mailbox is None:
+                raise self.registry.unknown(delivery.message.recipient)
+            mailbox.put_accepted(delivery)
+        except TooManyKeys as error:
+            self.clock.call_at(self._now() + error.retry_after, partial(self.put_accepted, delivery))
+        except Refused as error:
+            self.dead_letter(delivery, str(error))
+            delivery.fail(error)
 
     def send_each(self, names: Iterable[str], payload: Any, message_type: str, sender: str = "") -> list[str]:
         """Send the same to several. Returns the names that it reached: who refuses it is left out."""
@@ -254,8 +313,25 @@ class Router:
             except Exception:
                 logger.exception("observer %r failed on %s", observer, kind)
 
+    def suspend(self, name: str, reason: str) -> None:
+        """Suspend a process, and remember it. Raises `UnknownAgent`."""
+        self.registry.lookup(name).suspend(reason)
+        if self.services.commit is not None:
+            self.services.commit.suspended(name, reason)
+
+    def resume(self, name: str, approver: str) -> None:
+        """Resume a process, or all behind a name. Raises `UnknownAgent`."""
+        self.registry.lookup(name).resume(approver)
+        if self.services.commit is not None:
+            self.services.commit.suspended(name, None)
+            for mailbox in list(self._mailboxes.values()):
+                if mailbox.behind == name:
+                    self.services.commit.suspended(mailbox.name, None)
+
     def dead_letter(self, delivery: Delivery, reason: str) -> None:
         """Tell that a message will not be delivered (again)."""
+        if self.services.buried is not None:
+            self.services.buried(delivery, reason)
         self.emit(EventKind.DEAD_LETTER, delivery.message.recipient, message=delivery.message, reason=reason)
 
     def expired(self, delivery: Delivery) -> None:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from portico.kernel.bus import Subscription
     from portico.kernel.clock import Clock
-    from portico.kernel.protocols import Codec, Commit, Faults, ModelProvider, Observer, StateStore, ToolSet
+    from portico.kernel.protocols import Codec, Commit, Faults, Invocable, ModelProvider, Observer, StateStore, ToolSet
     from portico.kernel.registry import Registry
     from portico.kernel.supervision import Supervision
 
@@ -113,6 +113,11 @@ class Runtime:
         return self.router.tasks is not None
 
     @property
+    def ready(self) -> bool:
+        """Whether the whole tree has started."""
+        return self.started and self._ready is not None and self._ready.done()
+
+    @property
     def alive(self) -> bool:
         """Whether the root supervisor lives; `report` says why where it has ended by itself."""
         return self.started and self.report is None
@@ -146,6 +151,7 @@ class Runtime:
         host, down = self._host, self._down
         if host is None or down is None:
             return
+        self.router.stopping = True
         self._inbox.put(Stop(final=True))
         await down.wait()
         await asyncio.wait({host}, timeout=KILL_GRACE)
@@ -157,6 +163,8 @@ class Runtime:
                 await close()
             except Exception:
                 logger.exception("%r failed", close)
+        if self.services.commit is not None:
+            await self.services.commit.close()
 
     async def wait(self) -> None:
         """Until the tree has ended: by `stop()`, or because the root supervisor gave up (`report` says why)."""
@@ -189,6 +197,12 @@ class Runtime:
             logger.exception("the runtime failed", exc_info=group)
 
     async def _run_tree(self, ready: asyncio.Future[None]) -> None:
+        if self.services.commit is not None:
+            try:
+                self.router.registry.suspensions = dict(await self.services.commit.open())
+            except Exception as error:  # noqa: BLE001  # whoever starts it hears of it
+                ready.set_exception(error)
+                return
         if self.supervisor.spent:
             self.supervisor = self.supervisor.fresh()
         self.supervisor.spent = True
@@ -204,6 +218,7 @@ class Runtime:
             await self._stop_tree(root)
             root.close_mailboxes("it was stopped")  # where the stop met a root that was giving up, that has not closed them
         elif isinstance(event, Ended):
+            self.router.stopping = True
             self.report = event.exit.reason
             root.close_mailboxes(event.exit.reason)
             error = event.exit.error
@@ -385,6 +400,13 @@ class Runtime:
         supervision = self.router.supervisions.get(name)
         return supervision.supervisor if supervision is not None else self.get_agent(name)
 
+    def operations_of(self, name: str) -> Mapping[str, Invocable]:
+        """What an agent can be asked, by message type, also where several processes share its name. Empty for an unknown one."""
+        found = self.find(name)
+        if isinstance(found, Supervisor):
+            found = next(iter(found.addressed()), None)
+        return found.operations if found is not None else {}
+
     def print_tree(self) -> str:
         """Print the tree and return what was printed."""
         text = "\n".join(line for root in self.roots for line in self._lines(root, ""))
@@ -416,13 +438,15 @@ class Runtime:
     async def suspend(self, name: str, reason: str = "") -> None:
         """Let a process take no further message until `resume`: asks are refused with `Suspended`, sends wait.
 
-        The message in hand is finished. Survives restarts of the process. Raises `UnknownAgent`.
+        The message in hand is finished. Survives restarts of the process, and with a store those of the program.
+
+        Raises `UnknownAgent`.
         """
-        self.router.registry.lookup(name).suspend(reason)
+        self.router.suspend(name, reason)
 
     async def resume(self, name: str, approver: str = "") -> None:
         """Let a suspended process take messages again. `approver`: who allows it. Raises `UnknownAgent`."""
-        self.router.registry.lookup(name).resume(approver)
+        self.router.resume(name, approver)
 
     async def restart_agent(self, name: str) -> None:
         """Stop a process and start a fresh incarnation; its mailbox is kept, no window is charged.

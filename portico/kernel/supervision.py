@@ -424,7 +424,7 @@ class Supervision:
             delay = 0.0 if mailbox.closed is None else None
         again = (
             delay is not None
-            and not (delivery.one_way and left.charged)
+            and not (delivery.one_way and left.charged and delivery.durable is None)
             and life.may_repeat(message)
             and not (left.charged and message.attempt + 1 >= life.max_attempts)
             and not (message.deadline is not None and now + delay >= message.deadline)

@@ -26,7 +26,7 @@ def not_negative(owner: str, **values: float | None) -> None:
 
 
 def at_least(least: float, owner: str, **values: float | None) -> None:
-    """Raises `SettingOutOfRange` for the first value below `least`."""
+    """Raises `SettingOutOfRange` for the first value below `least`, and for one that is no number at all (NaN)."""
     for name, value in values.items():
-        if value is not None and value < least:
+        if value is not None and not value >= least:
             raise SettingOutOfRange(owner, name, value, least)

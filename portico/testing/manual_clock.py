@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 ROUNDS: Final = 100
 """How often the event loop turns while a test lets it settle: far more than any chain of wake-ups in a small tree is long."""
 
+EPOCH: Final = 1_800_000_000.0
+"""What a new clock's `time()` says: the 15th of January 2027, 08:00 UTC."""
+
 
 async def settle() -> None:
     """Let everything run that can run without time passing."""
@@ -32,16 +35,25 @@ class ManualTimer:
 
 
 class ManualClock:
-    """A `Clock` whose `now()` only `advance()` moves. `Runtime(…, clock=ManualClock())`; `start` in seconds."""
+    """A `Clock` that only `advance()` moves: `Runtime(…, clock=ManualClock())`.
 
-    def __init__(self, start: float = 1000.0) -> None:
+    `start` is the first `now()`, `epoch` the first `time()`. For a program that is started again an hour later, make another one
+    with `epoch=first.time() + 3600`.
+    """
+
+    def __init__(self, start: float = 1000.0, epoch: float = EPOCH) -> None:
         self._now = start
+        self._ahead = epoch - start
         self._order = count()
         self._timers: list[tuple[float, int, ManualTimer]] = []
 
     def now(self) -> float:
         """See `Clock.now`."""
         return self._now
+
+    def time(self) -> float:
+        """See `Clock.time`."""
+        return self._now + self._ahead
 
     def call_at(self, when: float, callback: Callable[[], object]) -> ManualTimer:
         """See `Clock.call_at`. A call that is due already is made by the next `advance`, even one of 0 seconds."""

@@ -15,9 +15,10 @@ from portico.kernel.supervisor import Supervisor
 from tests.kernel.helpers import BoomError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping
 
     from portico.kernel.messages import Message
+    from portico.kernel.protocols import Ended, Lineage
 
 pytestmark = pytest.mark.anyio
 
@@ -128,25 +129,23 @@ async def test_a_state_can_be_replaced_as_a_whole() -> None:
 async def test_the_state_is_committed_before_the_caller_sees_the_reply() -> None:
     order: list[str] = []
 
-    class Slow(MemoryCommit):
-        async def commit(
-            self, message: Message, reply: Message | None, state: dict[str, Any] | None, sends: Sequence[Message]
-        ) -> None:
-            await super().commit(message, reply, state, sends)
-            order.append(f"committed {message.type} for {message.recipient}, reply {reply.payload if reply else None}")
+    class Noting(MemoryCommit):
+        def commit(self, name: str, state: Mapping[str, Any], ended: Ended, lineage: Lineage) -> None:
+            def noted(error: Exception | None) -> None:
+                order.append(f"committed {dict(state)} of {name}")
+                ended(error)
+
+            super().commit(name, state, noted, lineage)
 
     with anyio.fail_after(5):
-        async with runtime_of(Counter("c"), commit=Slow()) as runtime:
-            await outcome(runtime, "count")
-            order.append("replied")
-    assert order == ["committed message for c, reply 1", "replied"]
+        async with runtime_of(Counter("c"), commit=Noting()) as runtime:
+            order.append(f"replied {await outcome(runtime, 'count')}")
+    assert order == ["committed {'n': 1} of c", "replied 1"]
 
 
-async def test_a_commit_that_fails_is_a_crash_and_the_caller_hears_of_it() -> None:
+async def test_a_commit_that_raises_is_a_crash_and_the_caller_hears_of_it() -> None:
     class Broken(MemoryCommit):
-        async def commit(
-            self, message: Message, reply: Message | None, state: dict[str, Any] | None, sends: Sequence[Message]
-        ) -> None:
+        def commit(self, name: str, state: Mapping[str, Any], ended: Ended, lineage: Lineage) -> None:
             raise OSError("disk full")
 
     with anyio.fail_after(5):
@@ -154,17 +153,15 @@ async def test_a_commit_that_fails_is_a_crash_and_the_caller_hears_of_it() -> No
             await crash(runtime, "count")
 
 
-async def test_a_checkpoint_that_fails_leaves_nothing_behind() -> None:
+async def test_a_checkpoint_that_raises_leaves_nothing_behind() -> None:
     class Flaky(MemoryCommit):
         failing = True
 
-        async def commit(
-            self, message: Message, reply: Message | None, state: dict[str, Any] | None, sends: Sequence[Message]
-        ) -> None:
+        def commit(self, name: str, state: Mapping[str, Any], ended: Ended, lineage: Lineage) -> None:
             if self.failing:
                 self.failing = False
                 raise OSError("disk full")
-            await super().commit(message, reply, state, sends)
+            super().commit(name, state, ended, lineage)
 
     class Skipping(Counter):
         async def on_error(self, error: Exception, message: Message) -> ErrorAction:
@@ -180,10 +177,9 @@ async def test_a_message_that_does_not_touch_the_state_commits_nothing() -> None
     class Counting(MemoryCommit):
         commits = 0
 
-        async def commit(
-            self, message: Message, reply: Message | None, state: dict[str, Any] | None, sends: Sequence[Message]
-        ) -> None:
+        def commit(self, name: str, state: Mapping[str, Any], ended: Ended, lineage: Lineage) -> None:
             self.commits += 1
+            super().commit(name, state, ended, lineage)
 
     class Idle(AgentProcess):
         async def handle(self, message: Message) -> Any:
