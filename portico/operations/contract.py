@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, cast
 
 from portico.errors import ContractViolation, InvalidOperation, InvalidReply
+from portico.operations.secrets import Place, masked, places_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 ANYTHING: Final = object()
 """The type of a payload that no contract describes."""
+UNREAD: Final = Place()
+"""Stands for the secrets of a type that nobody has looked for yet."""
 
 
 class _Details(Protocol):
@@ -40,7 +43,18 @@ def pointer(location: Sequence[str | int]) -> str:
 class Contract:
     """Validates requests and replies of one operation, and describes both as JSON Schema (2020-12)."""
 
-    __slots__ = ("_dump", "_reply", "_reply_class", "_request", "_to_json", "_validate_json", "_validate_reply", "name")
+    __slots__ = (
+        "_dump",
+        "_reply",
+        "_reply_class",
+        "_reply_secrets",
+        "_request",
+        "_secrets",
+        "_to_json",
+        "_validate_json",
+        "_validate_reply",
+        "name",
+    )
 
     def __init__(self, name: str, request: Any, reply: Any) -> None:
         """Compile both types; `ANYTHING` for a side that no type describes. Raises whatever pydantic raises on a bad type."""
@@ -55,6 +69,8 @@ class Contract:
         self._validate_json = self._request.validator.validate_json if self._request is not None else None
         self._validate_reply = self._reply.validator.validate_python if self._reply is not None else None
         self._dump = self._reply.serializer.to_python if self._reply is not None else None
+        self._secrets: Place | None = UNREAD
+        self._reply_secrets: Place | None = UNREAD
 
     @property
     def typed_request(self) -> bool:
@@ -102,6 +118,18 @@ class Contract:
             faults = faults_of(cast("Any", error)) if hasattr(error, "errors") else unprintable
             raise InvalidReply(agent, self.name, faults) from None
 
+    def without_secrets(self, payload: Any) -> tuple[Any, bool]:
+        """The payload of a request as it may be written down, and whether a secret in it was masked. Raises `InvalidOperation`."""
+        if self._secrets is UNREAD:
+            self._secrets = self._places(self._request, "validation")
+        return masked(payload, self._secrets)
+
+    def reply_without_secrets(self, value: Any) -> tuple[Any, bool]:
+        """The same for a reply as `reply` gives it. A secret type stays secret where its model prints it openly."""
+        if self._reply_secrets is UNREAD:
+            self._reply_secrets = self._places(self._reply, "validation", "serialization")
+        return masked(value, self._reply_secrets)
+
     def request_schema(self) -> Mapping[str, Any]:
         """JSON Schema of the request; `{}` where anything goes. Raises `InvalidOperation` for a type that has none."""
         return self._schema(self._request, "validation")
@@ -109,6 +137,16 @@ class Contract:
     def reply_schema(self) -> Mapping[str, Any]:
         """JSON Schema of the reply; `{}` where anything goes. Raises `InvalidOperation` for a type that has none."""
         return self._schema(self._reply, "serialization")
+
+    def _places(self, adapter: TypeAdapter[Any] | None, *modes: Literal["validation", "serialization"]) -> Place | None:
+        if adapter is None:
+            return None
+        from portico.operations.every_name import schema_by_every_name  # noqa: PLC0415  # it imports pydantic
+
+        try:
+            return places_of(*(schema_by_every_name(adapter, mode) for mode in modes))
+        except Exception as error:
+            raise InvalidOperation(f"The secrets of the operation {self.name!r} cannot be found: {error}") from error
 
     def _schema(self, adapter: TypeAdapter[Any] | None, mode: Literal["validation", "serialization"]) -> Mapping[str, Any]:
         if adapter is None:

@@ -148,6 +148,7 @@ def route(
     mode: str = "ask",
     timeout: float | None = None,
     on_disconnect: str | None = None,
+    durable: bool = False,
 ) -> Callable[[F], F]:
     """Serve a method at an HTTP route. Path parameters that its contract names become members of the payload.
 
@@ -157,11 +158,12 @@ def route(
         mode: `ask` (or `call`) waits for the reply, `send` (or `cast`) answers 202.
         timeout: seconds that an ask may take; the gateway's default unless given.
         on_disconnect: `cancel` or `continue` when the client leaves.
+        durable: store its asks before they are handled, as sends are, so that they survive the program.
 
     Raises:
         InvalidOperation: a method, path or mode that cannot be.
     """
-    spec = route_spec(method, path, mode=mode, timeout=timeout, on_disconnect=on_disconnect)
+    spec = route_spec(method, path, mode=mode, timeout=timeout, on_disconnect=on_disconnect, durable=durable)
 
     def decorate(function: F) -> F:
         _attached(function).routes.append(spec)
@@ -171,7 +173,13 @@ def route(
 
 
 def route_spec(
-    method: str, path: str, *, mode: str = "ask", timeout: float | None = None, on_disconnect: str | None = None
+    method: str,
+    path: str,
+    *,
+    mode: str = "ask",
+    timeout: float | None = None,
+    on_disconnect: str | None = None,
+    durable: bool = False,
 ) -> RouteSpec:
     """A checked route. Raises `InvalidOperation` as `route` does."""
     if method.upper() not in METHODS:
@@ -183,4 +191,6 @@ def route_spec(
         raise InvalidOperation(f"The mode {mode!r} of {method} {path} is unknown.{hint}")
     if on_disconnect not in (None, "cancel", "continue"):
         raise InvalidOperation(f"on_disconnect of {method} {path} is {on_disconnect!r}: it can be 'cancel' or 'continue'.")
-    return RouteSpec(method.upper(), path, MODES[mode.lower()], timeout, on_disconnect)
+    if type(durable) is not bool:
+        raise InvalidOperation(f"durable of {method} {path} is {durable!r}: it can be true or false.")
+    return RouteSpec(method.upper(), path, MODES[mode.lower()], timeout, on_disconnect, durable)

@@ -36,6 +36,8 @@ class RouteSpec:
     """Seconds that an ask may take; None for the gateway's default."""
     on_disconnect: str | None = None
     """`cancel` or `continue` when the client leaves; None for the default of its mode."""
+    durable: bool = False
+    """Its asks are stored before they are handled, as sends are, and survive the program."""
 
 
 @dataclass(slots=True, eq=False)

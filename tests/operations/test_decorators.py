@@ -79,10 +79,12 @@ def test_a_method_may_have_several_routes() -> None:
     class Agent(AgentProcess):
         @route("GET", "/things/{thing_id}", mode="call")
         @route("POST", "/things", mode="CAST", timeout=5.0, on_disconnect="continue")
+        @route("PUT", "/things/{thing_id}", durable=True)
         async def thing(self, thing_id: int) -> int:
             return thing_id
 
     assert operation_of(Agent, "thing").routes == [
+        RouteSpec("PUT", "/things/{thing_id}", durable=True),
         RouteSpec("POST", "/things", "send", 5.0, "continue"),
         RouteSpec("GET", "/things/{thing_id}", "ask"),
     ]
@@ -119,6 +121,7 @@ def test_a_method_with_a_reserved_name_needs_another_for_its_operation() -> None
         (("GET", "/x"), {"mode": "asc"}, "The mode 'asc' of GET /x is unknown. Did you mean 'ask'"),
         (("GET", "/x"), {"mode": "zzz"}, "The mode 'zzz' of GET /x is unknown. Known: ask, call, send, cast."),
         (("GET", "/x"), {"on_disconnect": "die"}, "on_disconnect of GET /x is 'die': it can be 'cancel' or 'continue'."),
+        (("GET", "/x"), {"durable": "yes"}, "durable of GET /x is 'yes': it can be true or false."),
     ],
 )
 def test_routes_that_cannot_be_are_refused_with_a_sentence(arguments: Any, options: Any, sentence: str) -> None:
