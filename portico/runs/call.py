@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from portico.operations.catalogue import Endpoint
     from portico.runs.run import Run
 
@@ -30,5 +32,17 @@ class Call:
     """The caller's network address."""
     traceparent: str | None = None
     """W3C Trace Context of the caller's span."""
+    idempotency_key: str | None = None
+    """Calls of one principal to one operation with the same key are one call."""
+    run_id: str | None = None
+    """The id that its run is to have; chosen by the caller."""
+    due: float | None = None
+    """When it is to be delivered: seconds since the epoch; None for at once."""
+    metadata: Mapping[str, Any] | None = None
+    """What is to be kept with its run, and shown to the handler."""
+    redrive_of: str | None = None
+    """The dead letter that it sends again."""
     run: Run | None = None
     """Its record, once the dispatcher has accepted it."""
+    replayed: bool = False
+    """Whether that record was there before: the same call came earlier."""

@@ -1,23 +1,37 @@
 """Dispatcher: the one door. HTTP, MCP, triggers and the command line each make a `Call` and hand it in here.
 
-Validation, deadline, the crash budget, the run record and the trace happen here once; no face has its own copy. Above: the
-faces. Below: the kernel, which delivers the message. It knows no HTTP and no MCP.
+Validation, deadline, idempotency, the crash budget, the run record and the trace happen here once; no face has its own copy.
+Above: the faces. Below: the book, which keeps runs, and the kernel, which delivers the message. It knows no HTTP and no MCP.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from contextlib import ExitStack, suppress
-from typing import TYPE_CHECKING, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
 
-from portico.errors import AgentCrashed, Cancelled, DeadlineExceeded, Draining, PorticoError
+from portico.errors import (
+    AgentCrashed,
+    Cancelled,
+    DeadlineExceeded,
+    Draining,
+    KeyReused,
+    PorticoError,
+    Refused,
+)
 from portico.kernel import hooks
 from portico.kernel.delivery import new_delivery
-from portico.kernel.messages import Origin, new_message
-from portico.operations.catalogue import Catalogue
+from portico.kernel.messages import Origin, new_id, new_message
+from portico.operations.catalogue import Catalogue, Endpoint
+from portico.operations.operation import Operation
+from portico.runs.book import book_of
 from portico.runs.crash_budget import CrashBudget
-from portico.runs.records import RunRecords
+from portico.runs.idempotency import KEPT, fingerprint_of, scope_of
+from portico.runs.record import RunRecord
 from portico.runs.run import Run
+from portico.runs.store import AcceptRun, Redrive, RunExists
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,6 +42,9 @@ if TYPE_CHECKING:
     from portico.kernel.runtime import Runtime
     from portico.operations.operation import RouteSpec
     from portico.runs.call import Call
+    from portico.runs.dead_letters import DeadLetter
+
+logger = logging.getLogger("portico.runs")
 
 ASK_TIMEOUT = 30.0
 """Seconds that a plain ask may take unless its call says otherwise."""
@@ -50,7 +67,6 @@ class Dispatcher:
         runtime: whose agents are called. The dispatcher neither starts nor stops it.
         routes: declared outside the classes: each with its agent and operation.
         observers: who sees every call.
-        records: where runs are remembered.
     """
 
     def __init__(
@@ -59,16 +75,16 @@ class Dispatcher:
         routes: Sequence[tuple[RouteSpec, str, str | None]] = (),
         *,
         observers: Sequence[CallObserver] = (),
-        records: RunRecords | None = None,
     ) -> None:
         self.runtime = runtime
-        self.records = RunRecords() if records is None else records
+        self.book = book_of(runtime)
         self.draining = False
         self._routes = routes
         self._observers = list(observers)
         self._router = runtime.router
         self._budget = CrashBudget(runtime.router.clock)
         self._catalogue: Catalogue | None = None
+        self.book.on_failure.append(self._charge_for)
 
     @property
     def catalogue(self) -> Catalogue:
@@ -78,7 +94,7 @@ class Dispatcher:
         return self._catalogue
 
     async def ask(self, call: Call) -> Message:
-        """Wait for the reply. A caller that is cancelled cancels the handling.
+        """Wait for the reply to a plain ask, which is only remembered. A caller that is cancelled cancels the handling.
 
         Raises:
             CallError: as it ended.
@@ -90,7 +106,7 @@ class Dispatcher:
         return await self._perform(self._admit(call, ASK_TIMEOUT))
 
     def start(self, call: Call) -> Run:
-        """Begin a run that nobody needs to wait for: a send, or an ask whose events are followed.
+        """Begin a plain ask that nobody needs to wait for, such as one whose events are followed.
 
         Raises:
             Refused: it was not accepted, and there is no run.
@@ -101,7 +117,58 @@ class Dispatcher:
         self._router.start_task(self._perform_unwatched(run), run.run_id)
         return run
 
-    # --- inside -------------------------------------------------------------------------------------------------------
+    async def submit(self, call: Call) -> Run:
+        """Begin a run that outlives its connection, and the program. When this returns, it is stored.
+
+        Where the same call came before (`idempotency_key`, `run_id`), that one's run, and `call.replayed` is true.
+
+        Raises:
+            Refused: it was not accepted, and there is no run.
+        """
+        with ExitStack() as stack:
+            self._enter(stack, call)
+            return await self._accept(call)
+
+    async def recover(self) -> None:
+        """Take up what an earlier life of the program has left unfinished: now, or when the whole tree has started.
+
+        Raises:
+            StoreError: the store cannot be read.
+        """
+        if self.runtime.ready:
+            await self.book.recover()
+        else:
+            self._router.start_task(self._recover_later(), "recovery")
+
+    async def redrive(self, letter: DeadLetter, call: Call) -> Run:
+        """Send a dead letter again, as a new run: `call` is the same request. Raises `Refused`, and it stays a dead letter.
+
+        Who does that several times at once gets the same run each time.
+        """
+        call.idempotency_key = f"redrive {letter.id}"  # with a blank, which no key of a client has
+        run = await self.submit(call)
+        if letter.run_id is not None:
+            await self.book.keep(Redrive(letter.run_id))
+        self.book.dead_letters.forget(letter)
+        return run
+
+    def endpoint_of(self, letter: DeadLetter) -> Endpoint:
+        """What a dead letter asks whom, also where the outside cannot ask that. Raises `UnknownAgent` where nobody is there."""
+        found = self.runtime.operations_of(letter.agent).get(letter.operation)
+        if self.runtime.find(letter.agent) is None:
+            raise self.runtime.registry.unknown(letter.agent)
+        operation = found if isinstance(found, Operation) else Operation(name=letter.operation, attribute="handle")
+        return Endpoint(letter.agent, operation, sole=False, description="")
+
+    async def _recover_later(self) -> None:
+        """For a gateway that is part of the tree: agents that stand after it are not there yet."""
+        try:
+            await self.runtime.start()  # until it has
+            await self.book.recover()
+        except PorticoError as error:
+            logger.error("what an earlier life of the program has left could not be taken up: %s", error)  # noqa: TRY400  # one line says it all
+
+    # --- inside: what both kinds share --------------------------------------------------------------------------------
 
     def _enter(self, stack: ExitStack, call: Call) -> None:
         for observer in self._observers:
@@ -110,12 +177,12 @@ class Dispatcher:
     def _admit(self, call: Call, default_timeout: float) -> Run:
         if self.draining:
             raise Draining
-        run = Run(call.endpoint, call.principal)
+        endpoint, timeout = call.endpoint, call.timeout
+        operation = endpoint.operation
+        run = Run(endpoint.agent, operation.name, call.principal, self.book)
         origin = Origin(run.run_id, call.principal, call.address)
         if self._budget:
             self._budget.check(origin.payer)
-        endpoint, timeout = call.endpoint, call.timeout
-        operation = endpoint.operation
         contract = operation.contract
         message = new_message(
             operation.name,
@@ -134,7 +201,7 @@ class Dispatcher:
         run.delivery = delivery = new_delivery(message, future, run, call.one_way)
         self._router.deliver(delivery)
         self._router.deadlines.add(delivery)
-        self.records.add(run)
+        self.book.plain.add(run)
         call.run = run
         return run
 
@@ -149,14 +216,17 @@ class Dispatcher:
             run.cancel("Its caller went away.")
             raise
         except PorticoError as error:
-            cut_short = isinstance(error, DeadlineExceeded | Cancelled)
-            self._charge(delivery, crashed=isinstance(error, AgentCrashed) or (cut_short and delivery.crashed))
+            self._charge_for(delivery, error)
             run.finish(None, error)
             raise
         finally:
             self._router.deadlines.discard(delivery)
         run.finish(reply, None)
         return reply
+
+    def _charge_for(self, delivery: Delivery, error: BaseException) -> None:
+        cut_short = isinstance(error, DeadlineExceeded | Cancelled)
+        self._charge(delivery, crashed=isinstance(error, AgentCrashed) or (cut_short and delivery.crashed))
 
     def _charge(self, delivery: Delivery, *, crashed: bool) -> None:
         """A call that crashed its agent pays for it: also where its caller left, or its deadline passed, before it was repeated."""
@@ -167,3 +237,127 @@ class Dispatcher:
     async def _perform_unwatched(self, run: Run) -> None:
         with suppress(PorticoError):  # the run has it
             await self._perform(run)
+
+    # --- inside: stored runs ------------------------------------------------------------------------------------------
+
+    async def _accept(self, call: Call) -> Run:
+        scope = scope_of(call)
+        known = self._known(call, scope)
+        if known is not None:
+            return await self._replay(call, known)
+        try:
+            run = self._admit_stored(call, scope)
+        except Refused:  # what would be refused if it were new may have come before
+            known = await self._stored_before(call, scope)
+            if known is None:
+                raise
+            return await self._replay(call, known)
+        if not await run.accepted():
+            return await self._replay(call, run)
+        call.run = run
+        return run
+
+    def _admit_stored(self, call: Call, scope: bytes | None) -> Run:
+        """Admit, deliver and store; its handling waits for the latter. The order in the mailbox is the order in the store."""
+        if self.draining:
+            raise Draining
+        if call.run_id is not None and self.book.plain.find(call.run_id) is not None:
+            raise KeyReused(f"The run id {call.run_id!r}")
+        record, local = self._record(call, keyed=scope is not None)
+        message = self.book.message_of(record, record.timeout)
+        message.payload, message.local = call.payload, local
+        if self._budget and message.origin is not None:
+            self._budget.check(message.origin.payer)
+        run = self.book.open(record, message, scope=scope)
+        run.contract = call.endpoint.operation.contract
+        run.await_acceptance()
+        delivery = run.delivery
+        assert delivery is not None  # noqa: S101  # `open` has made it
+        try:
+            if call.due is None:
+                self._router.deliver(delivery)
+                self._router.deadlines.add(delivery)
+            change = AcceptRun(record, scope, self.book.clock.time() + KEPT)
+            self.book.store.submit((change,), partial(self._is_accepted, run))
+        except BaseException as error:
+            self._is_refused(run, error)
+            raise
+        return run
+
+    def _record(self, call: Call, *, keyed: bool) -> tuple[RunRecord, Any]:
+        """What is stored of a call, and its request as its contract has it. Raises `ContractViolation`, `InvalidPayload`."""
+        endpoint = call.endpoint
+        operation = endpoint.operation
+        contract = operation.contract
+        local = contract.accept(call.payload, call.raw) if contract.typed_request else None
+        payload, masked = contract.without_secrets(call.payload)
+        record = RunRecord(
+            run_id=call.run_id or new_id(),
+            agent=endpoint.agent,
+            operation=operation.name,
+            payload=payload,
+            principal=call.principal,
+            address=call.address,
+            one_way=call.one_way,
+            once=operation.idempotent is False,
+            redacted=masked,
+            timeout=RUN_TIMEOUT if call.timeout is None else call.timeout,
+            created=self.book.clock.time(),
+            due=call.due,
+            traceparent=call.traceparent,
+            metadata=call.metadata,
+            redrive_of=call.redrive_of,
+            fingerprint=fingerprint_of(call) if keyed or call.run_id is not None else None,
+        )
+        return record, local
+
+    def _is_accepted(self, run: Run, error: Exception | None) -> None:
+        """The store has spoken. What is accepted is seen through, whether or not its caller still waits for that."""
+        if error is not None:
+            self._is_refused(run, error)
+            return
+        if run.record is not None and run.record.due is not None:
+            self.book.schedule(run, run.record.due)
+        run.is_accepted(None)
+
+    def _is_refused(self, run: Run, error: BaseException) -> None:
+        delivery = run.delivery
+        if delivery is not None:
+            self._router.deadlines.discard(delivery)
+            delivery.future, delivery.dropped = None, True  # nobody waits for it, and it is not handled
+        self.book.close(run)
+        run.is_accepted(error if isinstance(error, Exception) else Cancelled())
+
+    def _known(self, call: Call, scope: bytes | None) -> Run | None:
+        """The living run of the same call."""
+        run = self.book.keyed.get(scope) if scope is not None else None
+        return run or (self.book.live.get(call.run_id) if call.run_id is not None else None)
+
+    async def _stored_before(self, call: Call, scope: bytes | None) -> Run | None:
+        """The run of the same call, where that is in the store."""
+        record = await self.book.store.run_of_key(scope) if scope is not None else None
+        if record is None and call.run_id is not None:
+            record = await self.book.store.run(call.run_id)
+        return None if record is None else self.book.run_of(record)
+
+    async def _stored(self, run_id: str) -> Run:
+        run = self.book.live.get(run_id)
+        if run is not None:
+            return run
+        record = await self.book.store.run(run_id)
+        if record is None:
+            raise Cancelled("The first call with this key is kept no more: send it again.")
+        return self.book.run_of(record)
+
+    async def _replay(self, call: Call, run: Run) -> Run:
+        """The same call came before. Raises `KeyReused` where it was another one, and what that one was refused with."""
+        if not await run.accepted():
+            if not isinstance(run.refusal, RunExists):
+                raise run.refusal or Cancelled()
+            run = await self._stored(run.refusal.run_id)
+        fingerprint = run.record.fingerprint if run.record is not None else None
+        if fingerprint != fingerprint_of(call) or run.principal != call.principal:
+            what = f"The run id {call.run_id!r}" if call.run_id is not None else f"The idempotency key {call.idempotency_key!r}"
+            raise KeyReused(what)
+        call.run, call.replayed = run, True
+        return run

@@ -1,13 +1,13 @@
-"""RunRecords: the runs that are remembered. In memory, bounded: the oldest finished ones are forgotten first."""
+"""RunRecords: the plain asks that are remembered. In memory, bounded: the oldest finished ones are forgotten first."""
 
 from __future__ import annotations
 
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from portico.errors import UnknownRun
-
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from portico.runs.run import Run
 
 LOOKS: Final = 8
@@ -15,7 +15,7 @@ LOOKS: Final = 8
 
 
 class RunRecords:
-    """Runs by id. A run belongs to its principal; to others it does not exist."""
+    """Runs by id."""
 
     def __init__(self, limit: int = 10_000) -> None:
         """`limit`: how many runs are remembered; one that has not ended is never forgotten."""
@@ -44,22 +44,10 @@ class RunRecords:
             else:
                 self._by_age.append(oldest)
 
-    def get(self, run_id: str, principal: str | None) -> Run:
-        """The run of that id. Raises `UnknownRun` where it is not there or belongs to somebody else."""
-        run = self._runs.get(run_id)
-        if run is None or run.principal != principal:
-            raise UnknownRun(run_id)
-        return run
+    def find(self, run_id: str) -> Run | None:
+        """The run of that id, whosever it is; None where it is not there."""
+        return self._runs.get(run_id)
 
-    def newest(self, principal: str | None, *, limit: int = 50, before: str | None = None) -> list[Run]:
-        """The runs of a principal, newest first; `before`: only those older than that run."""
-        found: list[Run] = []
-        skipping = before is not None
-        for run in reversed(self._runs.values()):
-            if skipping:
-                skipping = run.run_id != before
-            elif run.principal == principal:
-                found.append(run)
-                if len(found) == limit:
-                    break
-        return found
+    def newest_first(self) -> Iterator[Run]:
+        """Every run, the newest first."""
+        return iter(sorted(self._runs.values(), key=lambda run: (run.created, run.run_id), reverse=True))

@@ -1,45 +1,45 @@
-"""Run: the record of a call. It outlives the connection; every face reads the same one.
+"""Run: a call while it lives: status, output or error, and its events. It outlives the connection; every face reads the same one.
 
-Above: the dispatcher makes and finishes it, faces read and follow it. Below: events.
+Above: the dispatcher and the book make and finish it, faces read and follow it. Below: events, and what is stored of it. A plain
+ask has nothing but this, in memory; any other run is stored as well, and is made again from that.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from enum import StrEnum
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from portico.errors import Cancelled, DeadlineExceeded
-from portico.kernel.messages import Message, new_id
+from pydantic_core import from_json, to_json
+
+from portico.errors import Cancelled, DeadlineExceeded, InvalidPayload
+from portico.kernel.current import current
+from portico.kernel.messages import new_id, new_reply
 from portico.runs.event import TERMINAL, Event, EventName
+from portico.runs.execution import Execution, source_of
+from portico.runs.failure import restored, stored
+from portico.runs.idempotency import digest_of
+from portico.runs.replay import Replay
+from portico.runs.status import RunStatus, step
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
 
+    from portico.kernel.clock import Timer
     from portico.kernel.delivery import Delivery
-    from portico.operations.catalogue import Endpoint
+    from portico.kernel.detours import Parked, Transferred
+    from portico.kernel.messages import Message
+    from portico.kernel.protocols import DurableJournal
+    from portico.operations.contract import Contract
+    from portico.runs.book import RunBook
+    from portico.runs.record import RunRecord
 
 MAX_EVENTS = 10_000
-"""How many events a run keeps in memory; older ones are removed and leave a gap that a reader is told of."""
+"""How many events a run keeps in memory. Older ones are read from the store; of a plain ask they are gone, and readers are told."""
 
-
-class RunStatus(StrEnum):
-    """Where a run is."""
-
-    QUEUED = "queued"
-    """Accepted; its handling has not begun."""
-    RUNNING = "running"
-    """Delivered to its agent."""
-    SUCCEEDED = "succeeded"
-    """It has an output."""
-    FAILED = "failed"
-    """It has an error."""
-    CANCELLED = "cancelled"
-    """Somebody cancelled it, or its caller left."""
-    TIMED_OUT = "timed_out"
-    """Its deadline passed."""
-
+PAGE = 500
+"""How many events are read from the store at a time."""
 
 _ENDS = {
     RunStatus.SUCCEEDED: EventName.SUCCEEDED,
@@ -50,39 +50,118 @@ _ENDS = {
 
 
 class Run:
-    """One call's record: status, output or error, and its events. The journal that a handler's `Context` writes to."""
+    """One call's record. For a plain ask, also the journal that its handlers write to."""
 
     __slots__ = (
+        "_book",
         "_events",
+        "_execution",
+        "_nested",
+        "_outcome",
+        "_pending",
+        "_replay",
+        "_shown",
+        "_status",
+        "_steps",
+        "_submitted",
         "_waiters",
+        "agent",
         "attempts",
+        "check",
+        "contract",
         "created",
         "delivery",
-        "endpoint",
+        "ends_at",
         "error",
         "finished",
         "meta",
+        "operation",
         "output",
+        "parked_at",
         "principal",
+        "record",
+        "recovered",
         "run_id",
-        "status",
+        "scope",
+        "sealed",
+        "timer",
+        "waiting",
     )
 
-    def __init__(self, endpoint: Endpoint, principal: str | None) -> None:
+    durable: DurableJournal | None = None
+    """See `Journal.durable`: what the deliveries of a stored run carry is its `Execution`."""
+
+    def __init__(self, agent: str, operation: str, principal: str | None, book: RunBook, record: RunRecord | None = None) -> None:
         # Plain data and few objects: thousands of runs are kept, and the garbage collector looks at each object again and again.
-        self.run_id = new_id()
-        self.endpoint = endpoint
+        self.agent = agent
+        self.operation = operation
         self.principal = principal
-        self.status = RunStatus.RUNNING
-        self.created = time.time()
         self.finished: float | None = None
         self.output: Any = None
         self.meta: Mapping[str, Any] | None = None
         self.error: BaseException | None = None
         self.attempts = 0
         self.delivery: Delivery | None = None
+        self.ends_at: float | None = None
+        """When it ends, by what is stored of that."""
+        self.waiting: Mapping[str, Any] | None = None
+        self.check: Callable[[Any], object] | None = None
+        """Refuses an input that is none, where more is known than its JSON Schema."""
+        self.parked_at = 0.0
+        self.timer: Timer | None = None
+        self.record = record
+        """What was stored of it when it was accepted, or read; None for a plain ask."""
+        self._book = book
         self._events: list[Event] | None = None
         self._waiters: list[asyncio.Future[None]] | None = None
+        self._replay: Replay | None = None
+        self._execution: Execution | None = None
+        self._nested: dict[Delivery, Execution] | None = None
+        self._steps: dict[str, Any] | None = None
+        if record is None:
+            self.run_id = new_id()
+            self.created = time.time()
+        else:
+            self._take_on(record)
+
+    def _take_on(self, record: RunRecord) -> None:
+        self.run_id = record.run_id
+        self.created = record.created
+        self.attempts = record.attempts
+        self.sealed = False
+        """Whether its end is being stored: nothing more is added."""
+        self.recovered = False
+        """Whether an earlier life of the program has accepted it."""
+        self.contract: Contract | None = None
+        """What its operation takes and gives, once somebody has looked."""
+        self.scope: bytes | None = None
+        """Under which idempotency key it is found, while it lives."""
+        self._status = record.status
+        self._pending = False
+        self._outcome: Exception | None = None
+        self._shown = self._submitted = 1
+        if record.finished is not None:
+            self.finished = record.finished
+            self.output, self.meta = record.output, record.meta
+            self.error = restored(record.error) if record.error is not None else None
+            self._shown = record.last_seq
+        self.waiting = record.waiting
+
+    @property
+    def stored(self) -> bool:
+        """Whether it is kept in a store."""
+        return self.record is not None
+
+    @property
+    def status(self) -> RunStatus:
+        """Where it is."""
+        if self.record is not None or self.finished is not None:
+            return self._status
+        if self.waiting is not None:
+            return RunStatus.WAITING
+        delivery = self.delivery
+        begun = delivery is not None and (delivery.holder is not None or delivery.message.attempt > 0)
+        return RunStatus.RUNNING if begun else RunStatus.QUEUED
 
     @property
     def done(self) -> bool:
@@ -92,105 +171,373 @@ class Run:
     @property
     def cancelled(self) -> bool:
         """Whether somebody cancelled it."""
-        return self.status is RunStatus.CANCELLED
+        if self.finished is not None:
+            return self._status is RunStatus.CANCELLED
+        delivery = self.delivery
+        return delivery is not None and delivery.dropped
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """What its caller gave along."""
+        return (self.record.metadata or {}) if self.record is not None else {}
+
+    @property
+    def shown_output(self) -> Any:
+        """The reply, without its secret fields where it is stored: those are for the caller alone."""
+        if self.record is None or self.contract is None:
+            return self.output
+        return self.contract.reply_without_secrets(self.output)[0]
+
+    @property
+    def parent(self) -> str | None:
+        """The run whose handler sent it."""
+        return self.record.parent if self.record is not None else None
+
+    @property
+    def steps(self) -> dict[str, Any]:
+        """What need not be computed again, by key."""
+        if self._steps is None:
+            self._steps = {}
+        return self._steps
+
+    @property
+    def execution(self) -> Execution:
+        """Its own handle."""
+        if self._execution is None:
+            self._execution = Execution(self, self._book)
+        return self._execution
+
+    # --- acceptance: of a stored run ----------------------------------------------------------------------------------
+
+    def await_acceptance(self) -> None:
+        """It was submitted, and is not yet stored."""
+        self._pending = True
+
+    def is_accepted(self, error: Exception | None) -> None:
+        """It is stored, or (`error`) is not going to be."""
+        self._outcome = error
+        self._pending = False
+        self._wake()
+
+    async def accepted(self) -> bool:
+        """Wait until it is stored. Returns whether it was."""
+        while self._pending:
+            await self._changed(self._is_pending)
+        return self._outcome is None
+
+    def _is_pending(self) -> bool:
+        return self._pending
+
+    @property
+    def refusal(self) -> Exception | None:
+        """Why it was not stored."""
+        return self._outcome
 
     # --- writing ------------------------------------------------------------------------------------------------------
 
-    def append(self, event_type: str, data: Any = None) -> None:
-        """Append an event, and wake whoever follows. Events after the end are dropped."""
-        if self.finished is not None:
+    def append(self, event_type: str, data: Any = None, source: str | None = None) -> None:
+        """An event of a handler. One that the same handler emitted in an earlier attempt is not written twice."""
+        if self.finished is not None or (self.record is not None and self.sealed):
             return
-        events = self._events
-        if events is None:
-            events = self._events = [Event(1, EventName.STARTED, self._beginning(), self.created)]
-        events.append(Event(events[-1].seq + 1, event_type, data, time.time()))
+        if source is None:  # a plain ask, whose handlers write here directly
+            source = source_of("")
+            self._own()
+        replay = self._replay
+        if replay is None:
+            replay = self._replay = Replay()
+        known = replay.knows(source, event_type, data)
+        if known:
+            return
+        if known is False:
+            again = replay.turn()
+            self._add(EventName.RESTARTED, {"attempt": self.attempts})
+            for name, kind, earlier in again:
+                replay.add(name, kind, earlier)
+                self._add(kind, earlier, name)
+        replay.add(source, event_type, data)
+        self._add(event_type, data, source)
+
+    def skip(self, source: str) -> None:
+        """What that source emitted is not emitted again: its step, or its ask, is not repeated."""
+        if self._replay is not None:
+            self._replay.skip(source)
+
+    def tell(self, event_type: str, data: Any = None) -> None:
+        """An event of Portico's own."""
+        if self.finished is None and not (self.record is not None and self.sealed):
+            self._add(event_type, data)
+
+    def _add(self, event_type: str, data: Any, source: str | None = None) -> None:
+        events = self._begun_events()
+        if self.record is not None:
+            data = plain(data)
+        events.append(Event(events[-1].seq + 1, event_type, data, time.time(), source))
         if len(events) > MAX_EVENTS:
-            del events[: MAX_EVENTS // 10]
+            shown = events[-1].seq if self.record is None else self._shown
+            del events[: min(MAX_EVENTS // 10, max(0, shown - events[0].seq))]  # never one that is not stored yet
+        if self.record is None:
+            self._wake()
+        else:
+            self._book.flush_soon(self)
+
+    def rewind(self, attempts: int) -> None:
+        """A handling begins, perhaps again."""
+        self.attempts = attempts
+        if self._replay is not None:
+            self._replay.rewind()
+        if self.record is not None and self._status is not RunStatus.RUNNING:
+            self.move(RunStatus.RUNNING)
+
+    def _own(self) -> Execution:
+        """Of a plain ask: the handle of the delivery in hand, which is its own, or of something that was asked meanwhile."""
+        delivery = current.get() or self.delivery
+        own = self.execution
+        if self.delivery is not None and own.notice(self.delivery):
+            self.rewind(self.delivery.message.attempt + 1)
+            self._nested = None  # what is asked now is asked anew, and counts from the beginning
+        if delivery is None or delivery is self.delivery:
+            return own
+        nested = self._nested
+        if nested is None:
+            nested = self._nested = {}
+        execution = nested.get(delivery)
+        if execution is None:
+            path = f"~{_described(delivery.message)}"  # in whatever order they come, the same ones find the same steps
+            alike = sum(one.path.startswith(path) for one in nested.values())
+            execution = nested[delivery] = Execution(self, self._book, f"{path}:{alike}")
+        execution.notice(delivery)
+        return execution
+
+    def move(self, status: RunStatus) -> None:
+        """Take a step. Raises `IllegalTransition` for one that there is not."""
+        self._status = step(f"run {self.run_id}", self._status, status)
         self._wake()
+
+    def goes_on_with(self, agent: str, operation: str) -> None:
+        """Another agent goes on with a stored run: under its own names for its steps."""
+        self.agent, self.operation = agent, operation
+        self._replay = self.contract = None
+        self.steps.clear()
+        self.move(RunStatus.QUEUED)
 
     def finish(self, reply: Message | None, error: BaseException | None) -> None:
         """It has ended. Later ends are ignored."""
         if self.finished is not None:
             return
-        self.finished = time.time()
+        self.finished = self.ends_at or time.time()
         self.error = error
         if reply is not None:
             self.output, self.meta = reply.payload, reply.meta
         if self.delivery is not None:
-            self.attempts = self.delivery.message.attempt + 1
+            self.attempts = max(self.attempts, self.delivery.message.attempt + 1)
             self.delivery = None
-        if error is None:
-            self.status = RunStatus.SUCCEEDED
-        elif isinstance(error, DeadlineExceeded):
-            self.status = RunStatus.TIMED_OUT
-        elif isinstance(error, Cancelled | asyncio.CancelledError):
-            self.status = RunStatus.CANCELLED
-        else:
-            self.status = RunStatus.FAILED
+        self.waiting = self._nested = None
+        self._status = status_of(error)
         if self._events is not None:
-            self._write_end()
+            self._write_end(self._events)
+        if self.record is not None:
+            self._shown = self.last_seq
+            self._execution = None  # whose cycle with this only the garbage collector would end
         self._wake()
 
     def cancel(self, reason: str = "The run was cancelled.") -> None:
-        """Cancel it: its handler, and what that waits for. Does nothing when it has ended."""
+        """Cancel it: its handler, and what that waits for. Does nothing when it has ended, or its end is being stored."""
         delivery, error = self.delivery, Cancelled(reason)
-        self.finish(None, error)
+        if delivery is not None and delivery.holder is not None and delivery.holder.final:
+            return
+        if self.record is None:
+            self.finish(None, error)
         if delivery is not None:
             delivery.cancel(error)
+
+    # --- storing: of a stored run -------------------------------------------------------------------------------------
+
+    @property
+    def last_seq(self) -> int:
+        """The number of its last event."""
+        if self._events is not None:
+            return self._events[-1].seq
+        return self._shown if self.record is not None else 1
+
+    def unseen(self) -> list[Event]:
+        """The events that are not known to be stored, apart from the first and the last, which every store knows."""
+        return [event for event in self._events or () if event.seq > self._shown and event.type not in TERMINAL]
+
+    def unsubmitted(self) -> list[Event]:
+        """Those that were not even submitted. They are, now."""
+        events = [event for event in self._events or () if event.seq > max(self._shown, self._submitted)]
+        self._submitted = self.last_seq
+        return events
+
+    def flushed(self, first: int, last: int, error: Exception | None) -> None:
+        """A batch of events is stored, or (`error`) could not be: then they are submitted again."""
+        if error is not None:
+            self._submitted = self._shown
+        elif first <= self._shown + 1:
+            self.show(last)
+
+    def show(self, last: int) -> None:
+        """Events are stored up to this one: readers may see them."""
+        if last > self._shown:
+            self._shown = last
+            self._wake()
+
+    def resume_with(self, events: list[Event], steps: dict[str, Any]) -> None:
+        """What was stored of it in an earlier life of the program."""
+        self._events = [Event(1, EventName.STARTED, self._beginning(), self.created), *events]
+        self._shown = self._submitted = self._events[-1].seq
+        self._replay = Replay(events)
+        self._steps = steps
 
     # --- reading ------------------------------------------------------------------------------------------------------
 
     def backlog(self) -> list[Event]:
-        """Its events so far, the oldest that are kept first. The first and the last are made when somebody looks."""
+        """Its events in memory, the oldest first. The first and the last are made when somebody looks."""
         if self._events is None:
-            self._events = [Event(1, EventName.STARTED, self._beginning(), self.created)]
+            events = self._begun_events()
             if self.finished is not None:
-                self._write_end()
-        return self._events
+                self._write_end(events)
+        return self._begun_events()
 
     async def follow(self, after: int = 0) -> AsyncIterator[Event]:
         """Its events with `seq` above `after`: the backlog, then live, until the last. A gap in `seq` means removed events."""
         last = after
         while True:
-            events = self.backlog()
-            first = events[0].seq
-            for event in events[max(0, last + 1 - first) :]:
+            more = await self._next_events(last)
+            for event in more:
                 last = event.seq
                 yield event
                 if event.type in TERMINAL:
                     return
-            if self.backlog()[-1].seq <= last:
-                if self.backlog()[-1].type in TERMINAL:
+            if not more:
+                if self.finished is not None and last >= self.last_visible:
                     return
-                await self._changed()
+                await self._changed(partial(self._nothing_after, last))
+
+    def _nothing_after(self, last: int) -> bool:
+        """Whether there is nothing to show beyond that number, yet."""
+        return last >= self.last_visible and self.finished is None
+
+    @property
+    def last_visible(self) -> int:
+        """The number of the last event that readers may see: one that is not stored could come again as another."""
+        if self.finished is not None:
+            return self._shown + 1 if self._events is None and self.record is not None else self.last_seq_with_end
+        return self._shown if self.record is not None else self.last_seq
+
+    @property
+    def last_seq_with_end(self) -> int:
+        """The number of the terminal event of a run that has ended."""
+        return self.backlog()[-1].seq
+
+    async def _next_events(self, last: int) -> list[Event]:
+        """Some events after that number, those that there are now: from memory, or from the store where they are older."""
+        events = self._events
+        if self.record is not None and self.finished is not None and events is None:
+            return await self._stored_events(last)
+        events = self.backlog()
+        first = events[0].seq
+        if last < 1 < first and self.record is not None:
+            return [Event(1, EventName.STARTED, self._beginning(), self.created)]
+        if self.record is not None and last + 1 < first:
+            older = await self._book.store.events(self.run_id, last, PAGE)
+            if older and older[0].seq < first:
+                return [event for event in older if event.seq < first]
+        return [event for event in events[max(0, last + 1 - first) :] if event.seq <= self.last_visible]
+
+    async def _stored_events(self, last: int) -> list[Event]:
+        """Of a run that ended before it was read: the first and the last event are in its record."""
+        assert self.finished is not None  # noqa: S101  # the caller has looked
+        if last < 1:
+            return [Event(1, EventName.STARTED, self._beginning(), self.created)]
+        end = self._shown + 1
+        if last >= end:
+            return []
+        more = await self._book.store.events(self.run_id, last, PAGE) if last < self._shown else []
+        return more or [Event(end, _ENDS[self._status], self._end(), self.finished)]
 
     async def wait(self) -> None:
         """Until it has ended."""
         while self.finished is None:
-            await self._changed()
+            await self._changed(lambda: self.finished is None)
 
     async def outcome(self) -> Message:
         """Wait for its end and return the reply. Raises what it ended with."""
         await self.wait()
         if self.error is not None:
             raise self.error
-        return Message("reply", self.output, self.endpoint.agent, attempt=max(0, self.attempts - 1), meta=self.meta)
+        reply = new_reply(self.output, self.agent)
+        reply.attempt, reply.meta = max(0, self.attempts - 1), self.meta
+        return reply
+
+    # --- the handle of a plain ask ------------------------------------------------------------------------------------
+
+    async def step(
+        self, name: str, function: Callable[..., Any], *, retries: int, retry_delay: float, timeout: float | None, checkpoint: bool
+    ) -> Any:
+        """See `Context.step`."""
+        return await self._own().step(
+            name, function, retries=retries, retry_delay=retry_delay, timeout=timeout, checkpoint=checkpoint
+        )
+
+    async def wait_input(self, prompt: str, schema: Any, *, timeout: float | None, default: Any) -> Any:
+        """See `Context.wait_input`."""
+        return await self._own().wait_input(prompt, schema, timeout=timeout, default=default)
+
+    async def sleep(self, seconds: float) -> None:
+        """See `Context.sleep`."""
+        await self._own().sleep(seconds)
+
+    async def checkpoint(self, state: Any) -> None:
+        """See `Context.checkpoint`."""
+        await self._own().checkpoint(state)
+
+    def get_state(self) -> Any:
+        """See `Context.get_state`."""
+        return self._own().get_state()
+
+    def park(self, delivery: Delivery, parked: Parked) -> None:
+        """See `Journal.park`."""
+        if delivery is self.delivery:
+            self._nested = None
+            self.execution.rewind()
+        self.execution.park(delivery, parked)
+
+    def moves(self, delivery: Delivery, transferred: Transferred) -> None:
+        """See `Journal.moves`."""
+        if delivery is self.delivery:
+            about = {"from": self.agent, "to": transferred.agent, "reason": transferred.reason}
+            self.tell(EventName.TRANSFERRED, about)
+            self.agent, self.operation = transferred.agent, transferred.operation
+            self._replay = None
+            self.execution.hop()
+        elif self._nested is not None and delivery in self._nested:
+            self._nested[delivery].hop()
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
+    def _begun_events(self) -> list[Event]:
+        if self._events is None:
+            self._events = [Event(1, EventName.STARTED, self._beginning(), self.created)]
+        return self._events
+
     def _beginning(self) -> dict[str, Any]:
-        return {"agent": self.endpoint.agent, "operation": self.endpoint.operation.name}
+        return {"agent": self.agent, "operation": self.operation}
 
-    def _write_end(self) -> None:
-        events = self.backlog() if self._events is None else self._events
-        name = _ENDS[self.status]
+    def _end(self) -> dict[str, Any]:
         if self.error is None:
-            data: Any = {"output": self.output}
-        else:
-            data = {"slug": getattr(self.error, "slug", "internal-error"), "detail": str(self.error)}
-        events.append(Event(events[-1].seq + 1, name, data, self.finished or time.time()))
+            return {"output": self.shown_output}
+        error = stored(self.error)
+        return {"slug": error["slug"], "detail": error["detail"]}
 
-    async def _changed(self) -> None:
+    def _write_end(self, events: list[Event]) -> None:
+        if events[-1].type not in TERMINAL:
+            events.append(Event(events[-1].seq + 1, _ENDS[self._status], self._end(), self.finished or time.time()))
+
+    async def _changed(self, still: Callable[[], bool]) -> None:
+        """Until something has changed; at once where `still` says that it has."""
+        if not still():
+            return
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if self._waiters is None:
             self._waiters = []
@@ -207,3 +554,31 @@ class Run:
                 if not waiter.done():
                     waiter.set_result(None)
             self._waiters.clear()
+
+
+def plain(data: Any) -> Any:
+    """The data of an event as JSON data of its own; what is none is told as its text."""
+    try:
+        return from_json(to_json(data, inf_nan_mode="null", bytes_mode="base64", fallback=str))
+    except ValueError:
+        return ascii(data)
+
+
+def _described(message: Message) -> str:
+    """Who was asked what."""
+    try:
+        digest = digest_of(message.payload, message.recipient).hex()
+    except InvalidPayload:
+        digest = ""
+    return f"{message.recipient}:{message.type}:{digest}"
+
+
+def status_of(error: BaseException | None) -> RunStatus:
+    """The status that a run ends with."""
+    if error is None:
+        return RunStatus.SUCCEEDED
+    if isinstance(error, DeadlineExceeded):
+        return RunStatus.TIMED_OUT
+    if isinstance(error, Cancelled | asyncio.CancelledError):
+        return RunStatus.CANCELLED
+    return RunStatus.FAILED

@@ -5,7 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from portico.runs.failure import stored
+from portico.runs.waiting import INPUT
+
 if TYPE_CHECKING:
+    from portico.runs.dead_letters import DeadLetter
     from portico.runs.run import Run
 
 
@@ -16,20 +20,51 @@ def reference(run: Run) -> dict[str, Any]:
 
 def view(run: Run) -> dict[str, Any]:
     """The whole record; times in RFC 3339, UTC."""
-    endpoint = run.endpoint
-    error = run.error
+    record, waits = run.record, run.waiting
+    due = record.due if record is not None else None
+    error = stored(run.error) if run.error is not None else None
     return {
         "run_id": run.run_id,
-        "agent": endpoint.agent,
-        "operation": endpoint.operation.name,
+        "parent_id": run.parent,
+        "agent": run.agent,
+        "operation": run.operation,
         "status": run.status.value,
-        "created_at": _time(run.created),
-        "finished_at": _time(run.finished) if run.finished is not None else None,
+        "created_at": rfc3339(run.created),
+        "due_at": rfc3339(due) if due is not None else None,
+        "finished_at": rfc3339(run.finished) if run.finished is not None else None,
         "attempts": run.attempts,
-        "output": run.output,
-        "error": None if error is None else {"slug": getattr(error, "slug", "internal-error"), "detail": str(error)},
+        "last_event_id": run.last_visible,
+        "input": record.payload if record is not None else None,
+        "output": run.shown_output,
+        "error": None if error is None else {"slug": error["slug"], "detail": error["detail"]},
+        "waiting_for": None if waits is None else _wait(waits),
+        "metadata": dict(run.metadata),
+        "stored": run.stored,
     }
 
 
-def _time(seconds: float) -> str:
+def dead_letter_view(letter: DeadLetter) -> dict[str, Any]:
+    """A dead letter; times in RFC 3339, UTC."""
+    return {
+        "id": letter.id,
+        "run_id": letter.run_id,
+        "agent": letter.agent,
+        "operation": letter.operation,
+        "reason": letter.reason,
+        "attempts": letter.attempts,
+        "created_at": rfc3339(letter.created),
+        "payload": letter.payload,
+    }
+
+
+def _wait(waits: Any) -> dict[str, Any]:
+    until = waits.get("until")
+    about: dict[str, Any] = {"kind": waits["kind"], "until": rfc3339(until) if until is not None else None}
+    if waits["kind"] == INPUT:
+        about |= {"prompt": waits["prompt"], "schema": waits.get("schema")}
+    return about
+
+
+def rfc3339(seconds: float) -> str:
+    """Seconds since the epoch as a time of RFC 3339, UTC."""
     return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")

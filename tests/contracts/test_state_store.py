@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import anyio
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from portico.kernel.memory import MemoryStore
+from portico.stores.sqlite import SqliteStore
 from tests.contracts.json_values import FALSY, JSON, TEXT, exact
 
 if TYPE_CHECKING:
@@ -32,7 +34,18 @@ async def memory() -> AsyncGenerator[StateStore]:
     yield MemoryStore()
 
 
-over_every_store = pytest.mark.parametrize("opened", [memory])
+@asynccontextmanager
+async def sqlite() -> AsyncGenerator[StateStore]:
+    with TemporaryDirectory() as directory:
+        store = SqliteStore(directory, synchronous="normal")
+        await store.open()
+        try:
+            yield store
+        finally:
+            await store.close()
+
+
+over_every_store = pytest.mark.parametrize("opened", [memory, sqlite])
 
 
 @over_every_store

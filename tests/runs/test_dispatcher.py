@@ -22,23 +22,30 @@ from portico.errors import (
     NoReply,
     ProcessExited,
     RuntimeNotStarted,
+    StoreUnavailable,
 )
 from portico.kernel.process import AgentProcess
 from portico.kernel.protocols import Context
 from portico.kernel.runtime import Runtime
 from portico.kernel.supervisor import Supervisor
 from portico.operations.decorators import operation
+from portico.runs import run as run_module
 from portico.runs.call import Call
+from portico.runs.commit import StoreCommit
 from portico.runs.dispatcher import ASK_TIMEOUT, RUN_TIMEOUT, Dispatcher
+from portico.runs.memory_store import MemoryRunStore
 from portico.runs.records import RunRecords
+from portico.runs.store import EndRun, RunQuery
 from portico.testing import ManualClock, settle
 from tests.kernel.helpers import BoomError, Echo, Fragile, Patient, agent
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Sequence
 
     from portico.kernel.messages import Message
+    from portico.kernel.protocols import Ended, Lineage
     from portico.runs.run import Run
+    from portico.runs.store import Change
 
 pytestmark = pytest.mark.anyio
 
@@ -109,7 +116,8 @@ async def test_an_ask_is_answered_and_its_run_is_recorded() -> None:
             asked = call(door, payload={"a": 1, "b": 2}, principal="alice")
             assert (await door.ask(asked)).payload == 3
             assert asked.run is not None
-            run = door.records.get(asked.run.run_id, "alice")
+            run = await door.book.find(asked.run.run_id, "alice")
+            assert run is asked.run
             assert (run.status, run.output, run.attempts, run.error) == ("succeeded", 3, 1, None)
             assert events(run) == [
                 (1, "run.started", {"agent": "worker", "operation": "add"}),
@@ -134,7 +142,7 @@ async def test_a_call_that_is_refused_leaves_no_run() -> None:
             assert [fault["path"] for fault in error.faults] == ["/a", "/b"]
             with pytest.raises(ContractViolation):
                 door.start(call(door, payload={}))
-            assert len(door.records) == 0
+            assert len(door.book.plain) == 0
             assert asked.run is None
 
 
@@ -199,10 +207,69 @@ async def test_a_started_run_goes_on_without_anybody_who_waits() -> None:
         async with runtime_of(Worker("worker")) as runtime:
             door = Dispatcher(runtime)
             run = door.start(call(door, payload={"a": 1, "b": 2}))
-            assert run.status == "running"
+            assert run.status == "queued"
             assert not run.done
             await run.wait()
             assert (run.status, run.output) == ("succeeded", 3)
+
+
+async def test_a_run_is_queued_until_its_agent_has_it_in_hand_and_then_it_runs() -> None:
+    with anyio.fail_after(5):
+        async with runtime_of(Patient("worker")) as runtime:
+            door, worker = Dispatcher(runtime), agent(runtime, "worker")
+            runs = [door.start(call(door, "message", "plain")), await door.submit(call(door, "message", "stored"))]
+            await worker.began.wait()
+            await settle()
+            assert [run.status for run in runs] == ["running", "queued"]
+            worker.gate.set()
+            for run in runs:
+                await run.wait()
+            assert [(run.status, run.output) for run in runs] == [("succeeded", "plain"), ("succeeded", "stored")]
+
+
+async def test_a_submitted_run_is_stored_when_it_is_handed_back_and_goes_on_without_anybody_who_waits() -> None:
+    with anyio.fail_after(5):
+        async with runtime_of(Worker("worker")) as runtime:
+            door = Dispatcher(runtime)
+            asked = call(door, payload={"a": 1, "b": 2}, principal="alice")
+            run = await door.submit(asked)
+            assert asked.run is run
+            stored = await door.book.store.run(run.run_id)
+            assert stored is not None
+            assert (stored.agent, stored.operation, stored.principal) == ("worker", "add", "alice")
+            assert stored.payload == {"a": 1, "b": 2}
+            await run.wait()
+            assert (run.status, run.output, run.attempts) == ("succeeded", 3, 1)
+            ended = await door.book.store.run(run.run_id)
+            assert ended is not None
+            assert (ended.status, ended.output, ended.attempts) == ("succeeded", 3, 1)
+
+
+async def test_a_stored_run_leaves_a_state_behind_only_where_its_handler_had_it_in_hand() -> None:
+    class Counter(AgentProcess):
+        async def handle(self, message: Message) -> Any:
+            self.state["n"] = self.state.get("n", 0) + 1
+            return self.state["n"]
+
+    store = MemoryRunStore()
+    with anyio.fail_after(5):
+        async with Runtime(Supervisor("root", [Worker("worker"), Counter("counter")]), commit=StoreCommit(store)) as runtime:
+            door = Dispatcher(runtime)
+            for asked in (call(door, payload={"a": 1, "b": 2}), Call(door.catalogue.find("counter"))):
+                await (await door.submit(asked)).wait()
+            assert (await store.state("worker"), await store.state("counter")) == (None, {"n": 1})
+
+
+async def test_a_submitted_call_that_is_refused_leaves_no_run() -> None:
+    with anyio.fail_after(5):
+        async with runtime_of(Worker("worker")) as runtime:
+            door = Dispatcher(runtime)
+            asked = call(door, payload={"a": "x"})
+            with pytest.raises(ContractViolation):
+                await door.submit(asked)
+            assert asked.run is None
+            assert await door.book.page(RunQuery(everyone=True)) == []
+            assert not door.book.live
 
 
 async def test_a_started_send_is_done_when_it_was_handled() -> None:
@@ -220,7 +287,7 @@ async def test_a_started_send_is_done_when_it_was_handled() -> None:
             assert (run.status, run.output, got) == ("succeeded", None, ["news"])
 
 
-async def test_a_send_whose_handler_crashes_is_a_failed_run_after_one_attempt() -> None:
+async def test_a_send_that_is_not_stored_and_crashes_its_handler_is_a_failed_run_after_one_attempt() -> None:
     with anyio.fail_after(5):
         async with runtime_of(Worker("worker")) as runtime:
             door = Dispatcher(runtime)
@@ -228,6 +295,42 @@ async def test_a_send_whose_handler_crashes_is_a_failed_run_after_one_attempt() 
             await run.wait()
             assert (run.status, run.attempts) == ("failed", 1)
             assert isinstance(run.error, AgentCrashed)
+
+
+@pytest.mark.parametrize("one_way", [True, False])
+async def test_a_stored_run_that_always_crashes_its_handler_is_a_dead_letter_after_its_last_attempt(*, one_way: bool) -> None:
+    with anyio.fail_after(5):
+        async with Runtime(Supervisor("root", [Worker("worker")], max_restarts=2, backoff_base=0.0)) as runtime:
+            door = Dispatcher(runtime)
+            run = await door.submit(call(door, "crash", one_way=one_way, principal="alice"))
+            await run.wait()
+            assert (run.status, run.attempts) == ("failed", 3)
+            assert isinstance(run.error, AgentCrashed)
+            (letter,) = await door.book.dead_letters.page(RunQuery(principal="alice", dead=True))
+            assert (letter.run_id, letter.agent, letter.operation, letter.attempts) == (run.run_id, "worker", "crash", 3)
+            assert letter.reason == str(run.error)
+
+
+async def test_a_stored_send_whose_handler_crashes_once_is_handled_again() -> None:
+    with anyio.fail_after(5):
+        async with runtime_of(Fragile("worker")) as runtime:
+            door = Dispatcher(runtime)
+            run = await door.submit(call(door, "message", 1, one_way=True))
+            await run.wait()
+            assert (run.status, run.attempts) == ("succeeded", 2)
+            assert await door.book.dead_letters.page(RunQuery(everyone=True, dead=True)) == []
+
+
+async def test_what_must_not_be_handled_twice_is_a_dead_letter_after_one_attempt() -> None:
+    with anyio.fail_after(5):
+        async with runtime_of(Worker("worker")) as runtime:
+            door = Dispatcher(runtime)
+            run = await door.submit(call(door, "crash_once"))
+            await run.wait()
+            assert (run.status, run.attempts) == ("failed", 1)
+            assert [letter.run_id for letter in await door.book.dead_letters.page(RunQuery(everyone=True, dead=True))] == [
+                run.run_id
+            ]
 
 
 async def test_a_run_that_is_cancelled_cancels_its_handler_and_what_that_waits_for() -> None:
@@ -308,6 +411,27 @@ async def test_a_handlers_events_come_in_order_without_gaps() -> None:
             ]
 
 
+async def test_a_stored_run_has_every_event_however_few_are_kept_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Teller(AgentProcess):
+        @operation
+        async def tell(self, ctx: Context) -> str:
+            for number in range(300):
+                ctx.progress(number)
+                if number % 50 == 49:
+                    await settle()  # so that they are stored meanwhile
+            return "told"
+
+    monkeypatch.setattr(run_module, "MAX_EVENTS", 100)
+    with anyio.fail_after(5):
+        async with runtime_of(Teller("worker")) as runtime:
+            door = Dispatcher(runtime)
+            run = await door.submit(call(door, "tell"))
+            await run.wait()
+            assert len(run.backlog()) < 200
+            assert [event.seq async for event in run.follow()] == list(range(1, 303))
+            assert [event.seq async for event in run.follow(after=42)] == list(range(43, 303))
+
+
 async def test_a_handler_knows_who_asks_and_nested_asks_know_it_too() -> None:
     class Outer(AgentProcess):
         async def handle(self, message: Message) -> Any:
@@ -346,7 +470,7 @@ async def test_a_full_mailbox_and_a_runtime_that_is_not_there_refuse_at_once() -
             assert isinstance(await error_of(door, call(door, "message")), MailboxFull)
         with pytest.raises(RuntimeNotStarted):
             door.start(call(door, "message"))
-        assert len(door.records) == 0
+        assert len(door.book.plain) == 0
 
 
 async def test_a_runtime_that_gave_up_answers_with_process_exited() -> None:
@@ -376,15 +500,92 @@ async def test_runs_that_are_open_when_the_runtime_stops_get_an_end() -> None:
         assert all(isinstance(run.error, ProcessExited) for run in runs)
 
 
-async def test_records_that_were_given_are_used_even_while_they_are_empty() -> None:
-    records = RunRecords(limit=5)
+async def test_every_door_of_a_runtime_has_the_same_book() -> None:
+    with anyio.fail_after(5):
+        async with runtime_of(Worker("worker")) as runtime:
+            one, other = Dispatcher(runtime), Dispatcher(runtime)
+            asked = call(one, payload={"a": 1, "b": 2})
+            await one.ask(asked)
+            submitted = await one.submit(call(one, payload={"a": 1, "b": 2}))
+            assert asked.run is not None
+            assert await other.book.find(asked.run.run_id, None) is asked.run
+            assert await other.book.find(submitted.run_id, None) is submitted
+
+
+async def test_plain_asks_are_remembered_up_to_their_bound() -> None:
     with anyio.fail_after(5):
         async with runtime_of(Echo("worker")) as runtime:
-            door = Dispatcher(runtime, records=records)
+            door = Dispatcher(runtime)
+            door.book.plain = records = RunRecords(limit=5)
             for number in range(20):
                 await door.ask(call(door, "message", number))
-            assert door.records is records
             assert len(records) == 5
+            assert [run.output for run in await door.book.page(RunQuery(everyone=True))] == [19, 18, 17, 16, 15]
+
+
+# --- what could not be stored -----------------------------------------------------------------------------------------
+
+
+class FlakyStore(MemoryRunStore):
+    """Does not take the next success of a run, or loses it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.next: str | None = None
+
+    def submit(self, changes: Sequence[Change], ended: Ended, lineage: Lineage | None = None) -> None:
+        if self.next is None or not any(isinstance(change, EndRun) and change.error is None for change in changes):
+            super().submit(changes, ended, lineage)
+            return
+        trouble, self.next = self.next, None
+        error = StoreUnavailable("the disk is full")
+        if trouble == "refuses":
+            raise error
+        if lineage is not None:
+            lineage.broken = error
+        ended(error)
+
+
+@pytest.mark.parametrize("trouble", ["refuses", "loses"])
+async def test_a_stored_run_whose_end_could_not_be_stored_is_handled_again(trouble: str) -> None:
+    clock, store = ManualClock(), FlakyStore()
+    with anyio.fail_after(5):
+        async with Runtime(Supervisor("root", [Worker("worker")]), commit=StoreCommit(store), clock=clock) as runtime:
+            door = Dispatcher(runtime)
+            store.next = trouble
+            run = await door.submit(call(door, payload={"a": 1, "b": 2}))
+            await settle()
+            assert store.next is None
+            assert not run.done
+            await clock.advance(2.0)
+            assert (run.status, run.output) == ("succeeded", 3)
+            assert agent(runtime, "worker").id == "worker#1"
+
+
+async def test_a_lost_commit_of_one_hand_is_made_good_while_another_hand_is_busy() -> None:
+    class Hands(Patient):
+        handled = 0
+
+        async def handle(self, message: Message) -> Any:
+            if message.payload == "wait":
+                return await super().handle(message)
+            self.handled += 1
+            return self.handled
+
+    clock, store = ManualClock(), FlakyStore()
+    with anyio.fail_after(5):
+        tree = Supervisor("root", [Hands("worker", concurrency=2)])
+        async with Runtime(tree, commit=StoreCommit(store), clock=clock) as runtime:
+            door, hands = Dispatcher(runtime), agent(runtime, "worker")
+            busy = await door.submit(call(door, "message", "wait"))
+            await hands.began.wait()
+            store.next = "loses"
+            run = await door.submit(call(door, "message", "quick"))
+            await clock.advance(5.0)
+            assert not busy.done
+            assert (run.status, hands.handled) == ("succeeded", 2)
+            hands.gate.set()
+            await busy.wait()
 
 
 # --- the crash budget -------------------------------------------------------------------------------------------------

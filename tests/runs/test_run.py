@@ -10,27 +10,34 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from portico.errors import AgentError, Cancelled, DeadlineExceeded, UnknownRun
+from portico.errors import AgentError, CallError, Cancelled, DeadlineExceeded, UnknownRun
 from portico.kernel.messages import Message
-from portico.operations.catalogue import Catalogue
+from portico.kernel.runtime import Runtime
 from portico.runs import run as run_module
+from portico.runs.book import book_of
 from portico.runs.crash_budget import CrashBudget
 from portico.runs.event import TERMINAL
+from portico.runs.record import RunRecord
 from portico.runs.records import RunRecords
 from portico.runs.run import Run
 from portico.runs.run_view import reference, view
+from portico.runs.status import RunStatus
+from portico.runs.store import AcceptRun, RunQuery
 from portico.testing import ManualClock, settle
-from tests.kernel.helpers import Echo
 
 if TYPE_CHECKING:
-    from portico.kernel.process import AgentProcess
+    from portico.runs.book import RunBook
 
 pytestmark = pytest.mark.anyio
 
 
+def new_book() -> RunBook:
+    return book_of(Runtime())
+
+
 def new_run(principal: str | None = None) -> Run:
-    agents: list[AgentProcess] = [Echo("echo")]
-    return Run(Catalogue(agents).find("echo"), principal)
+    """A plain ask, which nothing handles."""
+    return Run("echo", "message", principal, new_book())
 
 
 def ended_run(principal: str | None = None) -> Run:
@@ -131,15 +138,22 @@ async def test_the_first_end_counts() -> None:
         (DeadlineExceeded("echo"), "timed_out", "run.timed_out"),
         (Cancelled(), "cancelled", "run.cancelled"),
         (AgentError("no", "Not today."), "failed", "run.failed"),
-        (RuntimeError("unexpected"), "failed", "run.failed"),
     ],
 )
-async def test_every_error_has_its_status_and_its_last_event(error: Exception, status: str, last: str) -> None:
+async def test_every_error_has_its_status_and_its_last_event(error: CallError, status: str, last: str) -> None:
     run = new_run()
     run.finish(None, error)
     assert run.status == status
     assert run.backlog()[-1].type == last
-    assert run.backlog()[-1].data == {"slug": getattr(error, "slug", "internal-error"), "detail": str(error)}
+    assert run.backlog()[-1].data == {"slug": error.slug, "detail": str(error)}
+
+
+async def test_what_went_wrong_inside_is_a_failure_that_tells_its_callers_nothing_of_it() -> None:
+    run = new_run()
+    run.finish(None, RuntimeError("the password is secret"))
+    last = run.backlog()[-1]
+    assert (run.status, last.type, last.data["slug"]) == ("failed", "run.failed", "internal-error")
+    assert "password" not in str(last.data)
 
 
 async def test_wait_returns_at_the_end_and_at_once_after_it() -> None:
@@ -192,12 +206,26 @@ def test_whatever_happens_to_a_run_its_events_are_numbered_without_gaps_and_end_
 def test_a_run_looks_the_same_through_every_face() -> None:
     run = ended_run()
     shown: dict[str, Any] = view(run)
+    created, finished = shown.pop("created_at"), shown.pop("finished_at")
     assert reference(run) == {"run_id": run.run_id, "status": "succeeded"}
-    assert shown["agent"] == "echo"
-    assert shown["output"] == "done"
-    assert shown["error"] is None
-    assert shown["created_at"].endswith("Z")
-    assert shown["finished_at"] >= shown["created_at"]
+    assert shown == {
+        "run_id": run.run_id,
+        "parent_id": None,
+        "agent": "echo",
+        "operation": "message",
+        "status": "succeeded",
+        "due_at": None,
+        "attempts": 0,
+        "last_event_id": 2,
+        "input": None,
+        "output": "done",
+        "error": None,
+        "waiting_for": None,
+        "metadata": {},
+        "stored": False,
+    }
+    assert created.endswith("Z")
+    assert finished >= created
     failed = new_run()
     assert view(failed)["finished_at"] is None
     failed.finish(None, AgentError("no", "Not today."))
@@ -207,32 +235,70 @@ def test_a_run_looks_the_same_through_every_face() -> None:
 # --- records ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_run_belongs_to_its_principal_and_to_others_it_does_not_exist() -> None:
-    records = RunRecords()
+async def test_a_run_belongs_to_its_principal_and_to_others_it_does_not_exist() -> None:
+    book = new_book()
     mine, nobodys = ended_run("alice"), ended_run()
-    records.add(mine)
-    records.add(nobodys)
-    assert records.get(mine.run_id, "alice") is mine
-    assert records.get(nobodys.run_id, None) is nobodys
+    book.plain.add(mine)
+    book.plain.add(nobodys)
+    assert await book.find(mine.run_id, "alice") is mine
+    assert await book.find(nobodys.run_id, None) is nobodys
+    assert await book.find(mine.run_id, "bob", everyone=True) is mine
     for run, principal in ((mine, "bob"), (mine, None), (nobodys, "alice")):
         with pytest.raises(UnknownRun, match="it never was, has been removed, or belongs to somebody else"):
-            records.get(run.run_id, principal)
+            await book.find(run.run_id, principal)
     with pytest.raises(UnknownRun):
-        records.get("never", None)
+        await book.find("never", None)
 
 
-def test_runs_are_listed_newest_first_page_by_page_and_only_ones_own() -> None:
-    records = RunRecords()
+async def test_a_stored_run_belongs_to_its_principal_too() -> None:
+    book = new_book()
+    await book.keep(AcceptRun(RunRecord(run_id="mine", agent="echo", operation="message", principal="alice", created=1.0)))
+    assert (await book.find("mine", "alice")).run_id == "mine"
+    assert (await book.find("mine", None, everyone=True)).principal == "alice"
+    for principal in ("bob", None):
+        with pytest.raises(UnknownRun):
+            await book.find("mine", principal)
+
+
+async def test_runs_are_listed_newest_first_page_by_page_and_only_ones_own() -> None:
+    book = new_book()
     runs = [ended_run("alice" if number % 2 else "bob") for number in range(10)]
-    for run in runs:
-        records.add(run)
+    for age, run in enumerate(runs):
+        run.created = float(age)
+        book.plain.add(run)
     alices = [run for run in reversed(runs) if run.principal == "alice"]
-    assert records.newest("alice") == alices
-    first = records.newest("alice", limit=2)
+    assert await book.page(RunQuery(principal="alice")) == alices
+    first = await book.page(RunQuery(principal="alice", limit=2))
     assert first == alices[:2]
-    assert records.newest("alice", limit=2, before=first[-1].run_id) == alices[2:4]
-    assert records.newest("alice", before="never") == []
-    assert records.newest(None) == []
+    last = first[-1]
+    assert await book.page(RunQuery(principal="alice", limit=2, before=(last.created, last.run_id))) == alices[2:4]
+    assert await book.page(RunQuery(principal="alice", before=(0.0, ""))) == []
+    assert await book.page(RunQuery()) == []
+    assert await book.page(RunQuery(everyone=True)) == list(reversed(runs))
+
+
+async def test_plain_and_stored_runs_are_listed_as_one_and_each_condition_narrows_the_list() -> None:
+    book = new_book()
+    for age in (1, 3):
+        plain = Run("echo", "message", None, book)
+        plain.created = float(age)
+        plain.finish(Message(payload="done"), None) if age == 3 else None
+        plain.run_id = f"plain-{age}"
+        book.plain.add(plain)
+    for age in (2, 4):
+        agent = "echo" if age == 2 else "other"
+        await book.keep(AcceptRun(RunRecord(run_id=f"stored-{age}", agent=agent, operation="message", created=float(age))))
+
+    async def listed(query: RunQuery) -> list[str]:
+        return [run.run_id for run in await book.page(query)]
+
+    assert await listed(RunQuery()) == ["stored-4", "plain-3", "stored-2", "plain-1"]
+    assert await listed(RunQuery(limit=3)) == ["stored-4", "plain-3", "stored-2"]
+    assert await listed(RunQuery(before=(3.0, "plain-3"))) == ["stored-2", "plain-1"]
+    assert await listed(RunQuery(agent="echo")) == ["plain-3", "stored-2", "plain-1"]
+    assert await listed(RunQuery(status=RunStatus.QUEUED)) == ["stored-4", "stored-2", "plain-1"]
+    assert await listed(RunQuery(status=RunStatus.SUCCEEDED)) == ["plain-3"]
+    assert await listed(RunQuery(dead=True)) == []
 
 
 def test_the_oldest_that_have_ended_are_forgotten_first_and_open_ones_never() -> None:
@@ -244,9 +310,8 @@ def test_the_oldest_that_have_ended_are_forgotten_first_and_open_ones_never() ->
     for run in finished:
         records.add(run)
     assert len(records) == 5
-    assert all(records.get(run.run_id, None) is run for run in [*open_ones, finished[-1]])
-    with pytest.raises(UnknownRun):
-        records.get(finished[0].run_id, None)
+    assert all(records.find(run.run_id) is run for run in [*open_ones, finished[-1]])
+    assert records.find(finished[0].run_id) is None
 
 
 def test_after_a_crowd_of_open_runs_the_records_come_back_to_their_bound() -> None:
