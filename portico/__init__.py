@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from portico.operations.decorators import contract as contract
     from portico.operations.decorators import operation as operation
     from portico.operations.decorators import route as route
+    from portico.runs.step_list import Step as Step
+    from portico.runs.step_list import StepExecutor as StepExecutor
     from portico.topology.runtime import Runtime as Runtime
     from portico.version import __version__ as __version__
 
@@ -44,6 +46,8 @@ _HOMES = {
     "Message": "portico.kernel.messages",
     "ModelAgent": "portico.agents.model_agent",
     "Runtime": "portico.topology.runtime",
+    "Step": "portico.runs.step_list",
+    "StepExecutor": "portico.runs.step_list",
     "Supervisor": "portico.kernel.supervisor",
     "__version__": "portico.version",
     "build_component_set": "portico.kernel.components",
@@ -67,6 +71,8 @@ __all__ = [  # noqa: RUF022  # in the order in which a newcomer meets them
     "Message",
     "Context",
     "ErrorAction",
+    "Step",
+    "StepExecutor",
     "operation",
     "route",
     "contract",

@@ -18,7 +18,6 @@ from portico.agents.tool import tools_of
 from portico.agents.tool_loop import TURN_LIMIT, Outcome, ToolLoop
 from portico.agents.toolbox import Toolbox, select
 from portico.errors import ConfigurationError, ContractViolation, LifecycleError, ToolError
-from portico.kernel.clock import SystemClock
 from portico.kernel.context import MessageContext
 from portico.kernel.process import AgentProcess
 from portico.kernel.protocols import Context
@@ -192,7 +191,7 @@ class ModelAgent(AgentProcess):
             request = ModelRequest.model_validate(asked)
         except ValidationError as error:
             raise ContractViolation("message", faults_of(error)) from None
-        return await self._answer(request.conversation(), MessageContext(SystemClock(), None))
+        return await self._answer(request.conversation(), MessageContext())
 
     async def _answer(self, conversation: list[dict[str, Any]], ctx: Context) -> ModelReply:
         loop = ToolLoop(

@@ -22,7 +22,6 @@ from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import to_jsonable_python
 
 from portico.errors import ConfigurationError, PorticoError, ToolError, did_you_mean, nearest
-from portico.kernel.clock import SystemClock
 from portico.kernel.context import MessageContext
 from portico.kernel.current import current
 from portico.kernel.protocols import Context
@@ -95,7 +94,7 @@ class Tool:
 
     async def execute(self, /, **arguments: Any) -> Any:
         """See `Tool.execute` in `kernel/protocols.py`. The run's handle is that of the message in hand, if there is one."""
-        return await self.call(arguments, MessageContext(SystemClock(), current.get()))
+        return await self.call(arguments, MessageContext(None, current.get()))
 
     async def call(self, arguments: Mapping[str, Any], ctx: Context) -> Any:
         """Check the arguments, call the function, and return its result as JSON-able data.

@@ -94,7 +94,9 @@ class ToolLoop:
     """Whether the model's text is taken piece by piece."""
 
     async def run(self, messages: Sequence[Mapping[str, Any]], ctx: Context) -> Outcome:
-        """Answer a conversation that ends with the user's words. Emits `delta`, `tool.call` and `tool.result` to `ctx`.
+        """Answer a conversation that ends with the user's words.
+
+        Emits `delta`, `assistant.message`, `tool.call` and `tool.result` to `ctx`.
 
         Raises:
             AgentError: `turn-limit`: the model still wants tools after `max_turns`.
@@ -106,6 +108,8 @@ class ToolLoop:
         while outcome.turns < self.max_turns:
             response = await self._ask(conversation, offered, ctx)
             outcome.count(response)
+            if response.content:
+                ctx.emit(EventName.ASSISTANT_MESSAGE, {"content": response.content})
             if not response.tool_calls:
                 return outcome
             calls = [ToolCall(call.id, names.from_model(call.name), call.arguments) for call in response.tool_calls]

@@ -35,6 +35,7 @@ from portico.operations.decorators import METHODS, route_spec
 from portico.routes.agent_table import AgentTable, Table
 from portico.routes.agents import agents_router
 from portico.routes.authentication import Authentication
+from portico.routes.dead_letters import dead_letters_router
 from portico.routes.exchange import REQUEST_ID, prefix, problem_of, route_path
 from portico.routes.face import Face
 from portico.routes.host_guard import LOOPBACK, HostGuard
@@ -44,6 +45,7 @@ from portico.routes.problem_pages import problem_pages_router
 from portico.routes.problems import MEDIA_TYPE, STATUSES, headers_of, rendered, status_of
 from portico.routes.request_id import RequestId
 from portico.routes.runs import runs_router
+from portico.runs.commit import StoreCommit
 from portico.runs.dispatcher import Dispatcher
 from portico.telemetry.setup import configure
 from portico.topology.runtime import Runtime
@@ -97,6 +99,7 @@ class Gateway:
                 stack.push_async_callback(asyncio.to_thread, self.telemetry.shutdown)  # it may wait for a collector
             if owned:
                 await stack.enter_async_context(self.runtime)
+            await self.dispatcher.recover()
             if self.mcp is not None:
                 await stack.enter_async_context(self.mcp.lifespan())
             self.face.open()
@@ -141,10 +144,12 @@ def create_app(source: KernelRuntime | Topology | Path | str | Mapping[str, Any]
     if isinstance(source, KernelRuntime):
         runtime = source
         settings = settings or GatewayConfig.from_environ(os.environ)
+        if settings.data is not None and not isinstance(runtime.services.commit, StoreCommit):
+            raise ConfigurationError(f"The runtime stores nothing, so it cannot store in {settings.data}: Runtime(data=…).")
     else:
         topology = source if isinstance(source, Topology) else load_topology(source)
-        runtime = Runtime.from_topology(topology)
         settings = settings or GatewayConfig.from_environ(os.environ, server_settings(topology))
+        runtime = Runtime.from_topology(topology, data=settings.data)
         routes += topology.routes
     routes += [_route(about) for about in settings.routes]
     dispatcher = Dispatcher(runtime, routes, observers=observers)
@@ -184,6 +189,7 @@ def create_app(source: KernelRuntime | Topology | Path | str | Mapping[str, Any]
     for router in (
         agents_router(face),
         runs_router(face),
+        dead_letters_router(face),
         probes_router(face, secured=lambda: settings.api_key is not None),
         problem_pages_router(dispatcher.catalogue),
     ):
@@ -225,7 +231,7 @@ def _imported(middleware: Any) -> Any:
 
 
 def _route(about: Mapping[str, Any]) -> tuple[RouteSpec, str, str | None]:
-    known = {"method", "path", "agent", "operation", "mode", "timeout", "on_disconnect"}
+    known = {"method", "path", "agent", "operation", "mode", "timeout", "on_disconnect", "durable"}
     unknown = set(about) - known
     missing = {"method", "path", "agent"} - set(about)
     if unknown or missing:
@@ -237,6 +243,7 @@ def _route(about: Mapping[str, Any]) -> tuple[RouteSpec, str, str | None]:
         mode=about.get("mode", "ask"),
         timeout=about.get("timeout"),
         on_disconnect=about.get("on_disconnect"),
+        durable=about.get("durable", False),
     )
     return spec, about["agent"], about.get("operation")
 

@@ -61,6 +61,8 @@ class GatewayConfig:
     """Where Swagger UI is."""
     mcp_path: str | None = "/mcp"
     """Where the MCP endpoint is; None for nowhere."""
+    data: str | None = None
+    """The data directory: runs and states are stored there and survive the program; None for what the topology says."""
     title: str = "Portico"
     """The API's title in its documentation."""
 
@@ -77,6 +79,8 @@ class GatewayConfig:
             path: str | None = getattr(self, name)
             if path is not None and not path.startswith("/"):
                 raise ConfigurationError(f"{name} is {path!r}: it must begin with '/'.")
+        if self.data is not None and not self.data.strip():
+            raise ConfigurationError("data is blank: name the directory, or leave it out.")
         if self.api_key is not None and not self.api_key.strip():
             raise ConfigurationError("api_key is blank: everybody would have it. Set it to a secret, or leave it out.")
         if (self.tls_cert is None) != (self.tls_key is None):

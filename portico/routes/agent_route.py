@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic_core import to_json
 
-from portico.errors import Cancelled, InvalidReply, MalformedHeader, NotAcceptable, PorticoError
+from portico.errors import Cancelled, InvalidReply, KeyInProgress, MalformedHeader, NotAcceptable, PorticoError
 from portico.routes.event_stream import EVENT_STREAM, stream
 from portico.routes.exchange import (
     JSON,
     PRINCIPAL,
+    REPLAYED,
     ClientLeftError,
     check_media_type,
+    idempotency_key,
     parse,
     prefix,
     read_body,
@@ -78,17 +80,19 @@ class AgentRoute:
             streams = accept is not None and accept not in _ANY_JSON and self._negotiate(accept)
             call = await self._call(scope, receive, headers, path)
             if self.spec.mode == "send":
-                await self._refer(scope, send, self._face.dispatcher.start(call))
+                await self._refer(scope, send, await self._face.dispatcher.submit(call), call)
             elif streams:
-                leaves = self.spec.on_disconnect != "continue"
-                await stream(scope, receive, send, self._face.dispatcher.start(call), self._face, cancel_on_disconnect=leaves)
+                await self._stream(scope, receive, send, call)
             elif b"prefer" in headers:
                 await self._prefer(scope, receive, send, call)
+            elif self._stored(call):
+                await self._ask_stored(receive, send, call)
             else:
                 await self._ask(receive, send, call)
         except PorticoError as error:
             run = call.run if call is not None else None
-            await respond_with_problem(scope, send, error, run.run_id if run is not None else None)
+            replayed = call is not None and call.replayed
+            await respond_with_problem(scope, send, error, run.run_id if run is not None else None, replayed=replayed)
 
     # --- the request --------------------------------------------------------------------------------------------------
 
@@ -116,7 +120,12 @@ class AgentRoute:
             principal=scope.get(PRINCIPAL),
             address=client[0] if client else None,
             traceparent=traceparent.decode("latin-1") if traceparent is not None else None,
+            idempotency_key=idempotency_key(headers.get(b"idempotency-key")),
         )
+
+    def _stored(self, call: Call) -> bool:
+        """Whether an ask is stored before it is handled, and outlives the program."""
+        return self.spec.durable or call.idempotency_key is not None
 
     def _negotiate(self, accept: bytes) -> bool:
         """Whether the client wants a stream. Raises `NotAcceptable` where it wants neither that nor JSON (RFC 9110 §12.5.1)."""
@@ -146,12 +155,34 @@ class AgentRoute:
             watch.end()
         await self._replied(send, reply)
 
-    async def _replied(self, send: Send, reply: Message) -> None:
+    async def _ask_stored(self, receive: Receive, send: Send, call: Call) -> None:
+        """An ask that outlives its connection: unless the route says otherwise, it goes on when the client leaves."""
+        run = await self._face.dispatcher.submit(call)
+        watch = self._disconnects.watch(call, receive) if self.spec.on_disconnect == "cancel" and not call.replayed else None
+        try:
+            reply = await run.outcome()
+        except Cancelled:
+            if watch is not None and watch.left:
+                raise ClientLeftError from None
+            raise
+        finally:
+            if watch is not None:
+                watch.end()
+        await self._replied(send, reply, replayed=call.replayed)
+
+    async def _stream(self, scope: Scope, receive: Receive, send: Send, call: Call) -> None:
+        dispatcher = self._face.dispatcher
+        stored = self._stored(call)
+        run = await dispatcher.submit(call) if stored else dispatcher.start(call)
+        leaves = self.spec.on_disconnect == "cancel" or (self.spec.on_disconnect is None and not stored)
+        await stream(scope, receive, send, run, self._face, cancel_on_disconnect=leaves, replayed=call.replayed)
+
+    async def _replied(self, send: Send, reply: Message, *, replayed: bool = False) -> None:
         status, body = 200, b""
         mailbox = self._face.dispatcher.runtime.router.registry.get(self.endpoint.agent)
         incarnation = mailbox.incarnations if mailbox is not None else 0
         attempt = _ZERO if reply.attempt == 0 else (b"agent-attempt", b"%d" % reply.attempt)
-        headers = [(b"agent-incarnation", b"%d" % incarnation), attempt]
+        headers = [REPLAYED if replayed else (b"agent-incarnation", b"%d" % incarnation), attempt]
         meta, payload = reply.meta, reply.payload
         if meta is not None:
             status, hinted, media_type = hints_of(meta, self.endpoint)
@@ -183,24 +214,28 @@ class AgentRoute:
             fault = {"path": "", "message": f"not JSON-able: {error}", "type": "json"}
             raise InvalidReply(self.endpoint.agent, self._operation.name, [fault]) from error
 
-    async def _refer(self, scope: Scope, send: Send, run: Run) -> None:
+    async def _refer(self, scope: Scope, send: Send, run: Run, call: Call) -> None:
         location = f"{prefix(scope)}/runs/{run.run_id}"
-        await respond(send, 202, to_json(reference(run)), [JSON_HEADER, (b"location", location.encode("latin-1"))])
+        headers = [JSON_HEADER, (b"location", location.encode("latin-1"))]
+        await respond(send, 202, to_json(reference(run)), [*headers, REPLAYED] if call.replayed else headers)
 
     async def _prefer(self, scope: Scope, receive: Receive, send: Send, call: Call) -> None:
         """`Prefer: respond-async` and `Prefer: wait=n` (RFC 7240 §4.1, §4.3); a client may send the header several times."""
         headers: list[tuple[bytes, bytes]] = scope["headers"]
         wishes = _preferences(b",".join(value for name, value in headers if name == b"prefer"))
         if "respond-async" not in wishes and "wait" not in wishes:
-            await self._ask(receive, send, call)
+            await (self._ask_stored(receive, send, call) if self._stored(call) else self._ask(receive, send, call))
             return
         patience = seconds("Prefer: wait", wishes.get("wait", "0").encode("latin-1"), least=0.0)
         call.timeout = _timeout(dict(headers).get(b"request-timeout"), self._face.run_timeout)
-        run = self._face.dispatcher.start(call)
-        if patience and await self._face.ended_within(run, patience):
-            await self._replied(send, await run.outcome())
+        run = await self._face.dispatcher.submit(call)
+        if (patience and await self._face.ended_within(run, patience)) or (call.replayed and run.done):
+            await self._replied(send, await run.outcome(), replayed=call.replayed)
+        elif call.replayed and not patience and "respond-async" not in wishes:
+            call.replayed = False
+            raise KeyInProgress(run.run_id)
         else:
-            await self._refer(scope, send, run)
+            await self._refer(scope, send, run, call)
 
 
 def _preferences(prefer: bytes) -> dict[str, str]:

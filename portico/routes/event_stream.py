@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic_core import to_json
 
-from portico.routes.exchange import prefix, printed, problem_of
+from portico.routes.exchange import REPLAYED, prefix, printed, problem_of
 from portico.runs.event import TERMINAL, Event, EventName
+from portico.runs.run_view import rfc3339
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -35,15 +36,25 @@ def rendered(event: Event, scope: Scope, run: Run) -> bytes:
     if event.type in TERMINAL and event.type != EventName.SUCCEEDED and run.error is not None:
         data = problem_of(scope, run.error, run.run_id)
     name = " ".join(event.type.splitlines()).encode(errors="replace")  # agents choose these
-    return b'id: %d\nevent: %s\ndata: {"seq":%d,"data":%s}\n\n' % (event.seq, name, event.seq, printed(data))
+    at = rfc3339(event.timestamp).encode()
+    return b'id: %d\nevent: %s\ndata: {"seq":%d,"at":"%s","data":%s}\n\n' % (event.seq, name, event.seq, at, printed(data))
 
 
 async def stream(
-    scope: Scope, receive: Receive, send: Send, run: Run, face: Face, *, after: int = 0, cancel_on_disconnect: bool = False
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    run: Run,
+    face: Face,
+    *,
+    after: int = 0,
+    cancel_on_disconnect: bool = False,
+    replayed: bool = False,
 ) -> None:
     """Send a run's events with `seq` above `after`, until the last one, or until the client leaves or the gateway drains."""
     location = f"{prefix(scope)}/runs/{run.run_id}".encode("latin-1")
-    await send({"type": "http.response.start", "status": 200, "headers": [*HEADERS, (b"location", location)]})
+    headers = [*HEADERS, (b"location", location), *((REPLAYED,) if replayed else ())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
     async with asyncio.TaskGroup() as group:
         writer = group.create_task(_write(scope, send, run, face, after))
         listener = group.create_task(_left(receive))

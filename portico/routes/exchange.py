@@ -5,6 +5,7 @@ Reads the body within a limit, writes whole responses. What the compiled routes,
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 from pydantic_core import from_json, to_json
@@ -25,6 +26,10 @@ PREFIX: Final = "portico.prefix"
 """The scope key of the path at which the gateway is mounted."""
 
 JSON: Final = b"application/json"
+REPLAYED: Final = (b"idempotency-replayed", b"true")
+"""The header of a response that an earlier request with the same idempotency key had."""
+_KEY: Final = re.compile(r'"([!#-~]{1,255})"|([!#-~]{1,255})')
+"""An idempotency key: printable ASCII without blanks and quotes, which may stand around it."""
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -89,6 +94,17 @@ async def read_body(receive: Receive, headers: Mapping[bytes, bytes], limit: int
         message = await receive()
 
 
+def idempotency_key(value: bytes | None) -> str | None:
+    """The key in an `Idempotency-Key` header, which is text in quotes (RFC 8941) or bare. Raises `MalformedHeader`."""
+    if value is None:
+        return None
+    text = value.decode("latin-1").strip()
+    match = _KEY.fullmatch(text)
+    if match is None:
+        raise MalformedHeader(f"Idempotency-Key is {text!r}: it must be 1 to 255 visible ASCII characters, in quotes or not.")
+    return match[1] or match[2]
+
+
 def check_media_type(content_type: bytes) -> None:
     """Raises `UnsupportedMediaType` where a body does not say that it is JSON."""
     if content_type == JSON:
@@ -134,10 +150,13 @@ async def respond(send: Send, status: int, body: bytes, headers: Sequence[tuple[
     await send({"type": "http.response.body", "body": body})
 
 
-async def respond_with_problem(scope: Scope, send: Send, error: BaseException, run_id: str | None = None) -> None:
-    """Send an error as a problem."""
+async def respond_with_problem(
+    scope: Scope, send: Send, error: BaseException, run_id: str | None = None, *, replayed: bool = False
+) -> None:
+    """Send an error as a problem. `replayed`: it is the stored outcome of an earlier request with the same key."""
     about = problem_of(scope, error, run_id)
-    await respond(send, status_of(error), rendered(about), encoded(headers_of(error)))
+    headers = encoded(headers_of(error))
+    await respond(send, status_of(error), rendered(about), [*headers, REPLAYED] if replayed else headers)
 
 
 def problem_of(scope: Scope, error: BaseException, run_id: str | None = None) -> dict[str, Any]:

@@ -43,11 +43,16 @@ def probes_router(face: Face, *, secured: Callable[[], bool]) -> APIRouter:
     @router.get("/readyz", summary="Can it take calls?")
     @router.get("/healthz", summary="Can it take calls?")
     async def ready(request: Request) -> JSONResponse:  # pyright: ignore[reportUnusedFunction]
-        """200 when every process runs that the whole depends on and nothing is draining. `?verbose` lists them."""
+        """200 when every process runs that the whole depends on, the store takes what must be stored, and nothing is draining.
+
+        `?verbose` lists them.
+        """
         passes, parts = readiness(runtime)
-        passes = passes and not face.dispatcher.draining
+        store = face.dispatcher.book.store
+        passes = passes and not face.dispatcher.draining and store.failure is None
         if "verbose" not in request.query_params or (secured() and request.scope.get(PRINCIPAL) is None):
             return answer(passes)
-        return answer(passes, draining=face.dispatcher.draining, processes=parts)
+        kept = {"where": store.where, "durable": store.durable, "ready": store.failure is None, "failure": store.failure}
+        return answer(passes, draining=face.dispatcher.draining, store=kept, processes=parts)
 
     return router

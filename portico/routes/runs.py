@@ -1,4 +1,4 @@
-"""`/runs`: start a run, list runs, read, follow and cancel one. A run belongs to its principal; to others it does not exist."""
+"""`/runs`: start a run, list, read, follow, answer and cancel runs. A run belongs to its principal; to others it does not exist."""
 
 from __future__ import annotations
 
@@ -6,25 +6,42 @@ import re
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from portico.errors import ContractViolation, MalformedHeader
 from portico.operations.contract import faults_of
 from portico.routes.event_stream import EVENT_STREAM, stream
 from portico.routes.exchange import JSON, PRINCIPAL, check_media_type, parse, prefix, printable, printed, read_body
+from portico.routes.exchange import idempotency_key as key_of
 from portico.routes.problems import documented
 from portico.runs.call import Call
 from portico.runs.run_view import reference, view
+from portico.runs.status import RunStatus
+from portico.runs.store import RunQuery
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from starlette.types import Receive, Scope, Send
 
+    from portico.kernel.clock import Clock
     from portico.routes.face import Face
     from portico.runs.run import Run
 
+MAX_DELAY = 10 * 365 * 86400.0
+"""Seconds: what is to run later than in ten years, nobody means."""
+RUN_ID = r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$"
+"""What a run's id may look like: it stands in paths."""
 MAX_PAGE = 500
 """How many runs one page may have."""
 _EVENT_ID = re.compile(r"[0-9]{1,18}")
+
+
+def _text(value: Any) -> Any:
+    """Only text: of a number nobody could say whether it counts seconds or milliseconds."""
+    if not isinstance(value, str):
+        raise ValueError("it must be a time of RFC 3339, as text")  # noqa: TRY004  # pydantic's way to say it
+    return value
 
 
 class NewRun(BaseModel):
@@ -35,13 +52,25 @@ class NewRun(BaseModel):
     agent: str = Field(description="The agent's name.")
     operation: str | None = Field(None, description="What it is asked; its only operation unless given.")
     payload: Any = Field(None, description="The request, as the operation's contract has it.")
+    run_id: str | None = Field(
+        None,
+        pattern=RUN_ID,
+        description="The run's id, where you choose it: the same id never runs twice.",
+    )
+    delay: float | None = Field(
+        None, ge=0, le=MAX_DELAY, allow_inf_nan=False, description="Seconds to wait before it is delivered; survives a restart."
+    )
+    delay_until: Annotated[AwareDatetime, BeforeValidator(_text)] | None = Field(
+        None, description="When it is to be delivered, instead of `delay`: RFC 3339."
+    )
+    metadata: dict[str, Any] | None = Field(None, description="Kept with the run, and shown to the handler as `ctx.metadata`.")
 
 
 class RunReference(BaseModel):
     """Enough to find a run again."""
 
     run_id: str
-    status: str
+    status: RunStatus
 
 
 class RunError(BaseModel):
@@ -51,16 +80,34 @@ class RunError(BaseModel):
     detail: str
 
 
+class RunWait(BaseModel):
+    """What a run waits for."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    kind: str = Field(description="`input`: somebody's answer, by `POST /runs/{id}/input`. `sleep`: a time.")
+    until: str | None = Field(description="RFC 3339, UTC; null without limit.")
+    prompt: str | None = Field(None, description="What is asked.")
+    schema_: dict[str, Any] | None = Field(None, alias="schema", description="JSON Schema of the answer; null for anything.")
+
+
 class RunRecord(RunReference):
     """A run's record."""
 
+    parent_id: str | None = Field(description="The run whose handler sent it.")
     agent: str
     operation: str
     created_at: str = Field(description="RFC 3339, UTC.")
+    due_at: str | None = Field(description="When it is to be delivered, where that is not at once. RFC 3339, UTC.")
     finished_at: str | None = Field(description="RFC 3339, UTC; null while it runs.")
-    attempts: int = Field(description="How often it was handled; 0 while it runs.")
+    attempts: int = Field(description="How often its handling has begun.")
+    last_event_id: int = Field(description="The number of its newest event: where its stream ends, or goes on.")
+    input: Any = Field(description="The request, where it is stored: without its secret fields.")
     output: Any = Field(description="The reply; null while there is none.")
     error: RunError | None
+    waiting_for: RunWait | None
+    metadata: dict[str, Any]
+    stored: bool = Field(description="Whether it is in the store, or only remembered: a plain ask.")
 
 
 class RunPage(BaseModel):
@@ -72,6 +119,13 @@ class RunPage(BaseModel):
 
 NEW_RUN: dict[str, Any] = {"requestBody": {"required": True, "content": {JSON.decode(): {"schema": NewRun.model_json_schema()}}}}
 """The body of `POST /runs` as OpenAPI has it: FastAPI does not read it, for it takes NaN and bodies of any length."""
+INPUT: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {JSON.decode(): {"schema": {}, "example": {"approved": True}}},
+    }
+}
+"""The body of `POST /runs/{id}/input`: any JSON, as the run's own schema has it."""
 
 
 class _Stream(Response):
@@ -90,10 +144,13 @@ class _Stream(Response):
 def runs_router(face: Face) -> APIRouter:
     """The routes."""
     router = APIRouter(prefix="/runs", tags=["runs"])
-    records = face.dispatcher.records
+    _routes_of_all(router, face)
+    _routes_of_one(router, face)
+    return router
 
-    def owned(run_id: str, request: Request) -> Run:
-        return records.get(run_id, request.scope.get(PRINCIPAL))
+
+def _routes_of_all(router: APIRouter, face: Face) -> None:
+    book = face.dispatcher.book
 
     @router.post(
         "",
@@ -103,31 +160,59 @@ def runs_router(face: Face) -> APIRouter:
         openapi_extra=NEW_RUN,
         responses=documented(400, 404, 413, 415, 422, 429, 503),
     )
-    async def start(request: Request, response: Response) -> Any:  # pyright: ignore[reportUnusedFunction]
-        """Accept a call that nobody waits for. `Location` is where to find the run."""
+    async def start(  # pyright: ignore[reportUnusedFunction]
+        request: Request,
+        response: Response,
+        idempotency_key: Annotated[str | None, Header(description="The same key never runs twice; kept for 24 hours.")] = None,
+        delay_until: Annotated[AwareDatetime | None, Header(description="As in the body: RFC 3339.")] = None,
+    ) -> Any:
+        """Accept a call that nobody waits for: it is stored when this is answered. `Location` is where to find the run."""
         body = await _new_run(request, face.body_limit)
         endpoint = face.dispatcher.catalogue.find(body.agent, body.operation)
-        address = request.client.host if request.client else None
         call = Call(
             endpoint,
             body.payload if "payload" in body.model_fields_set else {},
             timeout=face.run_timeout,
             principal=request.scope.get(PRINCIPAL),
-            address=address,
+            address=request.client.host if request.client else None,
             traceparent=request.headers.get("traceparent"),
+            idempotency_key=key_of(idempotency_key.encode("latin-1") if idempotency_key is not None else None),
+            run_id=body.run_id,
+            due=_due(body, delay_until, book.clock),
+            metadata=body.metadata,
         )
-        run = face.dispatcher.start(call)
+        run = await face.dispatcher.submit(call)
         response.headers["location"] = f"{prefix(request.scope)}/runs/{run.run_id}"
+        if call.replayed:
+            response.headers["idempotency-replayed"] = "true"
         return reference(run)
 
-    @router.get("", response_model=RunPage, summary="List runs", responses=documented(422))
-    async def page(  # pyright: ignore[reportUnusedFunction]
-        request: Request, limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50, before: str | None = None
+    @router.get("", response_model=RunPage, summary="List runs", responses=documented(404, 422))
+    async def page(  # pyright: ignore[reportUnusedFunction]  # each is a query parameter
+        request: Request,
+        limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50,
+        before: Annotated[str | None, Query(description="Only those older than this run: `next` of the page before.")] = None,
+        status: Annotated[RunStatus | None, Query(description="Only those that are there.")] = None,
+        agent: Annotated[str | None, Query(description="Only those of this agent.")] = None,
+        parent: Annotated[str | None, Query(description="Only those that this run's handler sent.")] = None,
     ) -> Any:
         """Your runs, the newest first."""
-        runs = records.newest(request.scope.get(PRINCIPAL), limit=limit + 1, before=before)
+        principal = request.scope.get(PRINCIPAL)
+        older = None
+        if before is not None:
+            last = await book.find(before, principal)
+            older = (last.created, last.run_id)
+        query = RunQuery(principal=principal, status=status, agent=agent, parent=parent, before=older, limit=limit + 1)
+        runs = await book.page(query)
         more = len(runs) > limit
         return _json({"runs": [_record(run) for run in runs[:limit]], "next": runs[limit - 1].run_id if more else None})
+
+
+def _routes_of_one(router: APIRouter, face: Face) -> None:
+    book = face.dispatcher.book
+
+    async def owned(run_id: str, request: Request) -> Run:
+        return await book.find(run_id, request.scope.get(PRINCIPAL))
 
     @router.get("/{run_id}", response_model=RunRecord, summary="Read a run", responses=documented(404, 422))
     async def read(  # pyright: ignore[reportUnusedFunction]
@@ -136,7 +221,7 @@ def runs_router(face: Face) -> APIRouter:
         wait: Annotated[float, Query(ge=0, le=300, allow_inf_nan=False, description="Seconds to wait for its end.")] = 0,
     ) -> Any:
         """A run's status, output or error."""
-        run = owned(run_id, request)
+        run = await owned(run_id, request)
         if wait:
             await face.ended_within_or_drained(run, wait)
         return _json(_record(run))
@@ -146,7 +231,7 @@ def runs_router(face: Face) -> APIRouter:
         run_id: str, request: Request, last_event_id: Annotated[str | None, Header()] = None
     ) -> Response:
         """A run's events as Server-Sent Events: the backlog, then live, until the last one. `Last-Event-ID` resumes."""
-        run = owned(run_id, request)
+        run = await owned(run_id, request)
         if last_event_id is not None and not _EVENT_ID.fullmatch(last_event_id):
             raise MalformedHeader(f"Last-Event-ID is {last_event_id!r}: it must be the id of an event of this run.")
         return _Stream(run, face, int(last_event_id or 0))
@@ -154,11 +239,42 @@ def runs_router(face: Face) -> APIRouter:
     @router.post("/{run_id}/cancel", response_model=RunRecord, summary="Cancel a run", responses=documented(404))
     async def cancel(run_id: str, request: Request) -> Any:  # pyright: ignore[reportUnusedFunction]
         """Cancel a run: its handler and what that waits for. A run that has ended stays as it is."""
-        run = owned(run_id, request)
-        run.cancel()
+        run = await owned(run_id, request)
+        await book.cancel(run)
         return _json(_record(run))
 
-    return router
+    @router.post(
+        "/{run_id}/input",
+        response_model=RunRecord,
+        summary="Answer a run",
+        openapi_extra=INPUT,
+        responses=documented(400, 404, 409, 413, 415, 422, 503),
+    )
+    async def answer(run_id: str, request: Request) -> Any:  # pyright: ignore[reportUnusedFunction]
+        """Give a run the input that it waits for: the body is the input. Only the first answer counts."""
+        run = await owned(run_id, request)
+        headers = dict(request.scope["headers"])
+        text = await read_body(request.receive, headers, face.body_limit)
+        check_media_type(headers.get(b"content-type", b""))
+        await book.answer(run, parse(text))
+        return _json(_record(run))
+
+
+def _due(body: NewRun, header: datetime | None, clock: Clock) -> float | None:
+    """When a new run is to be delivered: seconds since the epoch. Raises `ContractViolation` where it is said twice."""
+    said = [one for one in (body.delay, body.delay_until, header) if one is not None]
+    if len(said) > 1:
+        fault = {
+            "path": "/delay_until",
+            "message": "Give delay, delay_until or the header Delay-Until, not several",
+            "type": "conflict",
+        }
+        raise ContractViolation("POST /runs", [fault])
+    until = body.delay_until or header
+    if until is not None:
+        due = min(until.timestamp(), clock.time() + MAX_DELAY)
+        return due if due > clock.time() else None
+    return clock.time() + body.delay if body.delay else None
 
 
 async def _new_run(request: Request, limit: int) -> NewRun:
@@ -176,7 +292,7 @@ async def _new_run(request: Request, limit: int) -> NewRun:
 def _record(run: Run) -> dict[str, Any]:
     """A run's record with an output that can be printed: one agent's odd reply must not hide every other run of a list."""
     record = view(run)
-    return {**record, "output": printable(record["output"])}
+    return {**record, "output": printable(record["output"]), "input": printable(record["input"])}
 
 
 def _json(content: Any) -> Response:

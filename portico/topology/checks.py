@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         ModelSettings,
         RouteSettings,
         ServerOfTools,
+        StoreSettings,
         SupervisorOptions,
         SupervisorSettings,
         TopologySettings,
@@ -225,7 +226,8 @@ class Checks:
         return tuple((route.spec, settings[index].agent, settings[index].operation) for index, route in enumerate(declared))
 
     def _declared(self, route: RouteSettings, at: Location) -> _Route:
-        spec = RouteSpec(route.method, route.path, "ask" if route.waits else "send", route.timeout, route.on_disconnect)
+        mode = "ask" if route.waits else "send"
+        spec = RouteSpec(route.method, route.path, mode, route.timeout, route.on_disconnect, route.durable)
         return _Route(spec, self._endpoint(route, at), (*at, "path"), dotted(at), decorated=False)
 
     def _decorated(self) -> Iterable[_Route]:
@@ -260,6 +262,21 @@ class Checks:
             names = ", ".join(endpoints)
             self.mistakes.add((*at, "operation"), f"this key is missing: agent {agent!r} has several operations ({names}).")
         return endpoints.get(DEFAULT_TYPE)
+
+    # --- the store ----------------------------------------------------------------------------------------------------
+
+    def store(self, settings: StoreSettings) -> None:
+        """Memory has no settings of a file, and no payload outlives its run."""
+        at: Location = ("store",)
+        if settings.type == "memory" and not self.mistakes.told((*at, "type")):
+            for key in ("path", "synchronous"):
+                if key in settings.model_fields_set:
+                    self.mistakes.add((*at, key), f"only a store of 'type: sqlite' has {key!r}.")
+            if settings.retention.size is not None:
+                self.mistakes.add((*at, "retention", "size"), "only a store of 'type: sqlite' has 'size'.")
+        runs, payloads = settings.retention.runs, settings.retention.payloads
+        if runs is not None and payloads is not None and payloads > runs:
+            self.mistakes.add((*at, "retention", "payloads"), "this is longer than 'runs': no payload outlives its run.")
 
     # --- tools and models ---------------------------------------------------------------------------------------------
 

@@ -67,6 +67,10 @@ class Mistakes:
         path = dotted(location)
         self._found[location] = (line, f"{place}: {path}: {sentence}" if path else f"{place}: {sentence}")
 
+    def told(self, location: Location) -> bool:
+        """Whether something is wrong at this very location."""
+        return location in self._found
+
     def stop(self, sentence: str, *, line: int = 0, column: int = 0) -> NoReturn:
         """Give up: the document cannot be read any further.
 

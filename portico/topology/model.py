@@ -6,7 +6,9 @@ document (names, routes, constructors) is checked in `checks.py`. Keys are added
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Final, Literal, cast
+import re
+from decimal import Decimal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal, cast
 
 from pydantic import (
     BaseModel,
@@ -20,9 +22,12 @@ from pydantic import (
     ValidatorFunctionWrapHandler,
     model_validator,
 )
-from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError, PydanticKnownError
 
 from portico.topology.source import Substituted
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 def _meant(value: Any) -> Any:
@@ -58,6 +63,52 @@ PROCESS_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.:-]{0,127}$"
 TOOL_SERVER_NAME = r"^[A-Za-z0-9_-]{1,64}$"
 UNKNOWN_KEY: Final = "unknown_key"
 UNKNOWN_NODE: Final = "unknown_node"
+NOT_A_DURATION: Final = "not_a_duration"
+NOT_A_SIZE: Final = "not_a_size"
+
+DURATIONS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+"""Seconds, by the letter that ends a text."""
+SIZES: Final = {
+    "B": 1,
+    **{f"{letter}iB": 1024**power for power, letter in enumerate("KMGT", 1)},
+    **{f"{letter}B": 1000**power for power, letter in enumerate("KMGT", 1)},
+}
+"""Bytes, by the unit that ends a text."""
+FOREVER: Final = "forever"
+MEASURE: Final = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?) ?([A-Za-z]+)")
+"""A number and its unit."""
+
+
+def _measured(text: str, units: Mapping[str, int]) -> Decimal | None:
+    """What a text such as `30d` or `512MiB` comes to; None where it is none."""
+    match = MEASURE.fullmatch(text)
+    factor = {unit.lower(): factor for unit, factor in units.items()}.get(match[2].lower()) if match else None
+    return Decimal(match[1]) * factor if match and factor else None
+
+
+def _duration(value: Any) -> Any:
+    """Seconds, from a number or a text; None for ever."""
+    meant = _meant(value)
+    if isinstance(meant, str):
+        if meant.lower() == FOREVER:
+            return None
+        seconds = _measured(meant, DURATIONS)
+        meant = None if seconds is None else float(seconds)
+    if type(meant) not in {int, float}:
+        raise PydanticCustomError(NOT_A_DURATION, NOT_A_DURATION)
+    return meant
+
+
+def _size(value: Any) -> Any:
+    """Bytes, from a number or a text."""
+    meant = _meant(value)
+    if isinstance(meant, str):
+        size = _measured(meant, SIZES)
+        meant = None if size is None else int(size)
+    if type(meant) not in {int, float}:
+        raise PydanticCustomError(NOT_A_SIZE, NOT_A_SIZE)
+    return meant
+
 
 Name = Annotated[str, StringConstraints(pattern=PROCESS_NAME)]
 Text = Annotated[str, StringConstraints(min_length=1)]
@@ -67,6 +118,12 @@ Count = Annotated[int, Field(ge=1), BeforeValidator(_meant)]
 CountOrZero = Annotated[int, Field(ge=0), BeforeValidator(_meant)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(_meant)]
 SecondsOrZero = Annotated[float, Field(ge=0, allow_inf_nan=False), BeforeValidator(_meant)]
+Age = Annotated[
+    Annotated[float, Field(gt=0, allow_inf_nan=False)] | None, BeforeValidator(_duration, json_schema_input_type=float | str)
+]
+"""Seconds; None for ever."""
+Size = Annotated[int, Field(ge=1), BeforeValidator(_size, json_schema_input_type=int | str)]
+"""Bytes."""
 Port = Annotated[int, Field(ge=0, le=65535), BeforeValidator(_meant)]
 FreeForm = Annotated[dict[str, Any], BeforeValidator(_plain)]
 Restart = Annotated[Literal["permanent", "transient", "temporary"], BeforeValidator(_lower)]
@@ -100,8 +157,8 @@ class Section(BaseModel):
             kind = PydanticCustomError(UNKNOWN_KEY, UNKNOWN_KEY, {"keys": cls.keys()})
         elif kind == UNKNOWN_KEY:
             kind = PydanticCustomError(UNKNOWN_KEY, UNKNOWN_KEY, fault.get("ctx"))
-        elif kind == UNKNOWN_NODE:
-            kind = PydanticCustomError(UNKNOWN_NODE, UNKNOWN_NODE)
+        elif kind in {UNKNOWN_NODE, NOT_A_DURATION, NOT_A_SIZE}:
+            kind = PydanticCustomError(cast("Any", kind), cast("Any", kind))
         return InitErrorDetails(type=kind, loc=fault["loc"], input=fault["input"], ctx=fault.get("ctx", {}))
 
     @classmethod
@@ -239,6 +296,7 @@ class RouteSettings(Section):
     mode: Annotated[Literal["ask", "send", "call", "cast"], BeforeValidator(_lower)] = "ask"
     timeout: Seconds | None = None
     on_disconnect: Annotated[Literal["cancel", "continue"], BeforeValidator(_lower)] | None = None
+    durable: Flag = False
 
     @property
     def waits(self) -> bool:
@@ -272,6 +330,42 @@ class TransportSettings(Section):
     """How messages travel. More transports come with a later version."""
 
     type: Annotated[Literal["in_process"], BeforeValidator(_lower)] = "in_process"
+
+
+# --- the store --------------------------------------------------------------------------------------------------------
+
+STORES: Final = ("memory", "sqlite")
+
+
+class RetentionSettings(Section):
+    """How long the store keeps what has ended."""
+
+    runs: Age = 30 * 86_400.0
+    """Seconds after its end that a run can be found; None for ever."""
+    payloads: Age = None
+    """Seconds after its end that its payload, its reply and the data of its events are kept; None for as long as the run."""
+    size: Size | None = None
+    """Bytes that the store may take; None for any number."""
+
+
+class StoreSettings(Section):
+    """Where runs and states are kept: in memory, until the program ends, or in a file, which survives it."""
+
+    type: Annotated[Literal["memory", "sqlite"], BeforeValidator(_lower)] = "memory"
+    path: Text = "data"
+    """The directory of the file. A relative one is taken from the topology's directory."""
+    synchronous: Annotated[Literal["full", "normal"], BeforeValidator(_lower)] = "full"
+    """`full`: what is stored survives the machine's power, too; `normal`: the program's end only, and faster."""
+    retention: RetentionSettings = RetentionSettings()
+
+
+def _store(value: Any) -> Any:
+    """The short spelling: a word."""
+    if not isinstance(value, str):
+        return value
+    if value.lower() not in STORES:
+        raise PydanticKnownError("literal_error", {"expected": " or ".join(map(repr, STORES))})
+    return {"type": value.lower()}
 
 
 # --- tools and models -------------------------------------------------------------------------------------------------
@@ -344,6 +438,9 @@ class TopologySettings(Section):
     routes: list[RouteSettings] = Field(default_factory=list[RouteSettings])
     server: ServerSettings = ServerSettings()
     transport: TransportSettings = TransportSettings()
+    store: Annotated[StoreSettings, BeforeValidator(_store, json_schema_input_type=Literal["memory", "sqlite"] | StoreSettings)] = (
+        StoreSettings()
+    )
     mcp: ToolsSettings | None = None
     models: ModelSettings | None = None
     plugins: PluginSettings = PluginSettings()

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from portico.kernel.protocols import ModelProvider, ToolSet
     from portico.kernel.supervisor import Supervisor
-    from portico.topology.model import ModelSettings, ServerOfTools, ToolsSettings
+    from portico.topology.model import ModelSettings, ServerOfTools, StoreSettings, ToolsSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +54,21 @@ def build_tools(settings: ToolsSettings | None, directory: Path | None) -> tuple
         return MCPServerConfig(**said)
 
     return build_upstreams([config(server) for server in settings.servers])
+
+
+def build_store(directory: Path | str, settings: StoreSettings | None = None) -> dict[str, Any]:
+    """What a runtime is given so that its runs and states are stored in a directory: arguments of `Runtime`. Opens nothing."""
+    from portico.runs.commit import StoreCommit  # noqa: PLC0415  # only where something is stored
+    from portico.runs.store import Retention  # noqa: PLC0415
+    from portico.stores.sqlite import SqliteStore  # noqa: PLC0415
+
+    if settings is None:
+        store, retention = SqliteStore(directory), Retention()
+    else:
+        kept = settings.retention
+        store = SqliteStore(directory, synchronous=settings.synchronous)
+        retention = Retention(runs_for=kept.runs, payloads_for=kept.payloads, max_bytes=kept.size)
+    return {"commit": StoreCommit(store, retention), "state_store": store}
 
 
 def build_models(models: ModelSettings | None) -> ModelProvider | None:

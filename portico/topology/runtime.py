@@ -23,9 +23,19 @@ class Runtime(kernel.Runtime):
     """One supervised tree: built by hand, with the arguments of the kernel's `Runtime`, or from a topology.
 
     Where it is given no tools, its agents can bring some along all the same: `await self.connect_mcp(…)`.
+
+    Args:
+        args: as of the kernel's `Runtime`.
+        data: a directory in which runs, states and the records of `self.store` are stored, so that they survive the program. One
+            program at a time can use it. None: they are kept in memory.
+        settings: as of the kernel's `Runtime`.
     """
 
-    def __init__(self, *args: Any, **settings: Any) -> None:
+    def __init__(self, *args: Any, data: Path | str | None = None, **settings: Any) -> None:
+        if data is not None:
+            from portico.topology.parts import build_store  # noqa: PLC0415  # only where something is stored
+
+            settings = {**build_store(data), **settings}
         super().__init__(*args, **settings)
         if self.services.tools is None:
             self.services.tools = LateTools(self)
@@ -55,13 +65,20 @@ class Runtime(kernel.Runtime):
         return cls.from_topology(load(path, env=os.environ if env is None else env, agent_classes=agent_classes), **settings)
 
     @classmethod
-    def from_topology(cls, topology: Topology, **settings: Any) -> Self:
+    def from_topology(cls, topology: Topology, *, data: Path | str | None = None, **settings: Any) -> Self:
         """The same from a topology that was loaded. What the topology's parts hold open is closed when the runtime stops.
+
+        `data`: the directory to store in, instead of what the topology's `store:` says.
 
         Raises:
             ConfigurationError: a provider or a server that cannot be made.
         """
         parts = topology.build()
+        directory = data or topology.data_directory
+        if directory is not None:
+            from portico.topology.parts import build_store  # noqa: PLC0415  # only where something is stored
+
+            settings = {**build_store(directory, topology.store), **settings}
         given: dict[str, Any] = {
             "model_provider": parts.model_provider,
             "tool_registry": parts.tool_registry,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from portico.topology.checks import Checks, DeclaredRoute
 from portico.topology.classes import Classes, Maker, importable
 from portico.topology.mistakes import Mistakes
-from portico.topology.model import ModelSettings, ServerOfTools, ServerSettings, TopologySettings
+from portico.topology.model import ModelSettings, ServerOfTools, ServerSettings, StoreSettings, TopologySettings
 from portico.topology.parts import Parts, build_models, build_tools
 from portico.topology.source import adopt, parse, read
 from portico.topology.validation import UNNAMED, validated
@@ -43,6 +43,21 @@ class Topology:
     def server(self) -> ServerSettings:
         """What it says about the HTTP server; None where it says nothing."""
         return self.settings.server
+
+    @property
+    def store(self) -> StoreSettings:
+        """Where runs and states are kept."""
+        return self.settings.store
+
+    @property
+    def data_directory(self) -> Path | None:
+        """The directory of the store's file, whether it is there or not; None where all is kept in memory.
+
+        A relative `path` is taken from the topology's directory, as a tool server's `cwd` is; for a mapping, from the working one.
+        """
+        if self.store.type == "memory":
+            return None
+        return (self.directory or Path()).joinpath(self.store.path).resolve()
 
     @property
     def tool_servers(self) -> list[ServerOfTools]:
@@ -115,6 +130,7 @@ def _checked(data: Any, classes: Classes) -> Topology:
     with importable(classes.directory):
         tree = checks.tree(settings)
         routes = checks.routes(settings.routes)
+    checks.store(settings.store)
     checks.tool_servers(servers)
     checks.models(settings)
     mistakes.check()

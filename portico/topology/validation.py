@@ -12,11 +12,24 @@ from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import ValidationError
 
+from portico.errors import did_you_mean
 from portico.topology.mistakes import Location, Mistakes, nearest, shown
-from portico.topology.model import PROCESS_NAME, SPELLINGS, TOOL_SERVER_NAME, UNKNOWN_KEY, UNKNOWN_NODE, TopologySettings
+from portico.topology.model import (
+    FOREVER,
+    NOT_A_DURATION,
+    NOT_A_SIZE,
+    PROCESS_NAME,
+    SIZES,
+    SPELLINGS,
+    TOOL_SERVER_NAME,
+    UNKNOWN_KEY,
+    UNKNOWN_NODE,
+    TopologySettings,
+)
+from portico.topology.source import Substituted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from pydantic_core import ErrorDetails
 
@@ -140,6 +153,22 @@ def _not_a_name(fault: ErrorDetails) -> str:
     return f"{shown(fault['input'])} is not a name: {_NAMES[pattern]}."
 
 
+def _not_measured(what: str, units: Mapping[str, str], *words: str) -> Callable[[ErrorDetails], str]:
+    """`units`: each with its name in full."""
+
+    def sentence(fault: ErrorDetails) -> str:
+        value = fault["input"]
+        if not isinstance(value, str) or isinstance(value, Substituted):
+            return f"{shown(value)} is no {what}."  # of a variable, what was meant would tell its value
+        number = re.match(r"[0-9.]{1,20}", value)
+        rest = value[number.end() :].strip().lower() if number else ""
+        unit = next((unit for unit, name in units.items() if rest and name.lower().startswith(rest)), None)
+        hint = did_you_mean([f"{number[0]}{unit}"]) if number and unit else nearest(value, words)
+        return f"{shown(value)} is no {what}.{hint}"
+
+    return sentence
+
+
 _NAMES = {
     PROCESS_NAME: "letters, digits, '_', '-', '.' and ':', at most 128 of them, the first one a letter, a digit or '_'",
     TOOL_SERVER_NAME: "letters, digits, '_' and '-', at most 64 of them",
@@ -148,6 +177,12 @@ _NAMES = {
 _SENTENCES: dict[str, Callable[[ErrorDetails], str]] = {
     UNKNOWN_KEY: _unknown_key,
     UNKNOWN_NODE: _unknown_node,
+    NOT_A_DURATION: _not_measured(
+        f"duration: a number of seconds, or a text such as 90s, 15m, 12h, 30d; '{FOREVER}' for no limit",
+        {name[0]: name for name in ("seconds", "minutes", "hours", "days", "weeks")},
+        FOREVER,
+    ),
+    NOT_A_SIZE: _not_measured("size: a number of bytes, or a text such as 100MB, 512MiB, 2GiB", {unit: unit for unit in SIZES}),
     "missing": lambda _: "this key is missing.",
     "literal_error": _one_of,
     "string_type": _must_be("a text"),

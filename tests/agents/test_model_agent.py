@@ -273,8 +273,11 @@ async def test_text_and_tools_are_told_as_events_in_order() -> None:
     model = ScriptedModel([calls(("add", {"a": 1, "b": 1}), ("ad", {})), "It is two."])
     async with running(ModelAgent("helper", tools=[add]), model) as runtime:
         events = await events_of(runtime, "helper")
-    assert events[-3:] == [("delta", {"text": "It "}), ("delta", {"text": "is "}), ("delta", {"text": "two."})]
-    assert sorted(events[:-3], key=lambda event: (event[0], event[1]["id"])) == [
+    assert events[-4:] == [
+        *(("delta", {"text": piece}) for piece in ("It ", "is ", "two.")),
+        ("assistant.message", {"content": "It is two."}),
+    ]
+    assert sorted(events[:-4], key=lambda event: (event[0], event[1]["id"])) == [
         ("tool.call", {"id": "call_0", "name": "add", "arguments": {"a": 1, "b": 1}}),
         ("tool.call", {"id": "call_1", "name": "ad", "arguments": {}}),
         ("tool.result", {"id": "call_0", "name": "add", "result": "2"}),
@@ -284,7 +287,7 @@ async def test_text_and_tools_are_told_as_events_in_order() -> None:
 
 async def test_without_streaming_there_are_no_deltas() -> None:
     async with running(ModelAgent("helper", stream=False), ScriptedModel(["It is two."])) as runtime:
-        assert await events_of(runtime, "helper") == []
+        assert await events_of(runtime, "helper") == [("assistant.message", {"content": "It is two."})]
 
 
 async def test_a_provider_that_only_chats_will_do() -> None:
@@ -353,7 +356,7 @@ async def test_the_whole_way_over_a_real_socket() -> None:
         async with running(ModelAgent("helper", model="openai:gpt-x", tools=[add]), provider) as runtime:
             events = await events_of(runtime, "helper")
         await provider.aclose()
-    assert events[-2:] == [("delta", {"text": "Fi"}), ("delta", {"text": "ve."})]
+    assert events[-3:] == [("delta", {"text": "Fi"}), ("delta", {"text": "ve."}), ("assistant.message", {"content": "Five."})]
     assert [request.body["model"] for request in server.requests] == ["gpt-x", "gpt-x"]
     assert server.last.body["messages"][-1] == {"role": "tool", "tool_call_id": "a", "content": "5"}
 

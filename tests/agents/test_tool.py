@@ -12,7 +12,6 @@ from pydantic import BaseModel, Field
 
 from portico.agents.tool import Tool, openai_form, tool, tools_of
 from portico.errors import AgentError, ConfigurationError, ToolError
-from portico.kernel.clock import SystemClock
 from portico.kernel.context import MessageContext
 
 if TYPE_CHECKING:
@@ -182,7 +181,7 @@ async def test_the_context_is_handed_in_and_not_shown() -> None:
     def who(name: str, ctx: Context) -> list[Any]:
         return [name, ctx is given]
 
-    given = MessageContext(SystemClock(), None)
+    given = MessageContext()
     made = Tool.from_function(who)
     assert list(made.input_schema["properties"]) == ["name"]
     assert await made.call({"name": "x"}, given) == ["x", True]

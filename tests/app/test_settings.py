@@ -19,7 +19,7 @@ def test_without_any_setting_a_gateway_is_for_this_machine_alone() -> None:
 
     assert (settings.host, settings.port, settings.loopback) == ("127.0.0.1", 8080, True)
     assert (settings.body_limit, settings.request_timeout, settings.ping) == (4 * 1024 * 1024, 30.0, 15.0)
-    assert settings.api_key is None
+    assert (settings.api_key, settings.data) == (None, None)
     settings.refuse_exposure()
 
 
@@ -33,6 +33,7 @@ def test_every_kind_of_setting_can_come_from_the_environment() -> None:
             "PORTICO_REQUEST_TIMEOUT": "2.5",
             "PORTICO_DOCS_ENABLED": "No",
             "PORTICO_INSECURE": "true",
+            "PORTICO_DATA": "/var/lib/portico",
             "PORTICO_TITLE": "",
             "PATH": "/bin",
             "portico_port": "1",
@@ -40,6 +41,7 @@ def test_every_kind_of_setting_can_come_from_the_environment() -> None:
     )
 
     assert (settings.port, settings.host, settings.api_key) == (9000, "::1", "a key")
+    assert settings.data == "/var/lib/portico"
     assert settings.allowed_hosts == ("a.example", "b.example:8443")
     assert (settings.request_timeout, settings.docs_enabled, settings.insecure) == (2.5, False, True)
     assert settings.title == "Portico"  # an empty variable says nothing
@@ -122,6 +124,8 @@ def test_a_value_that_cannot_be_is_refused_with_what_can(name: str, value: str, 
         {"docs_path": None},
         {"mcp_path": 5},
         {"api_key": 5},
+        {"data": 5},
+        {"data": " "},
     ],
 )
 def test_plain_data_of_another_kind_is_refused_with_the_name(values: dict[str, Any]) -> None:

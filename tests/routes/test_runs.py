@@ -116,12 +116,13 @@ async def test_a_run_is_there_while_it_runs_and_waiting_for_it_ends_with_it() ->
     slow = Slow("slow", expose=True)
     async with served(slow) as gateway:
         location = (await gateway.client.post("/agents/slow/wait/cast")).headers["location"]
+        await slow.began.wait()
         running = (await gateway.client.get(location, params={"wait": 0.02})).json()
         slow.go_on.set()
         finished = await ended(gateway, location)
 
-    assert (running["status"], running["finished_at"], running["attempts"]) == ("running", None, 0)
-    assert finished["status"] == "succeeded"
+    assert (running["status"], running["finished_at"], running["attempts"], running["stored"]) == ("running", None, 1, True)
+    assert (finished["status"], finished["attempts"]) == ("succeeded", 1)
 
 
 async def test_a_failed_run_tells_why(gateway: Served) -> None:

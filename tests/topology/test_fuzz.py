@@ -28,10 +28,29 @@ server: {port: 80, docs: {enabled: true}, allowed_hosts: [a, b]}
 mcp: {servers: [{name: files, command: x, args: [1, "${A}"]}]}
 models: {default: scripted, scripted: {rules: [{say: x}]}}
 plugins: {models: [{type: openai, config: {}}]}
+store: {type: sqlite, path: data, retention: {runs: 30d, payloads: "${A}", size: 2GiB}}
 """
 KEYS = [
     *("supervision", "supervisor", "children", "agent", "name", "type", "class", "module", "config", "strategy", "routes", "path"),
-    *("server", "port", "docs", "transport", "mcp", "servers", "models", "plugins", "default", "NestedAgent", "[key]", "<<", ""),
+    *(
+        "server",
+        "port",
+        "docs",
+        "transport",
+        "mcp",
+        "servers",
+        "models",
+        "plugins",
+        "default",
+        "store",
+        "retention",
+        "runs",
+        "size",
+        "NestedAgent",
+        "[key]",
+        "<<",
+        "",
+    ),
 ]
 WORDS = [
     *(f"{key}: " for key in KEYS),
@@ -70,7 +89,9 @@ def test_a_sound_text_with_some_words_changed_loads_or_is_refused(data: st.DataO
     never_anything_else(text)
 
 
-@given(st.dictionaries(st.sampled_from(["supervision", "routes", "server", "mcp", "models", "plugins", "transport"]), values))
+@given(
+    st.dictionaries(st.sampled_from(["supervision", "routes", "server", "mcp", "models", "plugins", "transport", "store"]), values)
+)
 def test_any_mapping_loads_or_is_refused_with_its_mistakes(document: dict[str, Any]) -> None:
     with suppress(TopologyError):
         load(document)

@@ -17,6 +17,10 @@ from portico.topology.topology import load, load_text
 pytestmark = pytest.mark.usefixtures("folder")
 
 
+NO_DURATION = "no duration: a number of seconds, or a text such as 90s, 15m, 12h, 30d; 'forever' for no limit"
+NO_SIZE = "no size: a number of bytes, or a text such as 100MB, 512MiB, 2GiB"
+
+
 def mistakes(text: str, **env: str) -> list[str]:
     with pytest.raises(TopologyError) as caught:
         load_text(dedent(text), name="t.yaml", directory=Path(), env=env)
@@ -61,7 +65,7 @@ def beside(section: str) -> list[str]:
         (
             "supervision: {name: a}\nsecurity: {}",
             [
-                "t.yaml:2: security: this key is unknown. Known: supervision, supervisor, routes, server, transport, mcp, models, plugins."
+                "t.yaml:2: security: this key is unknown. Known: supervision, supervisor, routes, server, transport, store, mcp, models, plugins."
             ],
         ),
     ],
@@ -281,6 +285,8 @@ def test_a_module_that_raises_is_told_with_its_own_file_and_line(folder: Path, c
             "on_disconnect: cancle, path: /x, agent: echo",
             "on_disconnect: 'cancle' is not one of cancel, continue. Did you mean 'cancel'?",
         ),
+        ("durable: yes, path: /x, agent: echo", "durable: must be true or false, not a text ('yes')."),
+        ("durble: true, path: /x, agent: echo", "durble: this key is unknown. Did you mean 'durable'?"),
         ("agent: echo", "path: this key is missing."),
         ("path: /x", "agent: this key is missing."),
         ("path: x, agent: echo", "path: 'x' must begin with '/'."),
@@ -354,6 +360,43 @@ def test_routes_of_decorators_are_looked_at_too() -> None:
         ("server: {allowed_hosts: [5]}", "server.allowed_hosts[0]: must be a text, not a number (5)."),
         ("server: {docs: {pth: /d}}", "server.docs.pth: this key is unknown. Did you mean 'path'?"),
         ("transport: {type: zmq}", "transport.type: the transport 'zmq' is not there: this version has only 'in_process'."),
+        ("store: sqlit", "store: 'sqlit' is not one of memory, sqlite. Did you mean 'sqlite'?"),
+        ("store: 5", "store: must be a mapping, not a number (5)."),
+        ("store: {type: postgres}", "store.type: 'postgres' is not one of memory, sqlite."),
+        ("store: {typ: sqlite}", "store.typ: this key is unknown. Did you mean 'type'?"),
+        ("store: {path: x}", "store.path: only a store of 'type: sqlite' has 'path'."),
+        ("store: {type: sqlit, path: x}", "store.type: 'sqlit' is not one of memory, sqlite. Did you mean 'sqlite'?"),
+        ("store: {synchronous: full}", "store.synchronous: only a store of 'type: sqlite' has 'synchronous'."),
+        ("store: {retention: {size: 2GiB}}", "store.retention.size: only a store of 'type: sqlite' has 'size'."),
+        ("store: {type: sqlite, path: ''}", "store.path: must not be empty."),
+        (
+            "store: {type: sqlite, synchronous: ful}",
+            "store.synchronous: 'ful' is not one of full, normal. Did you mean 'full'?",
+        ),
+        ("store: {retention: {run: 1d}}", "store.retention.run: this key is unknown. Did you mean 'runs'?"),
+        ("store: {retention: {runs: 0}}", "store.retention.runs: must be greater than 0 (0)."),
+        ("store: {retention: {runs: 0d}}", "store.retention.runs: must be greater than 0 ('0d')."),
+        ("store: {retention: {runs: .inf}}", "store.retention.runs: must be a finite number (inf)."),
+        ("store: {retention: {runs: 30days}}", f"store.retention.runs: '30days' is {NO_DURATION}. Did you mean '30d'?"),
+        ("store: {retention: {runs: 5 Minutes}}", f"store.retention.runs: '5 Minutes' is {NO_DURATION}. Did you mean '5m'?"),
+        ("store: {retention: {runs: 2months}}", f"store.retention.runs: '2months' is {NO_DURATION}."),
+        ("store: {retention: {runs: '30'}}", f"store.retention.runs: '30' is {NO_DURATION}."),
+        ("store: {retention: {runs: 1d2h}}", f"store.retention.runs: '1d2h' is {NO_DURATION}."),
+        ("store: {retention: {runs: 1٣d}}", f"store.retention.runs: '1٣d' is {NO_DURATION}."),
+        (
+            "store: {retention: {payloads: for ever}}",
+            f"store.retention.payloads: 'for ever' is {NO_DURATION}. Did you mean 'forever'?",
+        ),
+        ("store: {retention: {payloads: true}}", f"store.retention.payloads: true is {NO_DURATION}."),
+        ("store: {retention: {payloads: [1d]}}", f"store.retention.payloads: ['1d'] is {NO_DURATION}."),
+        (
+            "store: {retention: {runs: 1d, payloads: 25h}}",
+            "store.retention.payloads: this is longer than 'runs': no payload outlives its run.",
+        ),
+        ("store: {type: sqlite, retention: {size: 512M}}", f"store.retention.size: '512M' is {NO_SIZE}. Did you mean '512MiB'?"),
+        ("store: {type: sqlite, retention: {size: forever}}", f"store.retention.size: 'forever' is {NO_SIZE}."),
+        ("store: {type: sqlite, retention: {size: 0.5B}}", "store.retention.size: must be at least 1 ('0.5B')."),
+        ("store: {type: sqlite, retention: {size: 1.5}}", "store.retention.size: must be a whole number, not a number (1.5)."),
         ("mcp: {server: []}", "mcp.server: this key is unknown. Did you mean 'servers'?"),
         ("mcp: {servers: [{command: x}]}", "mcp.servers[0].name: this key is missing."),
         (
@@ -458,7 +501,7 @@ def test_mistakes_of_every_kind_are_told_at_once_in_the_order_of_their_lines() -
         "t.yaml:9: routes[0].method: 'PSOT' is not one of GET, POST, PUT, PATCH, DELETE. Did you mean 'POST'?",
         "t.yaml:9: routes[0].agent: there is no agent 'c'. There are: a, b.",
         "t.yaml:9: routes[0].path: 'x' must begin with '/'.",
-        "t.yaml:10: colour: this key is unknown. Known: supervision, supervisor, routes, server, transport, mcp, models, plugins.",
+        "t.yaml:10: colour: this key is unknown. Known: supervision, supervisor, routes, server, transport, store, mcp, models, plugins.",
     ]
 
 
@@ -468,6 +511,29 @@ def test_a_value_out_of_the_environment_is_never_told() -> None:
     )
     assert len(found) == 3
     assert "s3cret" not in "".join(found)
+
+
+def test_what_a_store_is_told_out_of_the_environment_is_never_told() -> None:
+    found = beside_with_key(
+        "store: {type: '${KEY}', synchronous: '${KEY}', retention: {runs: '${KEY}', payloads: '${KEY}', size: '${KEY}'}}"
+    )
+    found += beside_with_key("store: '${KEY}'")
+    assert [line.partition(":7: ")[2].partition(" ")[0] for line in found] == [
+        *(
+            "store.type:",
+            "store.synchronous:",
+            "store.retention.runs:",
+            "store.retention.payloads:",
+            "store.retention.size:",
+            "store:",
+        ),
+    ]
+    assert "8days" not in "".join(found)
+    assert "Did you mean" not in "".join(found)
+
+
+def beside_with_key(section: str) -> list[str]:
+    return mistakes(f"supervision: {{}}\n\n\n\n\n\n{section}", KEY="8days")
 
 
 def test_mistakes_of_a_mapping_have_paths_but_no_lines() -> None:

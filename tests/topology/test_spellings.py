@@ -13,6 +13,7 @@ from portico.kernel.genserver import GenServer
 from portico.kernel.process import AgentProcess, Restart
 from portico.kernel.supervisor import Backoff, Strategy, Supervisor
 from portico.operations.operation import RouteSpec
+from portico.topology.model import RetentionSettings, StoreSettings
 from portico.topology.topology import Topology, load, load_text
 
 if TYPE_CHECKING:
@@ -179,19 +180,24 @@ def test_variables_become_the_values_that_are_wanted() -> None:
 
 
 def test_routes_are_as_the_catalogue_takes_them() -> None:
-    found = topology("""
+    found = topology(
+        """
         supervision: {children: [{type: agents.Calculator, name: calc}, {type: agents.Echo, name: echo}]}
         routes:
           - {method: get, path: "/sum/{a}/{b}", agent: calc, operation: add, timeout: 3, on_disconnect: continue}
           - {path: /echo, agent: echo, mode: CALL}
           - {path: /tell, agent: echo, mode: cast}
           - {path: /tell/later, agent: echo, mode: send}
-    """)
+          - {path: /pay, agent: echo, durable: "${DURABLE}"}
+    """,
+        DURABLE="true",
+    )
     assert found.routes == (
         (RouteSpec("GET", "/sum/{a}/{b}", "ask", 3.0, "continue"), "calc", "add"),
         (RouteSpec("POST", "/echo", "ask"), "echo", None),
         (RouteSpec("POST", "/tell", "send"), "echo", None),
         (RouteSpec("POST", "/tell/later", "send"), "echo", None),
+        (RouteSpec("POST", "/pay", durable=True), "echo", None),
     )
 
 
@@ -255,6 +261,101 @@ def test_models_can_be_a_list_as_in_the_seed() -> None:
     assert models.providers == {"openai": {"base_url": "http://m.example"}, "scripted": {}}
 
 
+# --- the store --------------------------------------------------------------------------------------------------------
+
+NO_TREE = "supervision: {}\n"
+
+
+@pytest.mark.parametrize("section", ["", "store:", "store: memory", "store: Memory", "store: {}", "store: {type: memory}"])
+def test_what_happens_is_kept_in_memory_unless_said_otherwise(section: str) -> None:
+    found = topology(NO_TREE + section)
+    assert found.store == StoreSettings()
+    assert (found.store.type, found.store.retention.runs) == ("memory", 30 * 86400.0)
+    assert (found.store.retention.payloads, found.store.retention.size) == (None, None)
+    assert found.data_directory is None
+
+
+@pytest.mark.parametrize(
+    "section", ["store: sqlite", "store: SQLite", "store: {type: sqlite}", "store: '${STORE}'", "store: {type: '${STORE}'}"]
+)
+def test_a_store_in_a_file_can_be_spelled_in_all_these_ways(section: str, folder: Path) -> None:
+    found = topology(NO_TREE + section, STORE="Sqlite")
+    assert (found.store.type, found.store.path, found.store.synchronous) == ("sqlite", "data", "full")
+    assert found.data_directory == folder.resolve() / "data"
+
+
+def test_a_store_has_these_settings() -> None:
+    found = topology(
+        """
+        supervision: {}
+        store:
+          type: sqlite
+          path: elsewhere
+          synchronous: NORMAL
+          retention: {runs: "${RUNS}", payloads: 12h, size: 2GiB}
+    """,
+        RUNS="90000",
+    )
+    assert (found.store.path, found.store.synchronous) == ("elsewhere", "normal")
+    assert found.store.retention == RetentionSettings(runs=90_000.0, payloads=43_200.0, size=2 * 1024**3)
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [
+        ("90s", 90.0),
+        ("15m", 900.0),
+        ("12h", 43_200.0),
+        ("30d", 2_592_000.0),
+        ("2W", 1_209_600.0),
+        ("1.5h", 5400.0),
+        ("1.5 h", 5400.0),
+        ("0.1s", 0.1),
+        ("7", 7.0),
+        ("0.5", 0.5),
+        ("forever", None),
+        ("Forever", None),
+        ("999999999999999d", 999_999_999_999_999 * 86_400.0),
+    ],
+)
+def test_a_duration_is_a_number_of_seconds_or_a_text(said: str, seconds: float | None) -> None:
+    for key in ("plain", "variable"):
+        value = said if key == "plain" else "'${AGE}'"
+        found = topology(f"{NO_TREE}store: {{retention: {{runs: {value}, payloads: {value}}}}}", AGE=said)
+        assert (found.store.retention.runs, found.store.retention.payloads) == (seconds, seconds)
+
+
+@pytest.mark.parametrize(
+    ("said", "size"),
+    [
+        ("5", 5),
+        ("5B", 5),
+        ("3kb", 3000),
+        ("3KiB", 3072),
+        ("100MB", 100_000_000),
+        ("512MiB", 536_870_912),
+        ("2GiB", 2_147_483_648),
+        ("1.5 gib", 1_610_612_736),
+        ("1TB", 10**12),
+        ("1TiB", 2**40),
+    ],
+)
+def test_a_size_is_a_number_of_bytes_or_a_text(said: str, size: int) -> None:
+    found = topology(f"{NO_TREE}store: {{type: sqlite, retention: {{size: {said}}}}}")
+    assert found.store.retention.size == size
+
+
+def test_a_directory_is_relative_to_the_topology_and_to_the_working_directory_where_that_has_no_file(folder: Path) -> None:
+    (folder / "conf").mkdir()
+    file = folder / "conf" / "t.yaml"
+    file.write_text(f"{NO_TREE}store: {{type: sqlite, path: ../state}}")
+    assert load(file).data_directory == folder.resolve() / "state"
+    assert load("conf/t.yaml").data_directory == folder.resolve() / "state"
+    file.write_text(f"{NO_TREE}store: {{type: sqlite, path: /var/lib/portico}}")
+    assert load(file).data_directory == Path("/var/lib/portico")
+    assert load({"supervision": {}, "store": "sqlite"}).data_directory == folder.resolve() / "data"
+
+
 def test_each_build_makes_fresh_processes() -> None:
     found = topology("supervision: {children: [{type: agents.Echo, name: a}]}")
     first, second = found.build().supervisor, found.build().supervisor
@@ -267,7 +368,20 @@ def test_the_json_schema_knows_every_section_and_is_a_schema() -> None:
 
     schema = Topology.json_schema()
     Draft202012Validator.check_schema(schema)
-    assert set(schema["properties"]) == {"supervision", "supervisor", "routes", "server", "transport", "mcp", "models", "plugins"}
+    assert set(schema["properties"]) == {
+        "supervision",
+        "supervisor",
+        "routes",
+        "server",
+        "transport",
+        "store",
+        "mcp",
+        "models",
+        "plugins",
+    }
     validator: Any = Draft202012Validator(schema)
     assert validator.is_valid({"supervision": {"children": [{"agent": {"name": "a", "module": "m", "class": "C"}}]}})
     assert not validator.is_valid({"supervision": {"childen": []}})
+    assert validator.is_valid({"store": "sqlite"})
+    assert validator.is_valid({"store": {"type": "sqlite", "retention": {"runs": "30d", "size": 5}}})
+    assert not validator.is_valid({"store": "sqlit"})

@@ -1,0 +1,90 @@
+"""`/dead-letters`: what failed after its retries, and how to send it again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import BaseModel, Field
+
+from portico.errors import NotRedrivable
+from portico.routes.exchange import JSON, PRINCIPAL, prefix, printable, printed
+from portico.routes.problems import documented
+from portico.routes.runs import MAX_PAGE, RunReference
+from portico.runs.call import Call
+from portico.runs.run_view import dead_letter_view, reference
+from portico.runs.store import RunQuery
+
+if TYPE_CHECKING:
+    from portico.routes.face import Face
+
+
+class DeadLetter(BaseModel):
+    """What failed after its retries."""
+
+    id: str
+    run_id: str | None = Field(description="Its run; null for a message that a plain ask's handler sent on.")
+    agent: str
+    operation: str
+    reason: str
+    attempts: int = Field(description="How often its handling had begun.")
+    created_at: str = Field(description="RFC 3339, UTC.")
+    payload: Any = Field(description="The request, without its secret fields.")
+
+
+class DeadLetterPage(BaseModel):
+    """Some dead letters, the newest first."""
+
+    dead_letters: list[DeadLetter]
+    next: str | None = Field(description="Pass it as `before` for the next page; null on the last.")
+
+
+def dead_letters_router(face: Face) -> APIRouter:
+    """The routes."""
+    router = APIRouter(prefix="/dead-letters", tags=["runs"])
+    letters = face.dispatcher.book.dead_letters
+
+    @router.get("", response_model=DeadLetterPage, summary="List dead letters", responses=documented(404, 422))
+    async def page(  # pyright: ignore[reportUnusedFunction]
+        request: Request,
+        limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50,
+        before: Annotated[str | None, Query(description="Only those older than this one: `next` of the page before.")] = None,
+        agent: Annotated[str | None, Query(description="Only those for this agent.")] = None,
+    ) -> Any:
+        """Your calls that failed after their retries, the newest first."""
+        principal = request.scope.get(PRINCIPAL)
+        older = await letters.place(before, principal) if before is not None else None
+        query = RunQuery(principal=principal, agent=agent, before=older, dead=True, limit=limit + 1)
+        found = await letters.page(query)
+        shown = [{**dead_letter_view(one), "payload": printable(one.payload)} for one in found[:limit]]
+        body = {"dead_letters": shown, "next": found[limit - 1].id if len(found) > limit else None}
+        return Response(printed(body), media_type=JSON.decode())
+
+    @router.post(
+        "/{letter_id}/redrive",
+        status_code=202,
+        response_model=RunReference,
+        summary="Send a dead letter again",
+        responses=documented(404, 409, 422, 429, 503),
+    )
+    async def redrive(letter_id: str, request: Request, response: Response) -> Any:  # pyright: ignore[reportUnusedFunction]
+        """Send it again as a new run; then it is a dead letter no more. `Location` is where to find the run."""
+        principal = request.scope.get(PRINCIPAL)
+        letter = await letters.find(letter_id, principal)
+        if letter.redacted:
+            raise NotRedrivable(letter.id)
+        call = Call(
+            face.dispatcher.endpoint_of(letter),
+            letter.payload,
+            one_way=letter.one_way,
+            timeout=face.run_timeout,
+            principal=principal,
+            address=request.client.host if request.client else None,
+            traceparent=request.headers.get("traceparent"),
+            redrive_of=letter.id,
+        )
+        run = await face.dispatcher.redrive(letter, call)
+        response.headers["location"] = f"{prefix(request.scope)}/runs/{run.run_id}"
+        return reference(run)
+
+    return router
