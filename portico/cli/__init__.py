@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from portico.cli import ask, check, init, mcp, serve, tree
+from portico.cli import ask, check, init, mcp, runs, serve, soak, store, tree
 from portico.errors import PorticoError
 from portico.version import __version__
 
@@ -26,6 +26,9 @@ app.command("tree")(tree.tree)
 app.command("ask")(ask.ask)
 app.command("mcp")(mcp.mcp)
 app.command("init")(init.init)
+app.command("soak")(soak.soak)
+app.add_typer(runs.app)
+app.add_typer(store.app)
 
 
 def _version(asked: bool) -> None:  # noqa: FBT001  # typer's callback form

@@ -12,6 +12,7 @@ from portico.cli.arguments import DEFAULT_TOPOLOGY, TopologyArgument, log_to_std
 from portico.errors import StartError
 
 if TYPE_CHECKING:
+    from portico.runs.book import RunBook
     from portico.topology.topology import Topology
 
 
@@ -37,7 +38,13 @@ def check(
         raise typer.Exit(1)
     agents = sum(not agent.internal for agent in gateway.runtime.addressed_agents())
     servers = f", {len(loaded.tool_servers)} MCP servers" if loaded.tool_servers else ""
-    typer.echo(f"{topology} is sound: {agents} agents, {sum(1 for _ in gateway.table)} routes{servers}. State is kept in memory.")
+    kept = _kept(gateway.dispatcher.book)
+    typer.echo(f"{topology} is sound: {agents} agents, {sum(1 for _ in gateway.table)} routes{servers}. {kept}")
+
+
+def _kept(book: RunBook) -> str:
+    where = book.store.where
+    return f"Runs and states are stored in {where}." if book.store.durable else "Runs and states are kept in memory."
 
 
 async def _dead_servers(loaded: Topology) -> list[str]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from portico.cli.arguments import DEFAULT_TOPOLOGY, LogLevel, TopologyArgument, log_to_stderr
 
@@ -11,13 +13,19 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def mcp(topology: TopologyArgument = DEFAULT_TOPOLOGY, log_level: LogLevel = "warning") -> None:
+def mcp(
+    topology: TopologyArgument = DEFAULT_TOPOLOGY,
+    data: Annotated[
+        str | None, typer.Option(help="The directory to store runs and states in. [default: what the topology says, else memory]")
+    ] = None,
+    log_level: LogLevel = "warning",
+) -> None:
     """Serve a topology as an MCP server over standard input and output; logs go to standard error."""
     log_to_stderr(log_level)
-    asyncio.run(_serve(topology))
+    asyncio.run(_serve(topology, data))
 
 
-async def _serve(path: Path) -> None:
+async def _serve(path: Path, data: str | None) -> None:
     from portico.app.loading import load_topology
     from portico.mcp_bridge.stdio import claimed_wire, serve_stdio
     from portico.runs.dispatcher import Dispatcher
@@ -25,5 +33,7 @@ async def _serve(path: Path) -> None:
 
     with claimed_wire() as wire:  # first of all: a module that prints at import would speak on the wire
         topology = load_topology(path)
-        async with Runtime.from_topology(topology) as runtime:
-            await serve_stdio(Dispatcher(runtime, topology.routes), wire)
+        async with Runtime.from_topology(topology, data=data) as runtime:
+            dispatcher = Dispatcher(runtime, topology.routes)
+            await dispatcher.recover()
+            await serve_stdio(dispatcher, wire)

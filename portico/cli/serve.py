@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from portico.cli.arguments import DEFAULT_TOPOLOGY, LogLevel, TopologyArgument, log_to_stderr
-from portico.errors import ConfigurationError, StartError
+from portico.errors import ConfigurationError, StartError, StoreError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,6 +29,9 @@ def serve(
     port: Annotated[int | None, typer.Option(help="The port to bind, 0 for any free one. [default: 8080]")] = None,
     allowed_host: Annotated[list[str] | None, typer.Option(help="A name that the Host header may have; again for more.")] = None,
     insecure: Annotated[bool, typer.Option("--insecure", help="Bind an address that others reach, without a key.")] = False,
+    data: Annotated[
+        str | None, typer.Option(help="The directory to store runs and states in. [default: what the topology says, else memory]")
+    ] = None,
     workers: Annotated[int | None, typer.Option(hidden=True)] = None,
     log_level: LogLevel = "info",
 ) -> None:
@@ -39,7 +42,8 @@ def serve(
             "Scale out by running several gateways, each with agents of its own, behind a load balancer."
         )
     log_to_stderr(log_level)
-    given: dict[str, Any] = {"host": host, "port": port, "allowed_hosts": tuple(allowed_host) if allowed_host else None}
+    allowed = tuple(allowed_host) if allowed_host else None
+    given: dict[str, Any] = {"host": host, "port": port, "data": data, "allowed_hosts": allowed}
     code = _run(topology, {**given, "insecure": insecure or None})
     raise typer.Exit(code)
 
@@ -72,7 +76,7 @@ async def _serve(topology: Any, settings: GatewayConfig) -> int:
                 await server.serve()
                 watcher.cancel()
                 announcer.cancel()
-    except StartError as error:
+    except (StartError, StoreError) as error:
         raise ConfigurationError(error.detail) from error
     finally:
         listener.close()

@@ -59,6 +59,8 @@ def test_the_public_names_are_these() -> None:
         "Message",
         "Context",
         "ErrorAction",
+        "Step",
+        "StepExecutor",
         "operation",
         "route",
         "contract",
