@@ -6,6 +6,7 @@ import sys
 
 import asks
 import crashes
+import durable
 import erlang
 import http_asks
 import idle
@@ -13,5 +14,5 @@ import keyed
 import sends
 
 if __name__ == "__main__":
-    results = [benchmark.main() for benchmark in (asks, erlang, sends, keyed, crashes, idle, http_asks)]
+    results = [benchmark.main() for benchmark in (asks, erlang, sends, keyed, crashes, idle, http_asks, durable)]
     sys.exit(0 if all(results) else 1)
