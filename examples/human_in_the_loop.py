@@ -1,8 +1,8 @@
 """A human in the loop, in two ways.
 
-An agent can put its reply off until a person decides: its status is `waiting` then, and it goes on with other messages. If it
-crashes meanwhile, what it had put off is delivered again. Or it can suspend itself: then it takes no message until somebody resumes
-it; asks are refused with its reason, sends wait.
+A handler can wait for somebody's input, with `ctx.wait_input`: its run is `waiting` then, and its agent goes on with other
+messages. Whoever is to decide finds the run, reads what it asks, and posts an answer. Or an agent can suspend itself: then it takes
+no message until somebody resumes it; asks are refused with its reason, sends wait.
 
     python examples/human_in_the_loop.py
 """
@@ -10,40 +10,40 @@ it; asks are refused with its reason, sends wait.
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+import json
+from typing import TYPE_CHECKING, Any, cast
 
-from portico import AgentProcess, Message, Runtime, Supervisor, operation
+import httpx
+from pydantic import BaseModel
+
+from portico import AgentProcess, Context, GatewayConfig, HTTPGateway, Runtime, Supervisor, operation
 from portico.errors import Suspended
 
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
 CHEAP = 100
+
+
+class Verdict(BaseModel):
+    """What a person decides."""
+
+    approved: bool
+    by: str
 
 
 class Expenses(AgentProcess):
     """Pays at once what is cheap. What is dear, a person has to approve."""
 
-    async def on_start(self) -> None:
-        self.undecided: dict[str, Message] = {}
-
     @operation
-    async def claim(self, item: str, price: int, message: Message, patience: float = 60) -> Any:
+    async def claim(self, item: str, price: int, ctx: Context, patience: float = 60) -> str:
         if price <= CHEAP:
             return "paid"
-        self.undecided[item] = message
-        self.start_task(self.time_out(item, patience))
-        return self.defer()
-
-    @operation
-    async def decide(self, item: str, verdict: str) -> None:
-        if item in self.undecided:
-            self.reply_to(self.undecided.pop(item), verdict)
-
-    async def time_out(self, item: str, patience: float) -> None:
-        await self.sleep(patience)
-        await self.send(self.name, {"item": item, "verdict": "declined, nobody decided in time"}, "decide")
-
-    @operation(read_only=True)
-    async def desk(self) -> list[str]:
-        return list(self.undecided)
+        question = f"{item} for {price} francs?"
+        verdict: Verdict | None = await ctx.wait_input(question, Verdict, timeout=patience, default=None)
+        if verdict is None:
+            return "declined, nobody decided in time"
+        return f"{'approved' if verdict.approved else 'declined'} by {verdict.by}"
 
 
 class Deployer(AgentProcess):
@@ -67,16 +67,40 @@ CLAIMS: list[dict[str, Any]] = [
 ]
 
 
-async def expenses(runtime: Runtime) -> None:
-    async with runtime.router.bus.subscribe("process.status") as steps, asyncio.TaskGroup() as group:
-        asks = [group.create_task(runtime.ask("expenses", claim, message_type="claim")) for claim in CLAIMS]
-        step = await anext(steps)
-        desk = await runtime.ask("expenses", {}, message_type="desk")
-        print(f"expenses are {step.data.data['status']} for a decision on {', '.join(desk.payload)}")
-        await runtime.send("expenses", {"item": "book", "verdict": "approved by Ada"}, "decide")
-        await runtime.send("expenses", {"item": "boat", "verdict": "declined by Ada"}, "decide")
-    for claim, ask in zip(CLAIMS, asks, strict=True):
-        print(f"  {claim['item']}: {ask.result().payload}")
+async def events(client: httpx.AsyncClient, run: str) -> AsyncIterator[tuple[str, Any]]:
+    """The events of a run as they come: their types and data."""
+    kind = ""
+    async with client.stream("GET", f"/runs/{run}/events") as response:
+        async for line in response.aiter_lines():
+            if line.startswith("event: "):
+                kind = line.removeprefix("event: ")
+            elif line.startswith("data: "):
+                yield kind, json.loads(line.removeprefix("data: "))["data"]
+
+
+async def expenses(client: httpx.AsyncClient) -> None:
+    runs: dict[str, str] = {}
+    for claim in CLAIMS:
+        accepted = await client.post("/runs", json={"agent": "expenses", "payload": claim})
+        runs[claim["item"]] = accepted.json()["run_id"]
+
+    print("somebody has to decide:")
+    for item, run in runs.items():
+        async for kind, data in events(client, run):
+            if kind == "run.waiting":
+                print(f"  {data['prompt']}")
+                break
+            if kind == "run.succeeded":
+                print(f"  not on {item}")
+
+    wrong = await client.post(f"/runs/{runs['book']}/input", json={"approved": "perhaps"})
+    print(f"{wrong.status_code} {wrong.json()['detail']}")
+    await client.post(f"/runs/{runs['book']}/input", json={"approved": True, "by": "Ada"})
+    await client.post(f"/runs/{runs['boat']}/input", json={"approved": False, "by": "Ada"})
+
+    for item, run in runs.items():
+        ended = await client.get(f"/runs/{run}", params={"wait": 10})
+        print(f"  {item}: {ended.json()['output']}")
 
 
 async def releases(runtime: Runtime) -> None:
@@ -90,8 +114,11 @@ async def releases(runtime: Runtime) -> None:
 
 
 async def main() -> None:
-    async with Runtime(supervisor=Supervisor("root", [Expenses("expenses"), Deployer("deployer")])) as runtime:
-        await expenses(runtime)
+    gateway = HTTPGateway("api", config=GatewayConfig(port=0))
+    async with Runtime(supervisor=Supervisor("root", [Expenses("expenses"), Deployer("deployer"), gateway])) as runtime:
+        port = cast("HTTPGateway", runtime.get_agent("api")).port
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20, trust_env=False) as client:
+            await expenses(client)
         await releases(runtime)
 
 

@@ -6,22 +6,26 @@ import json
 import re
 import shutil
 import subprocess
-from typing import TYPE_CHECKING, Any
+from contextlib import ExitStack, contextmanager
+from typing import IO, TYPE_CHECKING, Any
 
 import anyio
 import pytest
 from mcp import Client, StdioServerParameters
 from mcp.client.stdio import stdio_client
 
-from tests.docs.pages import DEMO, ROOT, Block, blocks, differences, environment, run, serving
+from tests.docs.pages import DEMO, ROOT, WRITTEN, Block, blocks, commands, differences, environment, matches, run, serving
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
     from pathlib import Path
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180)]
 needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 
 README = ROOT / "README.md"
+STARTS = "portico serve"
+"""Stands in the `console` blocks that start a server of their own; the others are about the one of `make run`."""
 
 
 def shell_blocks(containing: str) -> list[str]:
@@ -39,8 +43,40 @@ def test_every_command_of_the_demo_prints_what_the_readme_shows(tmp_path: Path) 
     told: list[str] = []
     with serving("portico serve examples/demo/topology.yaml", cwd=ROOT, env=env) as address:
         for block in blocks(README, "console"):
-            told += differences(block, address, cwd=ROOT, env=env)
+            if STARTS not in block.text:
+                told += differences(block, address, cwd=ROOT, env=env)
     assert told == [], "\n\n".join(told)
+
+
+@needs_curl
+def test_what_is_killed_and_started_again_goes_on_as_the_readme_shows(tmp_path: Path) -> None:
+    env, address, told = environment(tmp_path), WRITTEN, list[str]()
+    own = [block for block in blocks(README, "console") if STARTS in block.text]
+    assert any("kill -9" in block.text for block in own)
+    with ExitStack() as servers:
+        for command, expected in (found for block in own for found in commands(block)):
+            if command.endswith(" &"):
+                printed = servers.enter_context(started(command.removesuffix(" &"), env)).readline()
+                address = re.findall(r"http://([^,\s]+)", printed)[0]
+                printed = printed.replace(address, WRITTEN)
+            else:
+                here = re.sub(r"portico runs \w+ [\w-]+", rf"\g<0> --url http://{address}", command.replace(WRITTEN, address))
+                printed = run(here, cwd=ROOT, env=env).stdout
+            if not matches(printed, expected):
+                told.append(f"$ {command}\nexpected:\n{expected}\nprinted:\n{printed}")
+    assert told == [], "\n\n".join(told)
+
+
+@contextmanager
+def started(command: str, env: dict[str, str]) -> Generator[IO[str]]:
+    """A server on a free port, whatever ends it; yields what it prints."""
+    line = ["bash", "-c", f"exec {command} --port 0 --log-level error"]
+    with subprocess.Popen(line, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        try:
+            yield server.stdout
+        finally:
+            server.kill()
 
 
 def test_the_readme_has_a_curl_for_every_agent_of_the_demo() -> None:
