@@ -183,7 +183,7 @@ class Life:
 
     def ended(self, run: str) -> dict[str, Any]:
         """A run, when it has ended."""
-        record = self.read(run, wait=15)
+        record = self.read(run, wait=45)
         assert record.get("finished_at") is not None, record
         return record
 
@@ -239,7 +239,7 @@ def life(
     given = ["--data", data] if data is not None else []
     with (
         serving("topology.yaml", *given, *arguments, folder=folder, env=env) as (process, url),
-        httpx.Client(base_url=url, timeout=20, trust_env=False) as http,
+        httpx.Client(base_url=url, timeout=60, trust_env=False) as http,
     ):
         yield Life(process, http, folder)
         process.kill()

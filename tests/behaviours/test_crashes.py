@@ -139,7 +139,7 @@ class Life:
 
     def ended(self, run: str) -> dict[str, Any]:
         """A run, when it has ended."""
-        record = self.http.get(f"/runs/{run}?wait=15").json()
+        record = self.http.get(f"/runs/{run}?wait=45").json()
         assert record["finished_at"] is not None, record
         return record
 
@@ -174,7 +174,7 @@ def life(folder: Path, env: Mapping[str, str] | None = None) -> Generator[Life]:
     (folder / "topology.yaml").write_text(json.dumps({"supervision": {"name": "root", "children": agents}}))
     with (
         serving("topology.yaml", "--data", "data", folder=folder, env=env) as (process, url),
-        httpx.Client(base_url=url, timeout=20, trust_env=False) as http,
+        httpx.Client(base_url=url, timeout=60, trust_env=False) as http,
     ):
         yield Life(process, http)
 
