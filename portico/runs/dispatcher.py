@@ -341,9 +341,6 @@ class Dispatcher:
         return None if record is None else self.book.run_of(record)
 
     async def _stored(self, run_id: str) -> Run:
-        run = self.book.live.get(run_id)
-        if run is not None:
-            return run
         record = await self.book.store.run(run_id)
         if record is None:
             raise Cancelled("The first call with this key is kept no more: send it again.")
