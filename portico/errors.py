@@ -43,7 +43,10 @@ sentence: what happened, to whom, what to do.
     │   │   ├── KeyInProgress         …or for one that has no outcome yet
     │   │   ├── NotWaiting            the run waits for no input
     │   │   ├── NotRedrivable         a dead letter whose request is not kept whole
-    │   │   └── CrashBudgetSpent      this caller's calls crashed agents too often
+    │   │   ├── CrashBudgetSpent      this caller's calls crashed agents too often
+    │   │   ├── InsufficientScope     this caller may not do that
+    │   │   ├── QuotaExceeded         this caller called too often
+    │   │   └── Overloaded            the gateway has as many calls in flight as it takes
     │   ├── AgentError                declared by the agent itself
     │   ├── AgentCrashed              handled, crashed, attempts spent
     │   ├── NoReply                   handled, returned nothing
@@ -61,6 +64,7 @@ sentence: what happened, to whom, what to do.
 
 from __future__ import annotations
 
+import math
 from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -526,6 +530,41 @@ class CrashBudgetSpent(Refused):
 
     def __init__(self, limit: int, window: float, retry_after: float) -> None:
         super().__init__(f"{limit} of your calls crashed an agent within {window:g} s. Try again in {retry_after:.0f} s.")
+        self.retry_after = retry_after
+
+
+class InsufficientScope(Refused):
+    """The caller is known, and may not do that. `scopes`: what it needs, all of them."""
+
+    slug = "insufficient-scope"
+    title = "Not allowed"
+
+    def __init__(self, what: str, scopes: Iterable[str]) -> None:
+        self.scopes = sorted(scopes)
+        super().__init__(f"{what} needs the scope {' and '.join(map(repr, self.scopes))}, which this caller does not have.")
+
+
+class QuotaExceeded(Refused):
+    """The caller has made as many calls as it may for now. `retry_after`: seconds until it may make another."""
+
+    slug = "quota-exceeded"
+    title = "Quota exceeded"
+
+    def __init__(self, quota: str, retry_after: float) -> None:
+        super().__init__(f"You may make {quota} calls. Try again in {max(1, math.ceil(retry_after))} s.")
+        self.retry_after = retry_after
+
+
+class Overloaded(Refused):
+    """As many calls are in flight as the gateway takes. `retry_after`: seconds after which one of them should have ended."""
+
+    slug = "overloaded"
+    title = "Overloaded"
+
+    def __init__(self, limit: int, retry_after: float) -> None:
+        super().__init__(
+            f"The gateway has {limit} calls in flight and takes no more. Try again in {max(1, math.ceil(retry_after))} s."
+        )
         self.retry_after = retry_after
 
 

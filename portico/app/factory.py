@@ -231,7 +231,7 @@ def _imported(middleware: Any) -> Any:
 
 
 def _route(about: Mapping[str, Any]) -> tuple[RouteSpec, str, str | None]:
-    known = {"method", "path", "agent", "operation", "mode", "timeout", "on_disconnect", "durable"}
+    known = {"method", "path", "agent", "operation", "mode", "timeout", "on_disconnect", "durable", "scopes", "interceptors"}
     unknown = set(about) - known
     missing = {"method", "path", "agent"} - set(about)
     if unknown or missing:
@@ -244,6 +244,8 @@ def _route(about: Mapping[str, Any]) -> tuple[RouteSpec, str, str | None]:
         timeout=about.get("timeout"),
         on_disconnect=about.get("on_disconnect"),
         durable=about.get("durable", False),
+        scopes=about.get("scopes", ()),
+        interceptors=about.get("interceptors", ()),
     )
     return spec, about["agent"], about.get("operation")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from portico.app.gateway import HTTPGateway
 from portico.topology.topology import load
@@ -23,13 +23,7 @@ def load_topology(source: Path | str | Mapping[str, Any]) -> Topology:
 def server_settings(topology: Topology) -> dict[str, Any]:
     """What a topology's `server:` says, as settings."""
     said = topology.server
-    values: dict[str, Any] = {
-        "host": said.host,
-        "port": said.port,
-        "allowed_hosts": tuple(said.allowed_hosts) if said.allowed_hosts is not None else None,
-        "request_timeout": said.request_timeout,
-        "body_limit": said.body_limit,
-    }
+    values: dict[str, Any] = said.model_dump(exclude_none=True, exclude={"docs"})
     if said.docs is not None:
         values |= {"docs_enabled": said.docs.enabled, "docs_path": said.docs.path}
-    return {name: value for name, value in values.items() if value is not None}
+    return {name: tuple(cast("list[Any]", value)) if isinstance(value, list) else value for name, value in values.items()}

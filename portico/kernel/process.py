@@ -20,7 +20,7 @@ from portico.kernel.recipe import Recipe
 from portico.kernel.words import at_least, not_negative, word
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping
+    from collections.abc import Callable, Coroutine, Mapping, Sequence
 
     from portico.kernel.dynamic_supervisor import DynamicSupervisor
     from portico.kernel.incarnation import Incarnation
@@ -81,6 +81,7 @@ class AgentProcess:
         handle_timeout: seconds that one handling may take before it counts as a crash; None for no limit.
         restart: `permanent`, `transient` or `temporary`; upper case is accepted.
         expose: whether the gateway serves it to the outside; None leaves it to the topology.
+        scopes: what a caller from outside needs to be allowed, for every operation of it.
 
     Raises:
         ConfigurationError: an unknown restart, a negative number.
@@ -146,6 +147,7 @@ class AgentProcess:
         concurrency: int = 1,
         restart: str | Restart = Restart.PERMANENT,
         expose: bool | None = None,
+        scopes: Sequence[str] = (),
     ) -> None:
         not_negative(
             repr(name),
@@ -163,6 +165,7 @@ class AgentProcess:
         self.concurrency = concurrency
         self.restart = word(Restart, restart, f"The restart of {name!r}")
         self.expose = expose
+        self.scopes = tuple(scopes)
         self.config: Mapping[str, Any] = {}
         self.status = ProcessStatus.CREATED
         self.kept_state: dict[str, Any] = {}

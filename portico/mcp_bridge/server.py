@@ -37,6 +37,8 @@ logger = logging.getLogger("portico.mcp")
 
 PRINCIPAL = "portico.principal"
 """The ASGI scope key under which authentication leaves who calls: a string, or None."""
+SCOPES = "portico.scopes"
+"""The ASGI scope key of what the caller may do: a frozenset of strings, or None where the gateway knows no callers."""
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
@@ -115,6 +117,7 @@ class ServedTools:
             payload,
             timeout=self._run_timeout,
             principal=scope.get(PRINCIPAL),
+            scopes=scope.get(SCOPES),
             address=client[0] if client else None,
             traceparent=_traceparent(cast("Mapping[str, Any] | None", context.meta)),
         )

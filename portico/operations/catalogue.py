@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import inspect
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from portico.errors import UnknownAgent, UnknownOperation, nearest
 from portico.kernel.messages import DEFAULT_TYPE
@@ -53,6 +53,10 @@ class Endpoint:
     """Whether it is the agent's only operation; then routes and tools carry the agent's name alone."""
     description: str
     """What it does, for people and models: what the topology says of an agent with one operation, else the docstring."""
+    scopes: frozenset[str] = frozenset()
+    """What a caller needs to be allowed: of the operation, its agent and the route together."""
+    interceptors: tuple[Any, ...] = ()
+    """Around each of its calls, the outermost first."""
 
     @property
     def path(self) -> str:
@@ -75,7 +79,17 @@ def endpoints_of(agent: AgentProcess) -> list[Endpoint]:
         operations.append(bare(inspect.cleandoc(type(agent).__doc__ or "")))
     sole = len(operations) == 1
     about = agent.description if sole else ""
-    return [Endpoint(agent.name, operation, sole, about or operation.description) for operation in operations]
+    return [
+        Endpoint(agent.name, operation, sole, about or operation.description, frozenset((*operation.scopes, *agent.scopes)))
+        for operation in operations
+    ]
+
+
+def _through(endpoint: Endpoint, *specs: RouteSpec) -> Endpoint:
+    """The endpoint with what these routes demand as well."""
+    scopes = endpoint.scopes.union(*(spec.scopes for spec in specs))
+    interceptors = tuple(dict.fromkeys(one for spec in specs for one in spec.interceptors))
+    return replace(endpoint, scopes=scopes, interceptors=interceptors) if scopes or interceptors else endpoint
 
 
 def default_routes(catalogue: Catalogue) -> Iterator[tuple[RouteSpec, Endpoint]]:
@@ -102,15 +116,23 @@ class Catalogue:
         self._tools: dict[str, Endpoint] = {}
         self.routes: list[tuple[RouteSpec, Endpoint]] = []
         everything = {agent.name: endpoints_of(agent) for agent in agents if not agent.internal}
+        routed: list[tuple[RouteSpec, Endpoint]] = []
         for endpoints in everything.values():
-            self.routes += [(spec, endpoint) for endpoint in endpoints for spec in endpoint.operation.routes]
+            routed += [(spec, endpoint) for endpoint in endpoints for spec in endpoint.operation.routes]
         for spec, agent_name, operation in routes:
-            self.routes.append((spec, _find(everything, agent_name, operation)))
-        exposed_by_default = not self.routes
+            routed.append((spec, _find(everything, agent_name, operation)))
+        self.routes = [(spec, _through(endpoint, spec)) for spec, endpoint in routed]
+        # What one of its routes demands, its default route, its tool and `POST /runs` demand too: there is no way around.
+        whole = {
+            endpoint: _through(endpoint, *(spec for spec, other in routed if other == endpoint))
+            for endpoints in everything.values()
+            for endpoint in endpoints
+        }
+        exposed_by_default = not routed
         for agent in agents:
             if agent.name in everything and (exposed_by_default if agent.expose is None else agent.expose):
-                self._endpoints[agent.name] = everything[agent.name]
-        for endpoint in dict.fromkeys([*self, *(endpoint for _, endpoint in self.routes)]):
+                self._endpoints[agent.name] = [whole[endpoint] for endpoint in everything[agent.name]]
+        for endpoint in dict.fromkeys([*self, *(whole[endpoint] for _, endpoint in routed)]):
             self._tools[_free(endpoint.tool, self._tools)] = endpoint
 
     def __iter__(self) -> Iterator[Endpoint]:

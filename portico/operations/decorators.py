@@ -10,6 +10,7 @@ Below: `operation.py`, what they attach.
 from __future__ import annotations
 
 import inspect
+import re
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from portico.errors import InvalidOperation, did_you_mean, nearest
@@ -18,7 +19,7 @@ from portico.kernel.process import MARK
 from portico.operations.operation import Operation, RouteSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
@@ -28,6 +29,8 @@ MODES = {"ask": "ask", "call": "ask", "send": "send", "cast": "send"}
 """The modes of a route, with the seed's names for them."""
 FRAMES_OF_OURS = 3
 """What stands between the class body and the place that looks for its names: the decorator and two helpers."""
+SCOPE = re.compile(r"[!#-\[\]-~]+")
+"""What a scope may be (RFC 6749 §3.3)."""
 RESERVED_NAMES = frozenset({"cast", "state", "ws", "suspend", "resume", "restart"})
 """Operation names that would hide the gateway's own routes below `/agents/{name}/`."""
 
@@ -80,6 +83,7 @@ def operation(
     read_only: bool | None = None,
     destructive: bool | None = None,
     errors: Mapping[str, int] | None = None,
+    scopes: Sequence[str] | None = None,
 ) -> Callable[[F], F]: ...
 def operation(
     function: Callable[..., Any] | None = None,
@@ -92,6 +96,7 @@ def operation(
     read_only: bool | None = None,
     destructive: bool | None = None,
     errors: Mapping[str, int] | None = None,
+    scopes: Sequence[str] | None = None,
 ) -> Any:
     """Make a method an operation. Used bare (`@operation`) or with keywords.
 
@@ -104,9 +109,10 @@ def operation(
         read_only: it changes nothing.
         destructive: it may destroy something.
         errors: the slugs that it raises as `AgentError`, each with its HTTP status.
+        scopes: what a caller needs to be allowed, where the gateway knows its callers.
 
     Raises:
-        InvalidOperation: a reserved name.
+        InvalidOperation: a reserved name, or a scope that cannot be.
     """
 
     def decorate(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -120,6 +126,7 @@ def operation(
             "read_only": read_only,
             "destructive": destructive,
             "errors": errors,
+            "scopes": checked_scopes(scopes) if scopes is not None else None,
         }
         for key, value in given.items():
             if value is not None:
@@ -149,6 +156,8 @@ def route(
     timeout: float | None = None,
     on_disconnect: str | None = None,
     durable: bool = False,
+    scopes: Sequence[str] = (),
+    interceptors: Sequence[Any] = (),
 ) -> Callable[[F], F]:
     """Serve a method at an HTTP route. Path parameters that its contract names become members of the payload.
 
@@ -159,11 +168,22 @@ def route(
         timeout: seconds that an ask may take; the gateway's default unless given.
         on_disconnect: `cancel` or `continue` when the client leaves.
         durable: store its asks before they are handled, as sends are, so that they survive the program.
+        scopes: what a caller needs to be allowed here, beside what the operation needs.
+        interceptors: around each of its calls: `async (call, next)`, the outermost first; functions or their dotted paths.
 
     Raises:
-        InvalidOperation: a method, path or mode that cannot be.
+        InvalidOperation: a method, path, mode or scope that cannot be.
     """
-    spec = route_spec(method, path, mode=mode, timeout=timeout, on_disconnect=on_disconnect, durable=durable)
+    spec = route_spec(
+        method,
+        path,
+        mode=mode,
+        timeout=timeout,
+        on_disconnect=on_disconnect,
+        durable=durable,
+        scopes=scopes,
+        interceptors=interceptors,
+    )
 
     def decorate(function: F) -> F:
         _attached(function).routes.append(spec)
@@ -180,6 +200,8 @@ def route_spec(
     timeout: float | None = None,
     on_disconnect: str | None = None,
     durable: bool = False,
+    scopes: Sequence[str] = (),
+    interceptors: Sequence[Any] = (),
 ) -> RouteSpec:
     """A checked route. Raises `InvalidOperation` as `route` does."""
     if method.upper() not in METHODS:
@@ -193,4 +215,23 @@ def route_spec(
         raise InvalidOperation(f"on_disconnect of {method} {path} is {on_disconnect!r}: it can be 'cancel' or 'continue'.")
     if type(durable) is not bool:
         raise InvalidOperation(f"durable of {method} {path} is {durable!r}: it can be true or false.")
-    return RouteSpec(method.upper(), path, MODES[mode.lower()], timeout, on_disconnect, durable)
+    return RouteSpec(
+        method.upper(),
+        path,
+        MODES[mode.lower()],
+        timeout,
+        on_disconnect,
+        durable,
+        checked_scopes(scopes),
+        tuple(interceptors),
+    )
+
+
+def checked_scopes(scopes: Sequence[str]) -> tuple[str, ...]:
+    """Scopes as a tuple. Raises `InvalidOperation` for one that no token can have (RFC 6749 §3.3)."""
+    if isinstance(scopes, str):
+        raise InvalidOperation(f"scopes is {scopes!r}: give a list of scopes, such as [{scopes!r}].")
+    for scope in scopes:
+        if not isinstance(scope, str) or not SCOPE.fullmatch(scope):  # pyright: ignore[reportUnnecessaryIsInstance]  # users give it
+            raise InvalidOperation(f"{scope!r} is no scope: it must be visible ASCII without blanks, quotes and backslashes.")
+    return tuple(scopes)

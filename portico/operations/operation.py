@@ -38,6 +38,10 @@ class RouteSpec:
     """`cancel` or `continue` when the client leaves; None for the default of its mode."""
     durable: bool = False
     """Its asks are stored before they are handled, as sends are, and survive the program."""
+    scopes: tuple[str, ...] = ()
+    """What a caller needs to be allowed, beside what the operation and its agent need."""
+    interceptors: tuple[Any, ...] = ()
+    """Around each of its calls: `async (call, next)`, the outermost first; each a function or its dotted path."""
 
 
 @dataclass(slots=True, eq=False)
@@ -64,6 +68,8 @@ class Operation:
     """True: it may destroy something."""
     errors: Mapping[str, int] = field(default_factory=dict[str, int])
     """The slugs that it may raise as `AgentError`, with their HTTP status hints."""
+    scopes: tuple[str, ...] = ()
+    """What a caller needs to be allowed."""
     request: Any = None
     """The request type that a decorator gave; None to read it from the type hints."""
     response: Any = None

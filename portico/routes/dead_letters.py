@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
 
 from portico.errors import NotRedrivable
-from portico.routes.exchange import JSON, PRINCIPAL, prefix, printable, printed
+from portico.routes.exchange import JSON, PRINCIPAL, SCOPES, prefix, printable, printed
 from portico.routes.problems import documented
 from portico.routes.runs import MAX_PAGE, RunReference
 from portico.runs.call import Call
@@ -79,6 +79,7 @@ def dead_letters_router(face: Face) -> APIRouter:
             one_way=letter.one_way,
             timeout=face.run_timeout,
             principal=principal,
+            scopes=request.scope.get(SCOPES),
             address=request.client.host if request.client else None,
             traceparent=request.headers.get("traceparent"),
             redrive_of=letter.id,

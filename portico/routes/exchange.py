@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 PRINCIPAL: Final = "portico.principal"
 """The scope key under which authentication leaves who calls (a string, or None)."""
+SCOPES: Final = "portico.scopes"
+"""The scope key of what the caller may do (a frozenset of strings, or None where the gateway knows no callers)."""
 REQUEST_ID: Final = "portico.request_id"
 """The scope key of the request's id."""
 PREFIX: Final = "portico.prefix"

@@ -11,7 +11,7 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Fiel
 from portico.errors import ContractViolation, MalformedHeader
 from portico.operations.contract import faults_of
 from portico.routes.event_stream import EVENT_STREAM, stream
-from portico.routes.exchange import JSON, PRINCIPAL, check_media_type, parse, prefix, printable, printed, read_body
+from portico.routes.exchange import JSON, PRINCIPAL, SCOPES, check_media_type, parse, prefix, printable, printed, read_body
 from portico.routes.exchange import idempotency_key as key_of
 from portico.routes.problems import documented
 from portico.runs.call import Call
@@ -174,6 +174,7 @@ def _routes_of_all(router: APIRouter, face: Face) -> None:
             body.payload if "payload" in body.model_fields_set else {},
             timeout=face.run_timeout,
             principal=request.scope.get(PRINCIPAL),
+            scopes=request.scope.get(SCOPES),
             address=request.client.host if request.client else None,
             traceparent=request.headers.get("traceparent"),
             idempotency_key=key_of(idempotency_key.encode("latin-1") if idempotency_key is not None else None),

@@ -28,6 +28,8 @@ class Call:
     """Seconds until the deadline; None for the dispatcher's default."""
     principal: str | None = None
     """Who asks, where the gateway knows."""
+    scopes: frozenset[str] | None = None
+    """What the caller may do; None where the gateway knows no callers, and then everything."""
     address: str | None = None
     """The caller's network address."""
     traceparent: str | None = None

@@ -17,6 +17,7 @@ from portico.errors import (
     Cancelled,
     DeadlineExceeded,
     Draining,
+    InsufficientScope,
     KeyReused,
     PorticoError,
     Refused,
@@ -50,6 +51,8 @@ ASK_TIMEOUT = 30.0
 """Seconds that a plain ask may take unless its call says otherwise."""
 RUN_TIMEOUT = 3600.0
 """Seconds that a send, or a run that nobody waits for, may take."""
+EVERY_SCOPE = "*"
+"""The scope of a caller that may do everything."""
 
 
 class CallObserver(Protocol):
@@ -178,6 +181,8 @@ class Dispatcher:
         if self.draining:
             raise Draining
         endpoint, timeout = call.endpoint, call.timeout
+        if endpoint.scopes:
+            _authorise(call)
         operation = endpoint.operation
         run = Run(endpoint.agent, operation.name, call.principal, self.book)
         origin = Origin(run.run_id, call.principal, call.address)
@@ -241,6 +246,8 @@ class Dispatcher:
     # --- inside: stored runs ------------------------------------------------------------------------------------------
 
     async def _accept(self, call: Call) -> Run:
+        if call.endpoint.scopes:
+            _authorise(call)
         scope = scope_of(call)
         known = self._known(call, scope)
         if known is not None:
@@ -358,3 +365,10 @@ class Dispatcher:
             raise KeyReused(what)
         call.run, call.replayed = run, True
         return run
+
+
+def _authorise(call: Call) -> None:
+    """Raises `InsufficientScope` where the caller is known and lacks what the operation, its agent or its route demands."""
+    held, needed = call.scopes, call.endpoint.scopes
+    if held is not None and EVERY_SCOPE not in held and not needed <= held:
+        raise InsufficientScope(f"Operation {call.endpoint.operation.name!r} of {call.endpoint.agent!r}", needed)

@@ -227,7 +227,16 @@ class Checks:
 
     def _declared(self, route: RouteSettings, at: Location) -> _Route:
         mode = "ask" if route.waits else "send"
-        spec = RouteSpec(route.method, route.path, mode, route.timeout, route.on_disconnect, route.durable)
+        spec = RouteSpec(
+            route.method,
+            route.path,
+            mode,
+            route.timeout,
+            route.on_disconnect,
+            route.durable,
+            tuple(route.scopes),
+            tuple(route.interceptors),
+        )
         return _Route(spec, self._endpoint(route, at), (*at, "path"), dotted(at), decorated=False)
 
     def _decorated(self) -> Iterable[_Route]:

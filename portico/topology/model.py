@@ -112,6 +112,8 @@ def _size(value: Any) -> Any:
 
 Name = Annotated[str, StringConstraints(pattern=PROCESS_NAME)]
 Text = Annotated[str, StringConstraints(min_length=1)]
+Scope = Annotated[str, StringConstraints(pattern=r"^[!#-\[\]-~]+$")]
+"""What a scope may be (RFC 6749 §3.3)."""
 Word = Annotated[str, BeforeValidator(_word)]
 Flag = Annotated[bool, BeforeValidator(_meant)]
 Count = Annotated[int, Field(ge=1), BeforeValidator(_meant)]
@@ -206,6 +208,7 @@ class AgentSettings(Section):
         "concurrency",
         "restart",
         "expose",
+        "scopes",
         "capabilities",
         "description",
     )
@@ -230,6 +233,7 @@ class AgentSettings(Section):
     shared: Flag | None = None
     restart: Restart | None = None
     expose: Flag | None = None
+    scopes: list[Scope] | None = None
     capabilities: list[Text] | None = None
     description: Text | None = None
 
@@ -297,6 +301,8 @@ class RouteSettings(Section):
     timeout: Seconds | None = None
     on_disconnect: Annotated[Literal["cancel", "continue"], BeforeValidator(_lower)] | None = None
     durable: Flag = False
+    scopes: list[Scope] = Field(default_factory=list[Any])
+    interceptors: list[Text] = Field(default_factory=list[Any])
 
     @property
     def waits(self) -> bool:
@@ -316,14 +322,24 @@ def _docs(value: Any) -> Any:
 
 
 class ServerSettings(Section):
-    """The HTTP server. None: not said here, so the app's settings decide."""
+    """The HTTP server: what `GatewayConfig` has, under the same names. None: not said here, so the app's settings decide."""
 
     host: Text | None = None
     port: Port | None = None
+    tls_cert: Text | None = None
+    tls_key: Text | None = None
+    api_key: Text | None = Field(default=None, repr=False)
+    insecure: Flag | None = None
     allowed_hosts: list[Text] | None = None
     request_timeout: Seconds | None = None
-    body_limit: Count | None = None
+    run_timeout: Seconds | None = None
+    body_limit: Size | None = None
+    ping: Seconds | None = None
+    drain_timeout: Seconds | None = None
+    middleware: list[Text] | None = None
     docs: Annotated[DocsSettings, BeforeValidator(_docs)] | None = None
+    mcp_path: Text | None = None
+    title: Text | None = None
 
 
 class TransportSettings(Section):

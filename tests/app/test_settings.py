@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from portico.app.factory import create_app
 from portico.app.loading import load_topology, server_settings
 from portico.app.settings import GatewayConfig
 from portico.errors import ConfigurationError
+from portico.topology.model import ServerSettings
 
 TREE: dict[str, Any] = {"supervision": {"name": "root", "children": []}}
 
@@ -148,3 +150,15 @@ def test_an_address_that_others_reach_needs_a_key_or_a_word(host: str) -> None:
 
 def test_settings_do_not_print_their_key() -> None:
     assert "secret" not in repr(GatewayConfig(api_key="secret"))
+
+
+def test_a_topology_can_say_every_setting_under_its_own_name() -> None:
+    elsewhere = {"routes", "data", "docs_enabled", "docs_path"}  # `routes:`, `store:` and `docs:` of the document
+    assert {about.name for about in fields(GatewayConfig)} - elsewhere == set(ServerSettings.model_fields) - {"docs"}
+
+
+def test_what_a_topology_says_of_its_server_reaches_the_settings() -> None:
+    server = {"port": 0, "body_limit": "1MiB", "middleware": ["a.B"], "mcp_path": "/tools", "docs": {"path": "/d"}, "ping": 3}
+    settings = GatewayConfig(**server_settings(load_topology({**TREE, "server": server})))
+    assert (settings.port, settings.body_limit, settings.middleware, settings.mcp_path) == (0, 1024**2, ("a.B",), "/tools")
+    assert (settings.docs_enabled, settings.docs_path, settings.ping) == (True, "/d", 3)

@@ -205,7 +205,7 @@ def test_a_class_that_is_not_there_is_told_with_the_nearest(settings: str, expec
         (
             "type: agents.Shop, config: {colour: x}",
             [
-                "config.colour: the constructor of Shop takes no 'colour'. It takes: concurrency, expose, handle_timeout, mailbox_size, restart, shutdown_timeout, start_timeout."
+                "config.colour: the constructor of Shop takes no 'colour'. It takes: concurrency, expose, handle_timeout, mailbox_size, restart, scopes, shutdown_timeout, start_timeout."
             ],
         ),
         (
