@@ -545,14 +545,18 @@ class InsufficientScope(Refused):
 
 
 class QuotaExceeded(Refused):
-    """The caller has made as many calls as it may for now. `retry_after`: seconds until it may make another."""
+    """The caller has made as many calls as it may for now. `retry_after`: seconds until it may make another.
+
+    `allowance`: what is left of each of its quotas.
+    """
 
     slug = "quota-exceeded"
     title = "Quota exceeded"
 
-    def __init__(self, quota: str, retry_after: float) -> None:
-        super().__init__(f"You may make {quota} calls. Try again in {max(1, math.ceil(retry_after))} s.")
+    def __init__(self, quota: str, retry_after: float, allowance: Sequence[Any] = ()) -> None:
+        super().__init__(f"You may make {quota} calls, and have made them. Try again in {max(1, math.ceil(retry_after))} s.")
         self.retry_after = retry_after
+        self.allowance = allowance
 
 
 class Overloaded(Refused):

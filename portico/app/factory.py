@@ -12,7 +12,6 @@ import os
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from http.client import responses
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, cast
 
 from fastapi import FastAPI, Request
@@ -22,6 +21,7 @@ from starlette.middleware import Middleware
 from starlette.responses import Response
 from starlette.routing import Match, Route
 
+from portico.app.door import imported, open_door
 from portico.app.loading import load_topology, server_settings
 from portico.app.settings import GatewayConfig
 from portico.auth.api_key import ApiKey
@@ -31,7 +31,7 @@ from portico.mcp_bridge.http import MCPEndpoint
 from portico.openapi.document import build_document
 from portico.openapi.pages import STATIC_PATH, mount_pages
 from portico.operations.contract import pointer
-from portico.operations.decorators import METHODS, route_spec
+from portico.operations.decorators import METHODS
 from portico.routes.agent_table import AgentTable, Table
 from portico.routes.agents import agents_router
 from portico.routes.authentication import Authentication
@@ -46,7 +46,6 @@ from portico.routes.problems import MEDIA_TYPE, STATUSES, headers_of, rendered, 
 from portico.routes.request_id import RequestId
 from portico.routes.runs import runs_router
 from portico.runs.commit import StoreCommit
-from portico.runs.dispatcher import Dispatcher
 from portico.telemetry.setup import configure
 from portico.topology.runtime import Runtime
 from portico.topology.topology import Topology
@@ -59,8 +58,9 @@ if TYPE_CHECKING:
     from starlette.routing import BaseRoute
     from starlette.types import ASGIApp
 
-    from portico.operations.operation import RouteSpec
+    from portico.runs.dispatcher import Dispatcher
     from portico.telemetry.exporting import Telemetry
+    from portico.topology.checks import DeclaredRoute
 
 logger = logging.getLogger("portico")
 
@@ -140,7 +140,7 @@ def create_app(source: KernelRuntime | Topology | Path | str | Mapping[str, Any]
     """
     telemetry = configure(os.environ)
     observers = [telemetry.observer] if telemetry is not None else []
-    routes: list[tuple[RouteSpec, str, str | None]] = []
+    routes: Sequence[DeclaredRoute] = ()
     if isinstance(source, KernelRuntime):
         runtime = source
         settings = settings or GatewayConfig.from_environ(os.environ)
@@ -150,9 +150,8 @@ def create_app(source: KernelRuntime | Topology | Path | str | Mapping[str, Any]
         topology = source if isinstance(source, Topology) else load_topology(source)
         settings = settings or GatewayConfig.from_environ(os.environ, server_settings(topology))
         runtime = Runtime.from_topology(topology, data=settings.data)
-        routes += topology.routes
-    routes += [_route(about) for about in settings.routes]
-    dispatcher = Dispatcher(runtime, routes, observers=observers)
+        routes = topology.routes
+    dispatcher = open_door(runtime, routes, settings, observers=observers)
     face = Face(
         dispatcher,
         request_timeout=settings.request_timeout,
@@ -212,42 +211,8 @@ def _middlewares(gateway: Gateway) -> list[Middleware]:
     if settings.api_key is not None:
         open_paths = (*PROBES, settings.docs_path, "/redoc") if settings.docs_enabled else PROBES
         stack.append(Middleware(cast("Any", Authentication), ApiKey(settings.api_key).principal, open_paths, STATIC_PATH + "/"))
-    stack += [Middleware(_imported(middleware)) for middleware in settings.middleware]
+    stack += [Middleware(imported(middleware, "middleware")) for middleware in settings.middleware]
     return stack
-
-
-def _imported(middleware: Any) -> Any:
-    """A middleware, by dotted path or itself. Raises `ConfigurationError`: a missing one must not be skipped in silence."""
-    found = middleware
-    if isinstance(middleware, str):
-        module, _, name = middleware.rpartition(".")
-        try:
-            found = getattr(import_module(module), name)
-        except (ImportError, AttributeError, ValueError) as error:
-            raise ConfigurationError(f"The middleware {middleware!r} cannot be imported: {error}.") from error
-    if not callable(found):
-        raise ConfigurationError(f"The middleware {middleware!r} is not callable: it must be an ASGI middleware class.")
-    return found
-
-
-def _route(about: Mapping[str, Any]) -> tuple[RouteSpec, str, str | None]:
-    known = {"method", "path", "agent", "operation", "mode", "timeout", "on_disconnect", "durable", "scopes", "interceptors"}
-    unknown = set(about) - known
-    missing = {"method", "path", "agent"} - set(about)
-    if unknown or missing:
-        what = f"has unknown keys: {', '.join(sorted(unknown))}" if unknown else f"lacks {', '.join(sorted(missing))}"
-        raise ConfigurationError(f"The route {dict(about)!r} {what}. Known: {', '.join(sorted(known))}.")
-    spec = route_spec(
-        about["method"],
-        about["path"],
-        mode=about.get("mode", "ask"),
-        timeout=about.get("timeout"),
-        on_disconnect=about.get("on_disconnect"),
-        durable=about.get("durable", False),
-        scopes=about.get("scopes", ()),
-        interceptors=about.get("interceptors", ()),
-    )
-    return spec, about["agent"], about.get("operation")
 
 
 def _document(app: FastAPI, gateway: Gateway) -> None:

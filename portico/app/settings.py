@@ -18,6 +18,9 @@ PREFIX = "PORTICO_"
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 """Addresses that only this machine reaches."""
 
+IN_CODE = ("routes", "middleware", "interceptors")
+"""Settings that no variable can hold."""
+
 LONGEST = 1e12
 """What no number of seconds or bytes reaches."""
 
@@ -53,6 +56,12 @@ class GatewayConfig:
     """Seconds that requests in flight get on shutdown."""
     routes: Sequence[Mapping[str, Any]] = ()
     """More routes: mappings with `method`, `path`, `agent` and, if not the only one, `operation`; `mode`, `timeout`."""
+    interceptors: Sequence[Any] = ()
+    """Around every call, whatever face it came through, the outermost first: `async (call, next)`, or its dotted path."""
+    rate_limit: Sequence[str] = ()
+    """How often one caller may call: texts such as `100/minute`; several hold together. Empty: as often as it likes."""
+    max_calls: int = 10_000
+    """Plain asks that may be in flight at once; more are refused with 503."""
     middleware: Sequence[Any] = ()
     """ASGI middleware classes, the outermost first; they run inside authentication."""
     docs_enabled: bool = True
@@ -72,7 +81,7 @@ class GatewayConfig:
             _check_kind(about.name, getattr(self, about.name), about.default)
         if not 0 <= self.port <= 65535:  # noqa: PLR2004  # RFC 9293
             raise ConfigurationError(f"port is {self.port}: it must be between 0 and 65535.")
-        for name in ("request_timeout", "run_timeout", "body_limit", "ping", "drain_timeout"):
+        for name in ("request_timeout", "run_timeout", "body_limit", "ping", "drain_timeout", "max_calls"):
             if not 0 < getattr(self, name) < LONGEST:
                 raise ConfigurationError(f"{name} is {getattr(self, name)}: it must be more than 0, and finite.")
         for name in ("docs_path", "mcp_path"):
@@ -111,7 +120,7 @@ class GatewayConfig:
         Raises:
             ConfigurationError: an unknown `PORTICO_` variable, or a value that cannot be read.
         """
-        known = {PREFIX + about.name.upper(): about for about in fields(cls) if about.name not in ("routes", "middleware")}
+        known = {PREFIX + about.name.upper(): about for about in fields(cls) if about.name not in IN_CODE}
         values: dict[str, Any] = dict(base or {})
         for name, text in environ.items():
             if not name.startswith(PREFIX) or not text.strip():

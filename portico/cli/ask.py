@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -44,13 +45,15 @@ def ask(
 
 
 async def _ask(path: Path, agent: str, operation: str | None, payload: Any, timeout: float) -> Any:  # handed on
-    from portico.app.loading import load_topology
+    from portico.app.door import open_door
+    from portico.app.loading import load_topology, server_settings
+    from portico.app.settings import GatewayConfig
     from portico.runs.call import Call
-    from portico.runs.dispatcher import Dispatcher
     from portico.topology.runtime import Runtime
 
     topology = load_topology(path)
+    settings = GatewayConfig.from_environ(os.environ, server_settings(topology))
     async with Runtime.from_topology(topology) as runtime:
-        dispatcher = Dispatcher(runtime, topology.routes)
+        dispatcher = open_door(runtime, topology.routes, settings)
         endpoint = dispatcher.catalogue.find(agent, operation)
         return (await dispatcher.ask(Call(endpoint, payload, timeout=timeout))).payload

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -26,14 +27,16 @@ def mcp(
 
 
 async def _serve(path: Path, data: str | None) -> None:
-    from portico.app.loading import load_topology
+    from portico.app.door import open_door
+    from portico.app.loading import load_topology, server_settings
+    from portico.app.settings import GatewayConfig
     from portico.mcp_bridge.stdio import claimed_wire, serve_stdio
-    from portico.runs.dispatcher import Dispatcher
     from portico.topology.runtime import Runtime
 
     with claimed_wire() as wire:  # first of all: a module that prints at import would speak on the wire
         topology = load_topology(path)
+        settings = GatewayConfig.from_environ(os.environ, server_settings(topology))
         async with Runtime.from_topology(topology, data=data) as runtime:
-            dispatcher = Dispatcher(runtime, topology.routes)
+            dispatcher = open_door(runtime, topology.routes, settings)
             await dispatcher.recover()
             await serve_stdio(dispatcher, wire)

@@ -123,7 +123,7 @@ class ServedTools:
         )
 
     async def _ask_with_progress(self, call: Call, session: ServerSession) -> Message:
-        run = self._dispatcher.start(call)
+        run = await self._dispatcher.start(call)
         reported: float | None = None
         try:
             async for event in run.follow():

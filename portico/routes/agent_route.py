@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic_core import to_json
 
-from portico.errors import Cancelled, InvalidReply, KeyInProgress, MalformedHeader, NotAcceptable, PorticoError
+from portico.errors import Cancelled, InvalidReply, KeyInProgress, MalformedHeader, NotAcceptable, PorticoError, QuotaExceeded
+from portico.routes.allowances import allowance_headers
 from portico.routes.event_stream import EVENT_STREAM, stream
 from portico.routes.exchange import (
     JSON,
@@ -93,7 +94,9 @@ class AgentRoute:
         except PorticoError as error:
             run = call.run if call is not None else None
             replayed = call is not None and call.replayed
-            await respond_with_problem(scope, send, error, run.run_id if run is not None else None, replayed=replayed)
+            left = allowance_headers(call.allowance) if call is not None and not isinstance(error, QuotaExceeded) else []
+            run_id = run.run_id if run is not None else None
+            await respond_with_problem(scope, send, error, run_id, replayed=replayed, headers=left)
 
     # --- the request --------------------------------------------------------------------------------------------------
 
@@ -144,7 +147,7 @@ class AgentRoute:
 
     async def _ask(self, receive: Receive, send: Send, call: Call) -> None:
         if self.spec.on_disconnect == "continue":
-            await self._replied(send, await self._face.dispatcher.start(call).outcome())
+            await self._replied(send, call, await self._face.dispatcher.ask_regardless(call))
             return
         watch = self._disconnects.watch(call, receive)
         try:
@@ -155,7 +158,7 @@ class AgentRoute:
             raise
         finally:
             watch.end()
-        await self._replied(send, reply)
+        await self._replied(send, call, reply)
 
     async def _ask_stored(self, receive: Receive, send: Send, call: Call) -> None:
         """An ask that outlives its connection: unless the route says otherwise, it goes on when the client leaves."""
@@ -170,21 +173,23 @@ class AgentRoute:
         finally:
             if watch is not None:
                 watch.end()
-        await self._replied(send, reply, replayed=call.replayed)
+        await self._replied(send, call, reply)
 
     async def _stream(self, scope: Scope, receive: Receive, send: Send, call: Call) -> None:
         dispatcher = self._face.dispatcher
         stored = self._stored(call)
-        run = await dispatcher.submit(call) if stored else dispatcher.start(call)
+        run = await dispatcher.submit(call) if stored else await dispatcher.start(call)
         leaves = self.spec.on_disconnect == "cancel" or (self.spec.on_disconnect is None and not stored)
         await stream(scope, receive, send, run, self._face, cancel_on_disconnect=leaves, replayed=call.replayed)
 
-    async def _replied(self, send: Send, reply: Message, *, replayed: bool = False) -> None:
+    async def _replied(self, send: Send, call: Call, reply: Message) -> None:
         status, body = 200, b""
         mailbox = self._face.dispatcher.runtime.router.registry.get(self.endpoint.agent)
         incarnation = mailbox.incarnations if mailbox is not None else 0
         attempt = _ZERO if reply.attempt == 0 else (b"agent-attempt", b"%d" % reply.attempt)
-        headers = [REPLAYED if replayed else (b"agent-incarnation", b"%d" % incarnation), attempt]
+        headers = [REPLAYED if call.replayed else (b"agent-incarnation", b"%d" % incarnation), attempt]
+        if call.allowance:
+            headers += allowance_headers(call.allowance)
         meta, payload = reply.meta, reply.payload
         if meta is not None:
             status, hinted, media_type = hints_of(meta, self.endpoint)
@@ -218,7 +223,7 @@ class AgentRoute:
 
     async def _refer(self, scope: Scope, send: Send, run: Run, call: Call) -> None:
         location = f"{prefix(scope)}/runs/{run.run_id}"
-        headers = [JSON_HEADER, (b"location", location.encode("latin-1"))]
+        headers = [JSON_HEADER, (b"location", location.encode("latin-1")), *allowance_headers(call.allowance)]
         await respond(send, 202, to_json(reference(run)), [*headers, REPLAYED] if call.replayed else headers)
 
     async def _prefer(self, scope: Scope, receive: Receive, send: Send, call: Call) -> None:
@@ -232,7 +237,7 @@ class AgentRoute:
         call.timeout = _timeout(dict(headers).get(b"request-timeout"), self._face.run_timeout)
         run = await self._face.dispatcher.submit(call)
         if (patience and await self._face.ended_within(run, patience)) or (call.replayed and run.done):
-            await self._replied(send, await run.outcome(), replayed=call.replayed)
+            await self._replied(send, call, await run.outcome())
         elif call.replayed and not patience and "respond-async" not in wishes:
             call.replayed = False
             raise KeyInProgress(run.run_id)

@@ -153,12 +153,21 @@ async def respond(send: Send, status: int, body: bytes, headers: Sequence[tuple[
 
 
 async def respond_with_problem(
-    scope: Scope, send: Send, error: BaseException, run_id: str | None = None, *, replayed: bool = False
+    scope: Scope,
+    send: Send,
+    error: BaseException,
+    run_id: str | None = None,
+    *,
+    replayed: bool = False,
+    headers: Sequence[tuple[bytes, bytes]] = (),
 ) -> None:
-    """Send an error as a problem. `replayed`: it is the stored outcome of an earlier request with the same key."""
+    """Send an error as a problem, with `headers` beside its own.
+
+    `replayed`: it is the stored outcome of an earlier request with the same key.
+    """
     about = problem_of(scope, error, run_id)
-    headers = encoded(headers_of(error))
-    await respond(send, status_of(error), rendered(about), [*headers, REPLAYED] if replayed else headers)
+    own = encoded(headers_of(error))
+    await respond(send, status_of(error), rendered(about), [*own, *headers, REPLAYED] if replayed else [*own, *headers])
 
 
 def problem_of(scope: Scope, error: BaseException, run_id: str | None = None) -> dict[str, Any]:

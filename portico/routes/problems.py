@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic_core import to_json
 
-from portico.errors import AgentError, BodyTooLarge, ForeignHost, MethodNotAllowed, PorticoError, Unauthenticated
+from portico.errors import AgentError, BodyTooLarge, ForeignHost, MethodNotAllowed, PorticoError, QuotaExceeded, Unauthenticated
+from portico.routes.allowances import allowance_headers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -110,6 +111,8 @@ def headers_of(error: BaseException) -> dict[str, str]:
         headers["connection"] = "close"  # nobody reads the rest
     if isinstance(error, Unauthenticated):
         headers["www-authenticate"] = 'Bearer realm="portico"'
+    if isinstance(error, QuotaExceeded):
+        headers |= {name.decode(): value.decode() for name, value in allowance_headers(error.allowance)}
     retry_after: float | None = getattr(error, "retry_after", None)
     if retry_after is not None:
         headers["retry-after"] = str(max(1, math.ceil(retry_after)))

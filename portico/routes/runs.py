@@ -10,6 +10,7 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Fiel
 
 from portico.errors import ContractViolation, MalformedHeader
 from portico.operations.contract import faults_of
+from portico.routes.allowances import allowance_headers
 from portico.routes.event_stream import EVENT_STREAM, stream
 from portico.routes.exchange import JSON, PRINCIPAL, SCOPES, check_media_type, parse, prefix, printable, printed, read_body
 from portico.routes.exchange import idempotency_key as key_of
@@ -184,6 +185,7 @@ def _routes_of_all(router: APIRouter, face: Face) -> None:
         )
         run = await face.dispatcher.submit(call)
         response.headers["location"] = f"{prefix(request.scope)}/runs/{run.run_id}"
+        response.raw_headers.extend(allowance_headers(call.allowance))
         if call.replayed:
             response.headers["idempotency-replayed"] = "true"
         return reference(run)

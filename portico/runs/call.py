@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from portico.operations.catalogue import Endpoint
+    from portico.runs.quota import Allowance
     from portico.runs.run import Run
 
 
@@ -48,3 +49,9 @@ class Call:
     """Its record, once the dispatcher has accepted it."""
     replayed: bool = False
     """Whether that record was there before: the same call came earlier."""
+    allowance: Sequence[Allowance] = ()
+    """What the caller's quotas have left after this call."""
+
+    def put(self, payload: Any) -> None:
+        """Replace the payload: for interceptors. It is checked against the contract afterwards."""
+        self.payload, self.raw = payload, None

@@ -19,17 +19,20 @@ from portico.errors import (
     Draining,
     InsufficientScope,
     KeyReused,
+    Overloaded,
     PorticoError,
+    QuotaExceeded,
     Refused,
 )
 from portico.kernel import hooks
 from portico.kernel.delivery import new_delivery
-from portico.kernel.messages import Origin, new_id, new_message
+from portico.kernel.messages import Message, Origin, new_id, new_message, new_reply
 from portico.operations.catalogue import Catalogue, Endpoint
 from portico.operations.operation import Operation
 from portico.runs.book import book_of
 from portico.runs.crash_budget import CrashBudget
 from portico.runs.idempotency import KEPT, fingerprint_of, scope_of
+from portico.runs.interceptor import wrapped
 from portico.runs.record import RunRecord
 from portico.runs.run import Run
 from portico.runs.store import AcceptRun, Redrive, RunExists
@@ -39,11 +42,12 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from portico.kernel.delivery import Delivery
-    from portico.kernel.messages import Message
     from portico.kernel.runtime import Runtime
     from portico.operations.operation import RouteSpec
     from portico.runs.call import Call
     from portico.runs.dead_letters import DeadLetter
+    from portico.runs.interceptor import Interceptor, Next
+    from portico.runs.quota import Quota
 
 logger = logging.getLogger("portico.runs")
 
@@ -53,6 +57,10 @@ RUN_TIMEOUT = 3600.0
 """Seconds that a send, or a run that nobody waits for, may take."""
 EVERY_SCOPE = "*"
 """The scope of a caller that may do everything."""
+MAX_CALLS = 10_000
+"""Plain asks in flight at once."""
+SMOOTHING = 0.05
+"""The weight of the newest call in the mean time that calls take."""
 
 
 class CallObserver(Protocol):
@@ -70,6 +78,9 @@ class Dispatcher:
         runtime: whose agents are called. The dispatcher neither starts nor stops it.
         routes: declared outside the classes: each with its agent and operation.
         observers: who sees every call.
+        interceptors: around every call, the outermost first; those of its route stand further in.
+        quota: how often one caller may call; None for as often as it likes.
+        max_calls: how many plain asks may be in flight; more are refused.
     """
 
     def __init__(
@@ -78,12 +89,20 @@ class Dispatcher:
         routes: Sequence[tuple[RouteSpec, str, str | None]] = (),
         *,
         observers: Sequence[CallObserver] = (),
+        interceptors: Sequence[Interceptor] = (),
+        quota: Quota | None = None,
+        max_calls: int = MAX_CALLS,
     ) -> None:
         self.runtime = runtime
         self.book = book_of(runtime)
         self.draining = False
         self._routes = routes
         self._observers = list(observers)
+        self._interceptors = tuple(interceptors)
+        self._quota = quota
+        self._max_calls = max_calls
+        self._mean = 0.0
+        self.in_flight = 0
         self._router = runtime.router
         self._budget = CrashBudget(runtime.router.clock)
         self._catalogue: Catalogue | None = None
@@ -102,21 +121,35 @@ class Dispatcher:
         Raises:
             CallError: as it ended.
         """
+        self._let_in(call)
+        if self._interceptors or call.endpoint.interceptors:
+            return _reply(await self._chain(call, self._ask)(call))
         if self._observers:
-            with ExitStack() as stack:
-                self._enter(stack, call)
-                return await self._perform(self._admit(call, ASK_TIMEOUT))
+            return await self._ask(call)
         return await self._perform(self._admit(call, ASK_TIMEOUT))
 
-    def start(self, call: Call) -> Run:
+    async def ask_regardless(self, call: Call) -> Message:
+        """The same, but the handling goes on where the caller is cancelled.
+
+        Raises:
+            CallError: as it ended.
+        """
+        reply: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        self._router.start_task(self._answer(call, reply), "ask")
+        return await reply
+
+    async def start(self, call: Call) -> Run:
         """Begin a plain ask that nobody needs to wait for, such as one whose events are followed.
 
         Raises:
             Refused: it was not accepted, and there is no run.
         """
-        with ExitStack() as stack:
-            self._enter(stack, call)
-            run = self._admit(call, RUN_TIMEOUT)
+        self._let_in(call)
+        if self._interceptors or call.endpoint.interceptors:
+            admitted: asyncio.Future[Run] = asyncio.get_running_loop().create_future()
+            self._router.start_task(self._start_through(call, admitted), "ask")
+            return await admitted
+        run = self._begin(call)
         self._router.start_task(self._perform_unwatched(run), run.run_id)
         return run
 
@@ -128,9 +161,11 @@ class Dispatcher:
         Raises:
             Refused: it was not accepted, and there is no run.
         """
-        with ExitStack() as stack:
-            self._enter(stack, call)
-            return await self._accept(call)
+        self._let_in(call)
+        if self._interceptors or call.endpoint.interceptors:
+            run: Run = await self._chain(call, self._submit)(call)
+            return run
+        return await self._submit(call)
 
     async def recover(self) -> None:
         """Take up what an earlier life of the program has left unfinished: now, or when the whole tree has started.
@@ -171,23 +206,93 @@ class Dispatcher:
         except PorticoError as error:
             logger.error("what an earlier life of the program has left could not be taken up: %s", error)  # noqa: TRY400  # one line says it all
 
+    # --- inside: the door ---------------------------------------------------------------------------------------------
+
+    def _let_in(self, call: Call) -> None:
+        """What is asked of every call before anything else. The order is that of what it costs the caller."""
+        if self.draining:
+            raise Draining
+        endpoint = call.endpoint
+        if endpoint.scopes:
+            _authorise(call)
+        payer = call.principal or call.address
+        if payer is not None:
+            if self._budget:
+                self._budget.check(payer)
+            if self._quota is not None:
+                self._take(self._quota, call, payer)
+
+    def _take(self, quota: Quota, call: Call, payer: str) -> None:
+        try:
+            call.allowance = quota.take(payer)
+        except QuotaExceeded as error:
+            call.allowance = error.allowance
+            raise
+
+    def _chain(self, call: Call, innermost: Next) -> Next:
+        return wrapped((*self._interceptors, *call.endpoint.interceptors), innermost)
+
     # --- inside: what both kinds share --------------------------------------------------------------------------------
+
+    async def _ask(self, call: Call) -> Message:
+        with ExitStack() as stack:
+            self._enter(stack, call)
+            return await self._perform(self._admit(call, ASK_TIMEOUT))
+
+    async def _answer(self, call: Call, reply: asyncio.Future[Message]) -> None:
+        try:
+            answer = await self.ask(call)
+        except Exception as error:  # noqa: BLE001  # it is handed on
+            if not reply.done():
+                reply.set_exception(error)
+            return
+        if not reply.done():
+            reply.set_result(answer)
+
+    def _begin(self, call: Call) -> Run:
+        with ExitStack() as stack:
+            self._enter(stack, call)
+            return self._admit(call, RUN_TIMEOUT)
+
+    async def _start_through(self, call: Call, admitted: asyncio.Future[Run]) -> None:
+        """A plain ask with interceptors around it: they see it to its end, who waits for `admitted` only its beginning."""
+
+        async def perform(call: Call) -> Message:
+            run = self._begin(call)
+            if not admitted.done():
+                admitted.set_result(run)
+            return await self._perform(run)
+
+        try:
+            reply = _reply(await self._chain(call, perform)(call))
+        except Exception as error:
+            if not admitted.done():
+                admitted.set_exception(error)
+            elif not isinstance(error, PorticoError):
+                logger.exception("an interceptor of %s failed after its call had begun", call.endpoint.agent)
+            return
+        if not admitted.done():  # answered without asking
+            call.run = run = Run(call.endpoint.agent, call.endpoint.operation.name, call.principal, self.book)
+            run.finish(reply, None)
+            self.book.plain.add(run)
+            admitted.set_result(run)
+
+    async def _submit(self, call: Call) -> Run:
+        with ExitStack() as stack:
+            self._enter(stack, call)
+            return await self._accept(call)
 
     def _enter(self, stack: ExitStack, call: Call) -> None:
         for observer in self._observers:
             call.traceparent = hooks.enter(stack, observer.dispatching, call) or call.traceparent
 
     def _admit(self, call: Call, default_timeout: float) -> Run:
-        if self.draining:
-            raise Draining
         endpoint, timeout = call.endpoint, call.timeout
-        if endpoint.scopes:
-            _authorise(call)
+        if self.in_flight >= self._max_calls:
+            raise Overloaded(self._max_calls, self._mean / self._max_calls)
         operation = endpoint.operation
         run = Run(endpoint.agent, operation.name, call.principal, self.book)
         origin = Origin(run.run_id, call.principal, call.address)
-        if self._budget:
-            self._budget.check(origin.payer)
         contract = operation.contract
         message = new_message(
             operation.name,
@@ -207,25 +312,32 @@ class Dispatcher:
         self._router.deliver(delivery)
         self._router.deadlines.add(delivery)
         self.book.plain.add(run)
+        self.in_flight += 1
         call.run = run
         return run
 
     async def _perform(self, run: Run) -> Message:
         delivery = run.delivery
-        if delivery is None or delivery.future is None:
-            raise Cancelled
+        began = self._router.clock.now()
         try:
+            if delivery is None or delivery.future is None:
+                raise Cancelled
             reply = await delivery.future
         except asyncio.CancelledError:
+            assert delivery is not None  # noqa: S101  # it was waited for
             self._charge(delivery, crashed=delivery.crashed)
             run.cancel("Its caller went away.")
             raise
         except PorticoError as error:
-            self._charge_for(delivery, error)
+            if delivery is not None:
+                self._charge_for(delivery, error)
             run.finish(None, error)
             raise
         finally:
-            self._router.deadlines.discard(delivery)
+            self.in_flight -= 1
+            self._mean += (self._router.clock.now() - began - self._mean) * SMOOTHING
+            if delivery is not None:
+                self._router.deadlines.discard(delivery)
         run.finish(reply, None)
         return reply
 
@@ -246,8 +358,6 @@ class Dispatcher:
     # --- inside: stored runs ------------------------------------------------------------------------------------------
 
     async def _accept(self, call: Call) -> Run:
-        if call.endpoint.scopes:
-            _authorise(call)
         scope = scope_of(call)
         known = self._known(call, scope)
         if known is not None:
@@ -266,15 +376,11 @@ class Dispatcher:
 
     def _admit_stored(self, call: Call, scope: bytes | None) -> Run:
         """Admit, deliver and store; its handling waits for the latter. The order in the mailbox is the order in the store."""
-        if self.draining:
-            raise Draining
         if call.run_id is not None and self.book.plain.find(call.run_id) is not None:
             raise KeyReused(f"The run id {call.run_id!r}")
         record, local = self._record(call, keyed=scope is not None)
         message = self.book.message_of(record, record.timeout)
         message.payload, message.local = call.payload, local
-        if self._budget and message.origin is not None:
-            self._budget.check(message.origin.payer)
         run = self.book.open(record, message, scope=scope)
         run.contract = call.endpoint.operation.contract
         run.await_acceptance()
@@ -372,3 +478,8 @@ def _authorise(call: Call) -> None:
     held, needed = call.scopes, call.endpoint.scopes
     if held is not None and EVERY_SCOPE not in held and not needed <= held:
         raise InsufficientScope(f"Operation {call.endpoint.operation.name!r} of {call.endpoint.agent!r}", needed)
+
+
+def _reply(answer: Any) -> Message:
+    """What came out of the interceptors of an ask: what the agent replied, or a payload of their own."""
+    return answer if isinstance(answer, Message) else new_reply(answer, "")

@@ -321,6 +321,11 @@ def _docs(value: Any) -> Any:
     return {"enabled": _meant(value)} if isinstance(_meant(value), bool) else value
 
 
+def _listed(value: Any) -> Any:
+    """The short spelling of a list: its only text."""
+    return [value] if isinstance(_meant(value), str) else value
+
+
 class ServerSettings(Section):
     """The HTTP server: what `GatewayConfig` has, under the same names. None: not said here, so the app's settings decide."""
 
@@ -337,6 +342,9 @@ class ServerSettings(Section):
     ping: Seconds | None = None
     drain_timeout: Seconds | None = None
     middleware: list[Text] | None = None
+    interceptors: list[Text] | None = None
+    rate_limit: Annotated[list[Text], BeforeValidator(_listed)] | None = None
+    max_calls: Count | None = None
     docs: Annotated[DocsSettings, BeforeValidator(_docs)] | None = None
     mcp_path: Text | None = None
     title: Text | None = None

@@ -263,7 +263,7 @@ async def test_methods_that_are_marked_are_tools() -> None:
 async def events_of(runtime: Runtime, name: str) -> list[tuple[str, Any]]:
     """Ask through the one door, and return what the run tells between its beginning and its end."""
     dispatcher = Dispatcher(runtime)
-    run = dispatcher.start(Call(dispatcher.catalogue.find(name), {"message": "?"}))
+    run = await dispatcher.start(Call(dispatcher.catalogue.find(name), {"message": "?"}))
     events = [(event.type, event.data) async for event in run.follow()]
     assert events[-1][0] == "run.succeeded"
     return events[1:-1]

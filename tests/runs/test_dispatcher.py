@@ -141,7 +141,7 @@ async def test_a_call_that_is_refused_leaves_no_run() -> None:
             assert isinstance(error, ContractViolation)
             assert [fault["path"] for fault in error.faults] == ["/a", "/b"]
             with pytest.raises(ContractViolation):
-                door.start(call(door, payload={}))
+                await door.start(call(door, payload={}))
             assert len(door.book.plain) == 0
             assert asked.run is None
 
@@ -175,7 +175,7 @@ async def test_an_ask_has_thirty_seconds_and_a_run_an_hour_unless_they_say_other
             assert not asked.done()
             await clock.advance(0.2)
             assert isinstance(asked.result(), DeadlineExceeded)
-            run = door.start(call(door, "hang"))
+            run = await door.start(call(door, "hang"))
             await clock.advance(RUN_TIMEOUT - 0.1)
             assert not run.done
             await clock.advance(0.2)
@@ -206,7 +206,7 @@ async def test_a_started_run_goes_on_without_anybody_who_waits() -> None:
     with anyio.fail_after(5):
         async with runtime_of(Worker("worker")) as runtime:
             door = Dispatcher(runtime)
-            run = door.start(call(door, payload={"a": 1, "b": 2}))
+            run = await door.start(call(door, payload={"a": 1, "b": 2}))
             assert run.status == "queued"
             assert not run.done
             await run.wait()
@@ -217,7 +217,7 @@ async def test_a_run_is_queued_until_its_agent_has_it_in_hand_and_then_it_runs()
     with anyio.fail_after(5):
         async with runtime_of(Patient("worker")) as runtime:
             door, worker = Dispatcher(runtime), agent(runtime, "worker")
-            runs = [door.start(call(door, "message", "plain")), await door.submit(call(door, "message", "stored"))]
+            runs = [await door.start(call(door, "message", "plain")), await door.submit(call(door, "message", "stored"))]
             await worker.began.wait()
             await settle()
             assert [run.status for run in runs] == ["running", "queued"]
@@ -282,7 +282,7 @@ async def test_a_started_send_is_done_when_it_was_handled() -> None:
     with anyio.fail_after(5):
         async with runtime_of(Sink("worker")) as runtime:
             door = Dispatcher(runtime)
-            run = door.start(call(door, "message", "news", one_way=True))
+            run = await door.start(call(door, "message", "news", one_way=True))
             await run.wait()
             assert (run.status, run.output, got) == ("succeeded", None, ["news"])
 
@@ -291,7 +291,7 @@ async def test_a_send_that_is_not_stored_and_crashes_its_handler_is_a_failed_run
     with anyio.fail_after(5):
         async with runtime_of(Worker("worker")) as runtime:
             door = Dispatcher(runtime)
-            run = door.start(call(door, "crash", one_way=True))
+            run = await door.start(call(door, "crash", one_way=True))
             await run.wait()
             assert (run.status, run.attempts) == ("failed", 1)
             assert isinstance(run.error, AgentCrashed)
@@ -341,7 +341,7 @@ async def test_a_run_that_is_cancelled_cancels_its_handler_and_what_that_waits_f
     with anyio.fail_after(5):
         async with runtime_of(Outer("worker"), Patient("inner")) as runtime:
             door = Dispatcher(runtime)
-            run = door.start(call(door, "message"))
+            run = await door.start(call(door, "message"))
             await agent(runtime, "inner").began.wait()
             run.cancel()
             assert run.status == "cancelled"
@@ -455,7 +455,7 @@ async def test_while_draining_no_new_call_is_taken_and_running_ones_finish() -> 
             door.draining = True
             assert isinstance(await error_of(door, call(door, "message")), Draining)
             with pytest.raises(Draining):
-                door.start(call(door, "message"))
+                await door.start(call(door, "message"))
             agent(runtime, "worker").gate.set()
             assert (await asking).payload == "running"
 
@@ -469,7 +469,7 @@ async def test_a_full_mailbox_and_a_runtime_that_is_not_there_refuse_at_once() -
         async with runtime:
             assert isinstance(await error_of(door, call(door, "message")), MailboxFull)
         with pytest.raises(RuntimeNotStarted):
-            door.start(call(door, "message"))
+            await door.start(call(door, "message"))
         assert len(door.book.plain) == 0
 
 
@@ -494,7 +494,7 @@ async def test_runs_that_are_open_when_the_runtime_stops_get_an_end() -> None:
     door = Dispatcher(runtime)
     with anyio.fail_after(5):
         async with runtime:
-            runs = [door.start(call(door, "message", number)) for number in range(3)]
+            runs = [await door.start(call(door, "message", number)) for number in range(3)]
             await agent(runtime, "worker").began.wait()
         assert [run.status for run in runs] == ["failed"] * 3
         assert all(isinstance(run.error, ProcessExited) for run in runs)
@@ -672,7 +672,7 @@ async def test_an_observer_stands_around_every_call_and_gives_it_its_trace() -> 
             door = Dispatcher(runtime, observers=[tracer])
             assert (await door.ask(call(door, "message"))).payload == "0af7651916cd43dd8448eb211c80319c"
             assert isinstance(await error_of(door, call(door, "message", "refuse")), AgentError)
-            run = door.start(call(door, "message"))
+            run = await door.start(call(door, "message"))
             await run.wait()
             assert run.output == "0af7651916cd43dd8448eb211c80319c"
     assert tracer.seen == ["before", "after", "before", "no", "after", "before", "after"]

@@ -70,7 +70,7 @@ def runtime_of(*children: AgentProcess, data: Path | None = None, **options: Any
 async def begun(door: Dispatcher, how: str = "stored", agent: str = "a", what: Any = None, **options: Any) -> Run:
     """A run, plain or stored."""
     one = Call(door.catalogue.find(agent, "act"), what, **options)
-    return await door.submit(one) if how == "stored" else door.start(one)
+    return await door.submit(one) if how == "stored" else await door.start(one)
 
 
 async def followed(run: Run, after: int = 0) -> list[tuple[int, str, Any]]:

@@ -81,7 +81,7 @@ def call(door: Dispatcher, agent: str, what: Any = None, **options: Any) -> Call
 async def begun(door: Dispatcher, agent: str, how: str, **options: Any) -> Run:
     """A run, plain or stored."""
     one = call(door, agent, **options)
-    return await door.submit(one) if how == "stored" else door.start(one)
+    return await door.submit(one) if how == "stored" else await door.start(one)
 
 
 async def waiting(run: Run) -> None:

@@ -73,7 +73,7 @@ def runtime_of(*children: AgentProcess, data: Path | None = None, **options: Any
 async def begun(door: Dispatcher, how: str, agent: str = "a", what: Any = None, **options: Any) -> Run:
     """A run, plain or stored."""
     one = Call(door.catalogue.find(agent, "act"), what, **options)
-    return await door.submit(one) if how == "stored" else door.start(one)
+    return await door.submit(one) if how == "stored" else await door.start(one)
 
 
 async def waiting(run: Run) -> Run:

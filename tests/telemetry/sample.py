@@ -101,7 +101,7 @@ def gateway(environ: Mapping[str, str], **options: Any) -> FastAPI:
         try:
             if not send:
                 return (await dispatcher.ask(made)).payload
-            await dispatcher.start(made).wait()
+            await (await dispatcher.start(made)).wait()
         except PorticoError as error:
             return JSONResponse({"slug": error.slug}, 409 if isinstance(error, AgentError) else 502)
 

@@ -1,0 +1,88 @@
+"""The door of one gateway: a dispatcher with the routes, interceptors, quotas and limits that topology and settings have.
+
+`portico serve`, `portico mcp` and `portico ask` all open it here: what stands around a call stands there on every way in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from portico.errors import ConfigurationError
+from portico.governance.rate_limit import RateLimit
+from portico.operations.decorators import route_spec
+from portico.runs.dispatcher import Dispatcher
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from portico.app.settings import GatewayConfig
+    from portico.kernel.runtime import Runtime
+    from portico.operations.operation import RouteSpec
+    from portico.runs.dispatcher import CallObserver
+    from portico.topology.checks import DeclaredRoute
+
+
+def open_door(
+    runtime: Runtime, routes: Sequence[DeclaredRoute], settings: GatewayConfig, *, observers: Sequence[CallObserver] = ()
+) -> Dispatcher:
+    """A dispatcher for this runtime. `routes`: those of the topology; those of the settings are added.
+
+    Raises:
+        ConfigurationError: an interceptor that cannot be imported, a route or a rate limit that cannot be.
+    """
+    return Dispatcher(
+        runtime,
+        [(_with_interceptors(spec), agent, operation) for spec, agent, operation in (*routes, *map(_route, settings.routes))],
+        observers=observers,
+        interceptors=[imported(one, "interceptor") for one in settings.interceptors],
+        quota=RateLimit(settings.rate_limit) if settings.rate_limit else None,
+        max_calls=settings.max_calls,
+    )
+
+
+def imported(what: Any, kind: str) -> Any:
+    """A middleware or interceptor, by dotted path or itself.
+
+    Raises:
+        ConfigurationError: it cannot be imported, or not be called. One that is missing must not be skipped in silence.
+    """
+    found = what
+    if isinstance(what, str):
+        module, _, name = what.replace(":", ".").rpartition(".")
+        try:
+            found = getattr(import_module(module), name)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise ConfigurationError(f"The {kind} {what!r} cannot be imported: {error}.") from error
+    if not callable(found):
+        form = "an ASGI middleware class" if kind == "middleware" else "an async function of a call and what comes next"
+        raise ConfigurationError(f"The {kind} {what!r} is not callable: it must be {form}.")
+    return found
+
+
+def _with_interceptors(spec: RouteSpec) -> RouteSpec:
+    if not spec.interceptors:
+        return spec
+    return replace(spec, interceptors=tuple(imported(one, "interceptor") for one in spec.interceptors))
+
+
+def _route(about: Mapping[str, Any]) -> DeclaredRoute:
+    """A route of the settings. Raises `ConfigurationError`."""
+    known = {"method", "path", "agent", "operation", "mode", "timeout", "on_disconnect", "durable", "scopes", "interceptors"}
+    unknown = set(about) - known
+    missing = {"method", "path", "agent"} - set(about)
+    if unknown or missing:
+        what = f"has unknown keys: {', '.join(sorted(unknown))}" if unknown else f"lacks {', '.join(sorted(missing))}"
+        raise ConfigurationError(f"The route {dict(about)!r} {what}. Known: {', '.join(sorted(known))}.")
+    spec = route_spec(
+        about["method"],
+        about["path"],
+        mode=about.get("mode", "ask"),
+        timeout=about.get("timeout"),
+        on_disconnect=about.get("on_disconnect"),
+        durable=about.get("durable", False),
+        scopes=about.get("scopes", ()),
+        interceptors=about.get("interceptors", ()),
+    )
+    return spec, about["agent"], about.get("operation")

@@ -1,0 +1,1 @@
+"""Policies around calls, one per file; each works without the gateway."""
