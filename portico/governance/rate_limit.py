@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from portico.errors import ConfigurationError, QuotaExceeded
-from portico.runs.quota import Allowance
+from portico.runs.quota import Allowance, Policy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,7 +30,7 @@ _LIMIT: Final = re.compile(
 class Bucket:
     """One limit for all payers."""
 
-    __slots__ = ("_full_at", "_sweep_at", "calls", "interval", "text", "window")
+    __slots__ = ("_full_at", "_sweep_at", "interval", "policy", "window")
 
     def __init__(self, text: str) -> None:
         """Raises `ConfigurationError` for a text that is no limit."""
@@ -39,10 +39,10 @@ class Bucket:
             raise ConfigurationError(
                 f"{text!r} is no rate limit: write how many calls in which window, such as '100/minute' or '500/10 minutes'."
             )
-        self.text = text.strip()
-        self.calls = int(match["calls"])
+        calls = int(match["calls"])
         self.window = int(match["number"] or 1) * UNITS[match["unit"]]
-        self.interval = self.window / self.calls
+        self.interval = self.window / calls
+        self.policy = Policy(text.strip(), calls, self.window)
         self._full_at: dict[str, float] = {}
         self._sweep_at = SWEEP_AT
 
@@ -54,18 +54,19 @@ class Bucket:
         lack = self._full_at.get(payer, now) + self.interval - now - self.window
         return lack if lack > HAIR else 0.0
 
-    def take(self, payer: str, now: float) -> None:
-        """One call less. Ask `lack` before."""
-        full_at = self._full_at
-        full_at[payer] = max(full_at.get(payer, now), now) + self.interval
-        if len(full_at) > self._sweep_at:
+    def take(self, payer: str, now: float) -> Allowance:
+        """One call less; returns what is left. Ask `lack` before."""
+        full_at = self._full_at.get(payer, now)
+        full_at = (max(now, full_at)) + self.interval
+        self._full_at[payer] = full_at
+        if len(self._full_at) > self._sweep_at:
             self._sweep(now)
+        return Allowance(self.policy, int((self.window - full_at + now + HAIR) / self.interval), full_at - now)
 
-    def allowance(self, payer: str, now: float) -> Allowance:
+    def left(self, payer: str, now: float) -> Allowance:
         """What the payer has left."""
         until_full = max(0.0, self._full_at.get(payer, now) - now)
-        remaining = int((self.window - until_full + HAIR) / self.interval)
-        return Allowance(self.text, self.calls, self.window, remaining, until_full)
+        return Allowance(self.policy, int((self.window - until_full + HAIR) / self.interval), until_full)
 
     def _sweep(self, now: float) -> None:
         """Forget full buckets: a payer that is not known has one. Strangers choose addresses, so this must not grow for ever."""
@@ -88,18 +89,17 @@ class RateLimit:
         self._buckets = [Bucket(text) for text in limits]
         self._now = now
 
-    def take(self, payer: str) -> tuple[Allowance, ...]:
+    def take(self, payer: str) -> list[Allowance]:
         """One call of this payer, from every bucket or from none. Returns what is left. Raises `QuotaExceeded`."""
-        now, payer = self._now(), _network(payer)
-        for bucket in self._buckets:
+        now = self._now()
+        if ":" in payer:
+            payer = _network(payer)
+        buckets = self._buckets
+        for bucket in buckets:
             if (lack := bucket.lack(payer, now)) > 0.0:
-                raise QuotaExceeded(bucket.text, lack, self._left(payer, now))
-        for bucket in self._buckets:
-            bucket.take(payer, now)
-        return self._left(payer, now)
-
-    def _left(self, payer: str, now: float) -> tuple[Allowance, ...]:
-        return tuple([bucket.allowance(payer, now) for bucket in self._buckets])
+                left = [one.left(payer, now) for one in buckets]
+                raise QuotaExceeded(bucket.policy.name, lack, left)
+        return [bucket.take(payer, now) for bucket in buckets]
 
 
 def _network(payer: str) -> str:

@@ -5,18 +5,28 @@ Not to be taken for what the gateway itself can bear: that is the mailboxes' bou
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class Policy(NamedTuple):
+    """One quota, whoever calls."""
+
+    name: str
+    """As it was written: `100/minute`."""
+    limit: int
+    """Calls within the window."""
+    window: int
+    """Seconds."""
 
 
 class Allowance(NamedTuple):
     """What a caller has left of one quota."""
 
-    policy: str
-    """The quota as it was written: `100/minute`."""
-    limit: int
-    """Calls within the window."""
-    window: int
-    """Seconds."""
+    policy: Policy
+    """Of which."""
     remaining: int
     """Calls that may come at once."""
     reset: float
@@ -26,7 +36,7 @@ class Allowance(NamedTuple):
 class Quota(Protocol):
     """Counts calls."""
 
-    def take(self, payer: str) -> tuple[Allowance, ...]:
+    def take(self, payer: str) -> Sequence[Allowance]:
         """One call of this payer.
 
         Raises:

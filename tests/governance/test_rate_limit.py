@@ -37,7 +37,7 @@ def test_so_many_calls_may_come_at_once_and_then_one_each_interval() -> None:
     time.now += 0.1
     assert limit.take("alice")[0].remaining == 0
     time.now += 3600
-    assert limit.take("alice")[0] == ("3/minute", 3, 60, 2, pytest.approx(20))
+    assert limit.take("alice")[0] == (("3/minute", 3, 60), 2, pytest.approx(20))
 
 
 def test_one_caller_does_not_use_up_what_another_has() -> None:
@@ -76,7 +76,7 @@ def test_a_call_that_one_limit_refuses_takes_nothing_from_the_others() -> None:
 )
 def test_a_limit_is_a_number_of_calls_and_a_window(text: str, calls: int, window: int) -> None:
     bucket = Bucket(text)
-    assert (bucket.calls, bucket.window) == (calls, window)
+    assert bucket.policy[1:] == (calls, window)
 
 
 @pytest.mark.parametrize(
@@ -92,10 +92,11 @@ def test_a_full_bucket_gives_exactly_what_it_holds(calls: int, window: str, star
     bucket = Bucket(f"{min(calls, 50)}/{window}")
     taken = 0
     while not bucket.lack("a", start):
-        bucket.take("a", start)
+        allowance = bucket.take("a", start)
         taken += 1
-        assert bucket.allowance("a", start).remaining == bucket.calls - taken
-    assert taken == bucket.calls
+        assert allowance == bucket.left("a", start)
+        assert allowance.remaining == bucket.policy.limit - taken
+    assert taken == bucket.policy.limit
 
 
 def test_callers_with_full_buckets_are_forgotten() -> None:
