@@ -26,12 +26,20 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 UVICORN = ["-m", "uvicorn", "--no-access-log", "--log-level", "warning", "--app-dir", str(HERE)]
+PORTICO = ["-m", "portico", "serve", str(HERE / "topology.yaml"), "--log-level", "warning"]
+PLAIN, GUARDED = "Portico ask with contract", "the same, with an API key and a rate limit"
 SERVERS = {
     "bare ASGI": [*UVICORN, "bare_asgi:app"],
     "FastAPI with models": [*UVICORN, "fastapi_app:app"],
-    "Portico ask with contract": ["-m", "portico", "serve", str(HERE / "topology.yaml"), "--log-level", "warning"],
+    PLAIN: PORTICO,
+    GUARDED: PORTICO,
 }
-SCRIPT = """wrk.method = "POST"; wrk.body = '{"text": "hello"}'; wrk.headers["Content-Type"] = "application/json" """
+KEY = "a-key-that-opens-nothing-else"
+GUARDS = {"PORTICO_API_KEY": KEY, "PORTICO_RATE_LIMIT": "100000000/second"}
+"""Everybody is asked for a key, and nobody is refused: it is the counting that is measured."""
+SCRIPT = f"""wrk.method = "POST"; wrk.body = '{{"text": "hello"}}'
+wrk.headers["Content-Type"] = "application/json"; wrk.headers["Authorization"] = "Bearer {KEY}"
+"""
 
 
 def pinned(core: int, command: list[str]) -> list[str]:
@@ -40,20 +48,27 @@ def pinned(core: int, command: list[str]) -> list[str]:
 
 
 @contextlib.contextmanager
-def served(arguments: list[str]) -> Generator[int]:
-    """Serve an application on a free port."""
+def served(arguments: list[str], **settings: str) -> Generator[int]:
+    """Serve an application on a free port: the port. `settings`: more variables of its environment."""
+    with serving(arguments, **settings) as (port, _):
+        yield port
+
+
+@contextlib.contextmanager
+def serving(arguments: list[str], **settings: str) -> Generator[tuple[int, int]]:
+    """The same: the port and the process id."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
     command = pinned(0, [sys.executable, *arguments, "--port", str(port)])
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as server:  # our own command
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, env={**os.environ, **settings}) as server:  # our own command
         try:
             until = time.monotonic() + 20
             while time.monotonic() < until:
                 with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
                     break
                 time.sleep(0.05)
-            yield port
+            yield port, server.pid
         finally:
             server.terminate()
 
@@ -81,7 +96,10 @@ def main(rounds: int = 7, seconds: int = 2, connections: int = 32) -> bool:
     with contextlib.ExitStack() as stack:
         script = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "post.lua"
         script.write_text(SCRIPT)
-        ports = {name: stack.enter_context(served(arguments)) for name, arguments in SERVERS.items()}
+        ports = {
+            name: stack.enter_context(served(arguments, **(GUARDS if name == GUARDED else {})))
+            for name, arguments in SERVERS.items()
+        }
 
         def rate(port: int) -> float:
             return load_with_wrk(port, connections, seconds, str(script)) if wrk else load_with_python(port, connections, seconds)
@@ -89,7 +107,7 @@ def main(rounds: int = 7, seconds: int = 2, connections: int = 32) -> bool:
         figures = compared({name: lambda port=port: rate(port) for name, port in ports.items()}, rounds)
     client = "wrk" if wrk else "load.py, which is the limit itself: install wrk for figures that count"
     title = f"HTTP asks, {connections} connections, client {client}"
-    return print_table(title, figures, "bare ASGI", {"Portico ask with contract": 0.5})
+    return print_table(title, figures, "bare ASGI", {PLAIN: 0.6, GUARDED: 0.5})
 
 
 if __name__ == "__main__":

@@ -8,11 +8,12 @@ import asks
 import crashes
 import durable
 import erlang
+import half_load
 import http_asks
 import idle
 import keyed
 import sends
 
 if __name__ == "__main__":
-    results = [benchmark.main() for benchmark in (asks, erlang, sends, keyed, crashes, idle, http_asks, durable)]
+    results = [benchmark.main() for benchmark in (asks, erlang, sends, keyed, crashes, idle, http_asks, half_load, durable)]
     sys.exit(0 if all(results) else 1)

@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from starlette.routing import BaseRoute
-    from starlette.types import ASGIApp
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
     from portico.runs.dispatcher import Dispatcher
     from portico.telemetry.exporting import Telemetry
@@ -113,6 +113,14 @@ class GatewayApp(FastAPI):
     def __init__(self, table: Table, **settings: Any) -> None:
         super().__init__(**settings)
         self._table = table
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """FastAPI's and Starlette's own do no more than this once the stack is built and their telemetry is off; each costs a frame."""
+        if self.middleware_stack is None or self.root_path or scope["type"] == "lifespan":
+            await super().__call__(scope, receive, send)
+            return
+        scope["app"] = self
+        await self.middleware_stack(scope, receive, send)
 
     def build_middleware_stack(self) -> ASGIApp:
         """The middlewares, those of `add_middleware` too; then the table; then FastAPI's own stack and router."""
