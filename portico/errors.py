@@ -645,6 +645,26 @@ class MethodNotAllowed(BadRequest):
         self.allowed = list(allowed)
 
 
+class RequestTimedOut(BadRequest):
+    """The request did not come, or came too slowly."""
+
+    slug = "request-timeout"
+    title = "Request timeout"
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"The request was not there within {seconds:g} s. The connection is closed.")
+
+
+class HeadTooLarge(BadRequest):
+    """The request line and the headers are longer than this server takes."""
+
+    slug = "head-too-large"
+    title = "Head too large"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"The request line and the headers are longer than {limit} bytes together.")
+
+
 class Unauthenticated(BadRequest):
     """No key, or not the right one."""
 

@@ -115,7 +115,7 @@ class GatewayApp(FastAPI):
         self._table = table
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """FastAPI's and Starlette's own do no more than this once the stack is built and their telemetry is off; each costs a frame."""
+        """Once the stack is built, and with their telemetry off, FastAPI's and Starlette's own do no more; each costs a frame."""
         if self.middleware_stack is None or self.root_path or scope["type"] == "lifespan":
             await super().__call__(scope, receive, send)
             return

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 from uvicorn.server import HANDLED_SIGNALS
 
+from portico.app.protocol import protocol_of
 from portico.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ class GatewayServer(uvicorn.Server):
                 access_log=False,
                 log_config=None,
                 server_header=False,
+                http=protocol_of(settings.read_timeout),
                 ssl_certfile=settings.tls_cert,
                 ssl_keyfile=settings.tls_key,
                 timeout_graceful_shutdown=max(1, int(settings.drain_timeout)),

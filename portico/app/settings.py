@@ -48,6 +48,8 @@ class GatewayConfig:
     """Seconds that a plain ask may take."""
     run_timeout: float = 3600.0
     """Seconds that a send, an async run or an MCP call may take."""
+    read_timeout: float = 20.0
+    """Seconds in which a request's head must have come; its body has as many, and one more for each 500 bytes of it."""
     body_limit: int = 4 * 1024 * 1024
     """Bytes that a request body may have."""
     ping: float = 15.0
@@ -81,7 +83,7 @@ class GatewayConfig:
             _check_kind(about.name, getattr(self, about.name), about.default)
         if not 0 <= self.port <= 65535:  # noqa: PLR2004  # RFC 9293
             raise ConfigurationError(f"port is {self.port}: it must be between 0 and 65535.")
-        for name in ("request_timeout", "run_timeout", "body_limit", "ping", "drain_timeout", "max_calls"):
+        for name in ("request_timeout", "run_timeout", "read_timeout", "body_limit", "ping", "drain_timeout", "max_calls"):
             if not 0 < getattr(self, name) < LONGEST:
                 raise ConfigurationError(f"{name} is {getattr(self, name)}: it must be more than 0, and finite.")
         for name in ("docs_path", "mcp_path"):

@@ -338,6 +338,7 @@ class ServerSettings(Section):
     allowed_hosts: list[Text] | None = None
     request_timeout: Seconds | None = None
     run_timeout: Seconds | None = None
+    read_timeout: Seconds | None = None
     body_limit: Size | None = None
     ping: Seconds | None = None
     drain_timeout: Seconds | None = None
