@@ -6,7 +6,7 @@ uvicorn waits without limit for the rest of a head or a body, and takes heads of
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -124,7 +124,7 @@ class GatewayProtocol(HttpToolsProtocol):
     def _refuse(self, error: PorticoError) -> None:
         """Answer with a problem where nothing was answered yet, and close. For whoever reads the request its client is gone."""
         self._stop_waiting()
-        cycle: RequestResponseCycle | None = self.cycle
+        cycle = cast("RequestResponseCycle | None", self.cycle)  # uvicorn says that there always is one
         busy = cycle is not None and not cycle.response_complete
         answered = busy  # with a pipelined request in hand, its answer would come first
         if cycle is not None and busy and not self._in_head:
