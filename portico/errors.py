@@ -45,6 +45,7 @@ sentence: what happened, to whom, what to do.
     │   │   ├── NotRedrivable         a dead letter whose request is not kept whole
     │   │   ├── CrashBudgetSpent      this caller's calls crashed agents too often
     │   │   ├── InsufficientScope     this caller may not do that
+    │   │   ├── AuthUnavailable       who calls cannot be found out for now
     │   │   ├── QuotaExceeded         this caller called too often
     │   │   └── Overloaded            the gateway has as many calls in flight as it takes
     │   ├── AgentError                declared by the agent itself
@@ -544,6 +545,17 @@ class InsufficientScope(Refused):
         super().__init__(f"{what} needs the scope {' and '.join(map(repr, self.scopes))}, which this caller does not have.")
 
 
+class AuthUnavailable(Refused):
+    """A token cannot be verified for now: its issuer's keys were never fetched, and cannot be. `retry_after` in seconds."""
+
+    slug = "auth-unavailable"
+    title = "Authentication unavailable"
+
+    def __init__(self, retry_after: float) -> None:
+        super().__init__("The keys to verify this token with cannot be had for now.")
+        self.retry_after = retry_after
+
+
 class QuotaExceeded(Refused):
     """The caller has made as many calls as it may for now. `retry_after`: seconds until it may make another.
 
@@ -666,13 +678,27 @@ class HeadTooLarge(BadRequest):
 
 
 class Unauthenticated(BadRequest):
-    """No key, or not the right one."""
+    """No key and no token, or none that is valid.
+
+    Args:
+        reason: what is wrong with a token, for its owner, who can read it anyway. Of keys nothing is told.
+        presented: whether there was a credential at all.
+        metadata: where a client finds out how to get a token (RFC 9728 §5.1); a URL.
+    """
 
     slug = "unauthenticated"
     title = "Authentication required"
 
-    def __init__(self) -> None:
-        super().__init__("This gateway needs an API key: send it as `Authorization: Bearer <key>`.")
+    def __init__(self, reason: str = "", *, presented: bool = False, metadata: str | None = None) -> None:
+        if reason:
+            text = f"The token is not valid: {reason}."
+        elif presented:
+            text = "The key or token is not valid."
+        else:
+            text = "This gateway needs an API key or a token: send it as `Authorization: Bearer <key>`."
+        super().__init__(text)
+        self.presented = presented or bool(reason)
+        self.metadata = metadata
 
 
 class ForeignHost(BadRequest):

@@ -21,10 +21,10 @@ from starlette.middleware import Middleware
 from starlette.responses import Response
 from starlette.routing import Match, Route
 
+from portico.app.authentication import authenticator_of
 from portico.app.door import imported, open_door
-from portico.app.loading import load_topology, server_settings
+from portico.app.loading import data_directory_of, load_topology, server_settings
 from portico.app.settings import GatewayConfig
-from portico.auth.api_key import ApiKey
 from portico.errors import ConfigurationError, ContractViolation, MethodNotAllowed, PorticoError, RouteNotFound
 from portico.kernel.runtime import Runtime as KernelRuntime
 from portico.mcp_bridge.http import MCPEndpoint
@@ -43,6 +43,8 @@ from portico.routes.probes import PATHS as PROBES
 from portico.routes.probes import probes_router
 from portico.routes.problem_pages import problem_pages_router
 from portico.routes.problems import MEDIA_TYPE, STATUSES, headers_of, rendered, status_of
+from portico.routes.protected_resource import PATH as PROTECTED_RESOURCE
+from portico.routes.protected_resource import ProtectedResource, protected_resource_router
 from portico.routes.request_id import RequestId
 from portico.routes.runs import runs_router
 from portico.runs.commit import StoreCommit
@@ -58,6 +60,7 @@ if TYPE_CHECKING:
     from starlette.routing import BaseRoute
     from starlette.types import ASGIApp, Receive, Scope, Send
 
+    from portico.auth.principal import Authenticator
     from portico.runs.dispatcher import Dispatcher
     from portico.telemetry.exporting import Telemetry
     from portico.topology.checks import DeclaredRoute
@@ -151,12 +154,13 @@ def create_app(source: KernelRuntime | Topology | Path | str | Mapping[str, Any]
     routes: Sequence[DeclaredRoute] = ()
     if isinstance(source, KernelRuntime):
         runtime = source
-        settings = settings or GatewayConfig.from_environ(os.environ)
+        settings = (settings or GatewayConfig.from_environ(os.environ)).with_keys_of(data_directory_of(runtime))
         if settings.data is not None and not isinstance(runtime.services.commit, StoreCommit):
             raise ConfigurationError(f"The runtime stores nothing, so it cannot store in {settings.data}: Runtime(data=…).")
     else:
         topology = source if isinstance(source, Topology) else load_topology(source)
         settings = settings or GatewayConfig.from_environ(os.environ, server_settings(topology))
+        settings = settings.with_keys_of(topology.data_directory)
         runtime = Runtime.from_topology(topology, data=settings.data)
         routes = topology.routes
     dispatcher = open_door(runtime, routes, settings, observers=observers)
@@ -171,6 +175,8 @@ def create_app(source: KernelRuntime | Topology | Path | str | Mapping[str, Any]
     if settings.mcp_path is not None:
         mcp = MCPEndpoint(dispatcher, allowed_hosts=None, run_timeout=settings.run_timeout, body_limit=settings.body_limit)
         face.on_drain.append(mcp.drain)
+    authenticator = authenticator_of(settings)
+    resource = _protected_resource(dispatcher, settings)
     gateway = Gateway(
         runtime, dispatcher, face, Table(face, (settings.docs_path, settings.mcp_path or "/mcp")), settings, mcp, telemetry
     )
@@ -184,7 +190,7 @@ def create_app(source: KernelRuntime | Topology | Path | str | Mapping[str, Any]
         redirect_slashes=False,  # a redirect is no problem document, and names the host that the client claims
         telemetry=NATIVE_TELEMETRY,
         lifespan=gateway.running,
-        middleware=_middlewares(gateway),
+        middleware=_middlewares(gateway, authenticator, resource),
         exception_handlers={
             Exception: _answer,
             PorticoError: _answer,
@@ -197,7 +203,8 @@ def create_app(source: KernelRuntime | Topology | Path | str | Mapping[str, Any]
         agents_router(face),
         runs_router(face),
         dead_letters_router(face),
-        probes_router(face, secured=lambda: settings.api_key is not None),
+        probes_router(face, secured=lambda: settings.authenticates),
+        protected_resource_router(resource),
         problem_pages_router(dispatcher.catalogue),
     ):
         app.include_router(router)
@@ -209,16 +216,32 @@ def create_app(source: KernelRuntime | Topology | Path | str | Mapping[str, Any]
     return app
 
 
-def _middlewares(gateway: Gateway) -> list[Middleware]:
+def _protected_resource(dispatcher: Dispatcher, settings: GatewayConfig) -> ProtectedResource | None:
+    """What clients are told that need a token; None where no tokens are taken."""
+    if settings.jwt_issuer is None:
+        return None
+    return ProtectedResource(
+        dispatcher.catalogue,
+        issuer=settings.jwt_issuer,
+        name=settings.title,
+        public_url=settings.public_url,
+        paths=(settings.mcp_path,) if settings.mcp_path is not None else (),
+    )
+
+
+def _middlewares(gateway: Gateway, authenticator: Authenticator | None, resource: ProtectedResource | None) -> list[Middleware]:
     """What a request passes before the agent table, the outermost first."""
     settings = gateway.settings
     allowed = settings.allowed_hosts or (LOOPBACK if settings.loopback else ())
     stack = [Middleware(cast("Any", RequestId))]
     if allowed:
         stack.append(Middleware(cast("Any", HostGuard), allowed))
-    if settings.api_key is not None:
-        open_paths = (*PROBES, settings.docs_path, "/redoc") if settings.docs_enabled else PROBES
-        stack.append(Middleware(cast("Any", Authentication), ApiKey(settings.api_key).principal, open_paths, STATIC_PATH + "/"))
+    if authenticator is not None:
+        pages = (settings.docs_path, "/redoc") if settings.docs_enabled else ()
+        open_paths = (*PROBES, PROTECTED_RESOURCE, *pages)
+        open_prefixes = (STATIC_PATH + "/", PROTECTED_RESOURCE + "/")
+        metadata_url = resource.url if resource is not None else None
+        stack.append(Middleware(cast("Any", Authentication), authenticator, open_paths, open_prefixes, metadata_url))
     stack += [Middleware(imported(middleware, "middleware")) for middleware in settings.middleware]
     return stack
 
@@ -238,7 +261,7 @@ def _document(app: FastAPI, gateway: Gateway) -> None:
                     version=__version__,
                     base=base,
                     statuses=STATUSES,
-                    secured=settings.api_key is not None,
+                    secured=settings.authenticates,
                 )
             )
         return made[0]

@@ -64,9 +64,10 @@ class HTTPGateway(AgentProcess):
         """
         # The web framework is loaded here: importing this class does not.
         from portico.app.factory import create_app  # noqa: PLC0415
+        from portico.app.loading import data_directory_of  # noqa: PLC0415  # it imports this module
         from portico.app.server import GatewayServer, bind  # noqa: PLC0415
 
-        self.settings = self.settings.keyed(os.environ)
+        self.settings = self.settings.keyed(os.environ).with_keys_of(data_directory_of(self.router.runtime))
         self.settings.refuse_exposure()
         app = create_app(self.router.runtime, self.settings)
         self._socket = bind(self.settings)

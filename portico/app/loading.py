@@ -6,12 +6,14 @@ import os
 from typing import TYPE_CHECKING, Any, cast
 
 from portico.app.gateway import HTTPGateway
+from portico.runs.commit import StoreCommit
 from portico.topology.topology import load
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from portico.kernel.runtime import Runtime
     from portico.topology.topology import Topology
 
 
@@ -27,3 +29,9 @@ def server_settings(topology: Topology) -> dict[str, Any]:
     if said.docs is not None:
         values |= {"docs_enabled": said.docs.enabled, "docs_path": said.docs.path}
     return {name: tuple(cast("list[Any]", value)) if isinstance(value, list) else value for name, value in values.items()}
+
+
+def data_directory_of(runtime: Runtime) -> str | None:
+    """Where a runtime stores; None where it keeps everything in memory."""
+    commit = runtime.services.commit
+    return commit.store.where if isinstance(commit, StoreCommit) and commit.store.durable else None

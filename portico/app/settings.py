@@ -5,7 +5,9 @@ One class for every way in: `create_app(…, settings)`, `HTTPGateway(config=…
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from portico.errors import ConfigurationError, did_you_mean, nearest
@@ -15,11 +17,19 @@ if TYPE_CHECKING:
 
 PREFIX = "PORTICO_"
 
+KEYS_FILE = "keys.json"
+"""What the file with the API keys is called in a data directory."""
+
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 """Addresses that only this machine reaches."""
 
 IN_CODE = ("routes", "middleware", "interceptors")
 """Settings that no variable can hold."""
+
+DEFAULT_ALGORITHMS = ("RS256", "PS256", "ES256", "EdDSA")
+"""The usual ones; RFC 8725 §3.1 asks for a list that somebody has chosen."""
+ALGORITHMS = (*DEFAULT_ALGORITHMS, "RS384", "RS512", "PS384", "PS512", "ES384", "ES512")
+"""Every one that can be chosen: a verifier needs the public key only."""
 
 LONGEST = 1e12
 """What no number of seconds or bytes reaches."""
@@ -38,7 +48,19 @@ class GatewayConfig:
     tls_key: str | None = None
     """A PEM file with the certificate's key."""
     api_key: str | None = field(default=None, repr=False)
-    """Callers must send it as a bearer token; None lets everybody in."""
+    """A key that may do everything. Without it, `keys_file` and `jwt_issuer`, everybody is let in."""
+    keys_file: str | None = None
+    """The file with the API keys of `portico keys`; None for `keys.json` in the data directory, where that is there."""
+    jwt_issuer: str | None = None
+    """The URL of who issues the tokens that are taken; None for no tokens."""
+    jwt_audience: str | None = None
+    """What a token must be meant for: one of these, separated by blanks."""
+    jwt_jwks_url: str | None = None
+    """Where the issuer's keys are; None: discovered from the issuer."""
+    jwt_algorithms: Sequence[str] = DEFAULT_ALGORITHMS
+    """The signature algorithms that are taken; asymmetric ones alone."""
+    public_url: str | None = None
+    """What clients call the gateway; None: what each request says in its Host header."""
     insecure: bool = False
     """Allow to bind an address that others reach, without a key."""
     allowed_hosts: Sequence[str] = ()
@@ -90,12 +112,48 @@ class GatewayConfig:
             path: str | None = getattr(self, name)
             if path is not None and not path.startswith("/"):
                 raise ConfigurationError(f"{name} is {path!r}: it must begin with '/'.")
-        if self.data is not None and not self.data.strip():
-            raise ConfigurationError("data is blank: name the directory, or leave it out.")
-        if self.api_key is not None and not self.api_key.strip():
-            raise ConfigurationError("api_key is blank: everybody would have it. Set it to a secret, or leave it out.")
+        for name, what in (("data", "directory"), ("keys_file", "file")):
+            said: str | None = getattr(self, name)
+            if said is not None and not said.strip():
+                raise ConfigurationError(f"{name} is blank: name the {what}, or leave it out.")
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ConfigurationError("tls_cert and tls_key belong together: give both or none.")
+        self._check_callers()
+
+    def _check_callers(self) -> None:
+        if self.api_key is not None and not self.api_key.strip():
+            raise ConfigurationError("api_key is blank: everybody would have it. Set it to a secret, or leave it out.")
+        self._check_tokens()
+
+    def _check_tokens(self) -> None:
+        if self.public_url is not None and not _is_url(self.public_url, plain=True):
+            raise ConfigurationError(f"public_url is {self.public_url!r}: it must be an http:// or https:// URL without a query.")
+        for name in ("jwt_issuer", "jwt_jwks_url"):
+            url: str | None = getattr(self, name)
+            if url is not None and not _is_url(url, plain=self.insecure, query=name == "jwt_jwks_url"):
+                raise ConfigurationError(
+                    f"{name} is {url!r}: it must be an https:// URL. Over plain HTTP, whoever is on the way could hand in keys of "
+                    "their own; only this machine's addresses may be http://, unless you say --insecure."
+                )
+        if self.jwt_issuer is not None and not (self.jwt_audience or "").strip():
+            raise ConfigurationError(
+                "jwt_audience is missing: without it, a token that was issued for any other service would be taken here."
+            )
+        if self.jwt_issuer is None and (self.jwt_audience is not None or self.jwt_jwks_url is not None):
+            raise ConfigurationError("jwt_issuer is missing: it says whose tokens are taken.")
+        if not self.jwt_algorithms:
+            raise ConfigurationError("jwt_algorithms is empty: no token could be verified.")
+        for algorithm in self.jwt_algorithms:
+            if algorithm not in ALGORITHMS:
+                hint = did_you_mean(nearest(algorithm, ALGORITHMS)) if isinstance(algorithm, str) else ""  # pyright: ignore[reportUnnecessaryIsInstance]  # YAML gives what it likes
+                raise ConfigurationError(
+                    f"jwt_algorithms has {algorithm!r}: it must be asymmetric, one of {', '.join(ALGORITHMS)}.{hint}"
+                )
+
+    @property
+    def authenticates(self) -> bool:
+        """Whether callers must say who they are."""
+        return self.api_key is not None or self.keys_file is not None or self.jwt_issuer is not None
 
     @property
     def loopback(self) -> bool:
@@ -103,8 +161,8 @@ class GatewayConfig:
         return self.host in LOOPBACK_HOSTS
 
     def refuse_exposure(self) -> None:
-        """Raises `ConfigurationError` where others would reach the gateway without a key."""
-        if not self.loopback and self.api_key is None and not self.insecure:
+        """Raises `ConfigurationError` where others would reach the gateway without a key or a token."""
+        if not self.loopback and not self.authenticates and not self.insecure:
             raise ConfigurationError(
                 f"Binding {self.host} would let everybody who reaches this machine call its agents. "
                 "Set PORTICO_API_KEY to a secret, or say --insecure."
@@ -114,6 +172,13 @@ class GatewayConfig:
         """The same, with the key of the environment where there is none."""
         key = environ.get(PREFIX + "API_KEY", "").strip()
         return self if self.api_key is not None or not key else replace(self, api_key=key)
+
+    def with_keys_of(self, directory: Path | str | None) -> Self:
+        """The same, with the key file of a data directory where there is one and no other was chosen."""
+        directory = self.data or directory
+        if self.keys_file is not None or directory is None or not (file := Path(directory, KEYS_FILE)).exists():
+            return self
+        return replace(self, keys_file=str(file))
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str], base: Mapping[str, Any] | None = None, **given: Any) -> Self:
@@ -141,6 +206,19 @@ class GatewayConfig:
             if key not in known:
                 raise ConfigurationError(f"A gateway has no setting {key!r}.{did_you_mean(nearest(key, known))}")
         return cls(**values)
+
+
+_URL = re.compile(
+    r"(?P<scheme>https?)://(?P<host>\[[0-9A-Fa-f:.]+\]|[^\[\]:/@?#\s\"\\]+)(?::[0-9]{1,5})?(?:/[^?#\s\"\\]*)?(?P<query>\?[^#\s\"\\]*)?"
+)
+
+
+def _is_url(text: str, *, plain: bool, query: bool = False) -> bool:
+    """Whether it is an https:// URL, or an http:// one of this machine. `plain`: or of any. `query`: it may have one."""
+    match = _URL.fullmatch(text)
+    if match is None or (match["query"] is not None and not query):
+        return False
+    return match["scheme"] == "https" or plain or match["host"].strip("[]") in LOOPBACK_HOSTS
 
 
 def _check_kind(name: str, value: Any, default: Any) -> None:

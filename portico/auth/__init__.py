@@ -1,1 +1,1 @@
-"""Who calls: principals and keys, for every face."""
+"""Who calls, and what they may do: principals, API keys and tokens, for every face."""

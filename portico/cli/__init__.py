@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from portico.cli import ask, check, init, mcp, runs, serve, soak, store, tree
+from portico.cli import ask, check, init, keys, mcp, runs, serve, soak, store, tree
 from portico.errors import PorticoError
 from portico.version import __version__
 
@@ -29,6 +29,7 @@ app.command("init")(init.init)
 app.command("soak")(soak.soak)
 app.add_typer(runs.app)
 app.add_typer(store.app)
+app.add_typer(keys.app)
 
 
 def _version(asked: bool) -> None:  # noqa: FBT001  # typer's callback form

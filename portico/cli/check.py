@@ -26,7 +26,7 @@ def check(
 
     log_to_stderr("error")
     loaded = load_topology(topology)
-    settings = GatewayConfig.from_environ(os.environ, server_settings(loaded))
+    settings = GatewayConfig.from_environ(os.environ, server_settings(loaded)).with_keys_of(loaded.data_directory)
     settings.refuse_exposure()
     from portico.app.factory import create_app  # only now: a mistake is told without waiting for a web framework
 

@@ -53,7 +53,7 @@ def _run(path: Path, given: dict[str, Any]) -> int:
     from portico.app.settings import GatewayConfig
 
     topology = load_topology(path)
-    settings = GatewayConfig.from_environ(os.environ, server_settings(topology), **given)
+    settings = GatewayConfig.from_environ(os.environ, server_settings(topology), **given).with_keys_of(topology.data_directory)
     settings.refuse_exposure()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(_serve(topology, settings))

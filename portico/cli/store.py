@@ -154,15 +154,15 @@ def _retention(runs: str | None, payloads: str | None, max_size: str | None, top
     else:
         retention = Retention(runs_for=None)
     if runs is not None:
-        retention = replace(retention, runs_for=_measured(runs, Age, "--runs", DURATION))
+        retention = replace(retention, runs_for=measured(runs, Age, "--runs", DURATION))
     if payloads is not None:
-        retention = replace(retention, payloads_for=_measured(payloads, Age, "--payloads", DURATION))
+        retention = replace(retention, payloads_for=measured(payloads, Age, "--payloads", DURATION))
     if max_size is not None:
-        retention = replace(retention, max_bytes=_measured(max_size, Size, "--size", SIZE))
+        retention = replace(retention, max_bytes=measured(max_size, Size, "--size", SIZE))
     return retention
 
 
-def _measured(text: str, kind: Any, option: str, words: str) -> Any:
+def measured(text: str, kind: Any, option: str, words: str) -> Any:
     """A duration or a size, as a topology has it. Raises `typer.BadParameter`."""
     from pydantic import TypeAdapter, ValidationError
 

@@ -23,7 +23,7 @@ from mcp.server.transport_security import TransportSecuritySettings
 from starlette.responses import Response
 
 from portico.errors import ConfigurationError
-from portico.mcp_bridge.server import PRINCIPAL, build_server
+from portico.mcp_bridge.server import PRINCIPAL, SCOPES, build_server
 from portico.runs.dispatcher import RUN_TIMEOUT
 
 if TYPE_CHECKING:
@@ -135,8 +135,9 @@ def _with_owner(scope: Scope) -> Scope:
     principal: str | None = scope.get(PRINCIPAL)
     if principal is None:
         return scope
-    # The SDK asks for a token's owner, not for the token.
-    return {**scope, "user": AuthenticatedUser(AccessToken(token="", client_id=principal, scopes=[]))}
+    # The SDK asks for a token's owner and what it may do, not for the token.
+    scopes = sorted(scope.get(SCOPES) or ())
+    return {**scope, "user": AuthenticatedUser(AccessToken(token="", client_id=principal, scopes=scopes))}
 
 
 def _security(allowed_hosts: Iterable[str] | None) -> TransportSecuritySettings:

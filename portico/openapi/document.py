@@ -14,6 +14,7 @@ from urllib.parse import quote
 from portico.openapi.request import plain_path, request_of, title_of
 from portico.openapi.responses import PROBLEM_SCHEMA, PROBLEM_TYPE, REPLY_HEADERS, RUN_REFERENCE_SCHEMA, Responses
 from portico.openapi.schemas import Schemas
+from portico.openapi.security import SCHEMES, requirements
 from portico.operations.catalogue import default_routes
 
 if TYPE_CHECKING:
@@ -40,9 +41,6 @@ PARAMETERS: Final[Mapping[str, Any]] = {
         "description": "`respond-async`: answer 202 at once. `wait=20`: answer 202 if it takes longer than 20 seconds (RFC 7240).",
         "schema": {"type": "string"},
     },
-}
-SECURITY: Final[Mapping[str, Any]] = {
-    "bearer": {"type": "http", "scheme": "bearer", "description": "The gateway's key, as a bearer token."}
 }
 _FASTAPI_ERRORS: Final = ("HTTPValidationError", "ValidationError")
 _NOT_IN_IDS = re.compile(r"[^A-Za-z0-9]+")
@@ -90,8 +88,8 @@ def build_document(
         "tags": _tags(catalogue, base),
     }
     if secured:
-        document["components"]["securitySchemes"] = {**components.get("securitySchemes", {}), **SECURITY}
-        document["security"] = [{"bearer": []}]
+        document["components"]["securitySchemes"] = {**components.get("securitySchemes", {}), **SCHEMES}
+        document["security"] = requirements()
     if servers or base.get("servers"):
         document["servers"] = [dict(server) for server in servers or base["servers"]]
     return document
@@ -121,7 +119,7 @@ def _agent_paths(catalogue: Catalogue, schemas: Schemas, responses: Responses) -
 
 def _operation(spec: RouteSpec, endpoint: Endpoint, schemas: Schemas, responses: Responses) -> Object:
     """The operation object of one route."""
-    operation, sends = endpoint.operation, spec.mode == "send"
+    operation, sends, scoped = endpoint.operation, spec.mode == "send", bool(endpoint.scopes)
     request = request_of(spec, endpoint, schemas)
     named = operation.title or _first_sentence(endpoint.description) or f"{endpoint.agent}: {operation.name}"
     headers = ["RequestTimeout"] if sends else ["RequestTimeout", "Prefer"]
@@ -135,10 +133,13 @@ def _operation(spec: RouteSpec, endpoint: Endpoint, schemas: Schemas, responses:
     if request.body is not None:
         about["requestBody"] = request.body
     if sends:
-        about["responses"] = responses.of_send(operation)
+        about["responses"] = responses.of_send(operation, scoped=scoped)
     else:
         reply = operation.response_schema
-        about["responses"] = responses.of_ask(operation, schemas.put(reply, endpoint.agent, title_of(reply, endpoint)))
+        schema = schemas.put(reply, endpoint.agent, title_of(reply, endpoint))
+        about["responses"] = responses.of_ask(operation, schema, scoped=scoped)
+    if scoped and responses.secured:
+        about["security"] = requirements(endpoint.scopes)
     return about
 
 

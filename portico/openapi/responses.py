@@ -22,7 +22,9 @@ OF_ANY_CALL: Final = (400, 401, 404, 406, 409, 413, 415, 422, 429, 500, 503)
 """The statuses that a call of any kind may be answered with, where the gateway has them."""
 OF_AN_ASK: Final = (502, 504)
 """Those that need somebody who waits for the reply."""
-UNAUTHENTICATED: Final = 401
+OF_CALLERS: Final = (401, 403)
+"""Those that only a gateway answers that knows its callers."""
+FORBIDDEN: Final = 403
 
 PROBLEM_SCHEMA: Final[Mapping[str, Any]] = {
     "title": "Problem",
@@ -79,19 +81,20 @@ class Responses:
 
     def __init__(self, statuses: Mapping[str, int], *, secured: bool) -> None:
         """`statuses`: HTTP status by problem slug. `secured`: whether callers must authenticate."""
+        self.secured = secured
         self._titles = {cls.slug: cls.title for cls in _family(PorticoError)}
         self._slugs: dict[int, list[str]] = {}
         for slug, status in sorted(statuses.items()):
-            if slug != UnknownRun.slug and (secured or status != UNAUTHENTICATED):
+            if slug != UnknownRun.slug and (secured or status not in OF_CALLERS):
                 self._slugs.setdefault(status, []).append(slug)
 
     def components(self) -> Object:
         """The problem responses that operations refer to."""
-        known = [status for status in sorted({*OF_ANY_CALL, *OF_AN_ASK}) if status in self._slugs]
+        known = [status for status in sorted({*OF_ANY_CALL, *OF_AN_ASK, *OF_CALLERS}) if status in self._slugs]
         return {_name(status): self._problem(status, self._slugs[status]) for status in known}
 
-    def of_ask(self, operation: Operation, reply: Object) -> Object:
-        """Of an ask: the reply, its events, a run that was asked for instead, problems."""
+    def of_ask(self, operation: Operation, reply: Object, *, scoped: bool = False) -> Object:
+        """Of an ask: the reply, its events, a run that was asked for instead, problems. `scoped`: it demands scopes."""
         headers = {name: {"$ref": f"#/components/headers/{name}"} for name in REPLY_HEADERS}
         content: Object = {"text/event-stream": dict(EVENTS)}
         responses: Object = {}
@@ -102,11 +105,12 @@ class Responses:
             content = {"application/json": {"schema": reply}, **content}
             responses["200"] = {"description": "The reply.", "headers": headers, "content": content}
         responses["202"] = accepted("Not waited for: `Prefer: respond-async`, or `Prefer: wait` was over first.")
-        return responses | self._problems(operation, (*OF_ANY_CALL, *OF_AN_ASK))
+        return responses | self._problems(operation, (*OF_ANY_CALL, *OF_AN_ASK, *((FORBIDDEN,) if scoped else ())))
 
-    def of_send(self, operation: Operation) -> Object:
-        """Of a send: a run that goes on by itself, problems of its acceptance."""
-        return {"202": accepted("Accepted.")} | self._problems(operation, OF_ANY_CALL, declared=False)
+    def of_send(self, operation: Operation, *, scoped: bool = False) -> Object:
+        """Of a send: a run that goes on by itself, problems of its acceptance. `scoped`: it demands scopes."""
+        statuses = (*OF_ANY_CALL, FORBIDDEN) if scoped else OF_ANY_CALL
+        return {"202": accepted("Accepted.")} | self._problems(operation, statuses, declared=False)
 
     def _problems(self, operation: Operation, statuses: tuple[int, ...], *, declared: bool = True) -> Object:
         own: dict[int, list[str]] = {}

@@ -23,6 +23,7 @@ NOT_IN_TOOL_NAMES = re.compile(r"[^A-Za-z0-9_-]")
 """Model APIs take tool names of `[A-Za-z0-9_-]{1,64}`."""
 
 GATEWAY_PATHS = (
+    "/.well-known/oauth-protected-resource",
     "/agents",
     "/console",
     "/dead-letters",

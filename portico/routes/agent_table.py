@@ -36,6 +36,8 @@ class Table:
         self._patterns: list[tuple[re.Pattern[str], dict[str, AgentRoute], str]] = []
         catalogue = face.dispatcher.catalogue
         own = (*GATEWAY_PATHS, *reserved)
+        self._own = frozenset(own)
+        self._below_own = tuple(f"{path}/" for path in own)
         for spec, endpoint in catalogue.routes:
             if any(spec.path == path or spec.path.startswith(path + "/") for path in own):
                 raise ConfigurationError(f"The route {spec.method} {spec.path} would hide a path of the gateway itself.")
@@ -70,6 +72,8 @@ class Table:
         methods = self._fixed.get(path)
         if methods is not None and method in methods:
             return methods[method], None
+        if self._is_own(path):
+            return None
         for pattern, others, _ in self._patterns:
             if method in others:
                 match = pattern.fullmatch(path)
@@ -80,10 +84,14 @@ class Table:
     def methods(self, path: str) -> list[str]:
         """The methods that the table has for a path."""
         found = set(self._fixed.get(path, {}))
-        for pattern, methods, _ in self._patterns:
+        for pattern, methods, _ in () if self._is_own(path) else self._patterns:
             if pattern.fullmatch(path):
                 found |= set(methods)
         return sorted(found)
+
+    def _is_own(self, path: str) -> bool:
+        """Whether a path is the gateway's own. No pattern takes it: `/{a}` would take `/livez`, which is open to everybody."""
+        return path in self._own or path.startswith(self._below_own)
 
 
 class AgentTable:

@@ -9,8 +9,7 @@ from fastapi import APIRouter, Request
 from portico.errors import RouteNotFound, UnknownAgent, UnknownOperation, nearest
 from portico.kernel.memory import copied
 from portico.kernel.messages import DEFAULT_TYPE
-from portico.routes.exchange import PRINCIPAL
-from portico.routes.host_guard import LOOPBACK
+from portico.routes.admin import demand_admin
 from portico.routes.problems import documented
 from portico.routes.tree_view import tree_view
 
@@ -42,12 +41,10 @@ def agents_router(face: Face) -> APIRouter:
         """Status, incarnation, restarts, mailbox depth and operations of an exposed agent; of a pool, those of its members."""
         return tree_view(dispatcher.runtime, exposed(name), dispatcher.catalogue)
 
-    @router.get("/agents/{name}/state", summary="An agent's committed state", responses=documented(404))
+    @router.get("/agents/{name}/state", summary="An agent's committed state", responses=documented(403, 404))
     async def state(name: str, request: Request) -> dict[str, Any]:  # pyright: ignore[reportUnusedFunction]
-        """What the agent has committed. Needs the key; without authentication it is shown on this machine only."""
-        client = request.client.host if request.client else ""
-        if request.scope.get(PRINCIPAL) is None and client not in (*LOOPBACK, "::1"):
-            raise RouteNotFound(request.url.path)
+        """What the agent has committed. Needs the scope `admin`; without authentication it is shown on this machine only."""
+        demand_admin(request, "The state of an agent")
         commit = dispatcher.runtime.services.commit
         return copied(await commit.load(exposed(name).name)) if commit is not None else {}
 

@@ -1,19 +1,30 @@
 """Authentication: lets a request in, and leaves who sent it in the scope, for every route and for /mcp alike.
 
-Open to everybody are only the probes and the files of the documentation pages, which tell nothing about the agents.
+Open to everybody are only the probes, the files of the documentation pages, which tell nothing about the agents, and what says
+where to get a token.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
-from portico.errors import Unauthenticated
-from portico.routes.exchange import PRINCIPAL, header, respond_with_problem, route_path
+from portico.auth.principal import credential_of
+from portico.errors import AuthUnavailable, Unauthenticated
+from portico.routes.exchange import PRINCIPAL, SCOPES, respond_with_problem, route_path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, MutableMapping
 
     from starlette.types import ASGIApp, Receive, Scope, Send
+
+    from portico.auth.principal import Authenticator, Principal
+
+SUBPROTOCOL: Final = "portico.bearer."
+"""What begins a WebSocket subprotocol that carries a credential: a browser can set no header, but offer subprotocols."""
+_NO_SCOPES: Final[frozenset[str]] = frozenset()
+_POLICY_VIOLATION: Final = 1008
+_REFUSABLE: Final = "websocket.http.response"
+"""The ASGI extension by which a WebSocket handshake is refused with a whole response."""
 
 
 class Authentication:
@@ -21,28 +32,102 @@ class Authentication:
 
     Args:
         app: what it guards.
-        principal: from an Authorization header to who sends it; None where it is missing or wrong.
+        authenticator: who knows the callers.
         open_paths: paths that need no principal.
-        open_prefix: paths below it need none either.
+        open_prefixes: paths that begin with one of them need none either.
+        metadata_url: from a request's scope to where its client finds out how to get a token (RFC 9728); None where no tokens
+            are taken.
     """
 
     def __init__(
-        self, app: ASGIApp, principal: Callable[[str | None], str | None], open_paths: Collection[str], open_prefix: str
+        self,
+        app: ASGIApp,
+        authenticator: Authenticator,
+        open_paths: Collection[str],
+        open_prefixes: tuple[str, ...],
+        metadata_url: Callable[[MutableMapping[str, Any]], str | None] | None = None,
     ) -> None:
         self._app = app
-        self._principal = principal
+        self._authenticator = authenticator
         self._open_paths = frozenset(open_paths)
-        self._open_prefix = open_prefix
+        self._open_prefixes = open_prefixes
+        self._metadata_url = metadata_url
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection, or refuse it."""
-        if scope["type"] == "http":
-            who = self._principal(header(scope, b"authorization"))
-            if who is None and not self._is_open(route_path(scope)):
-                await respond_with_problem(scope, send, Unauthenticated())
-                return
-            scope[PRINCIPAL] = who
+        kind = scope["type"]
+        if kind == "http" or kind == "websocket":  # noqa: PLR1714  # each request passes here, and this is the quickest way to ask
+            credential = _credential(scope)
+            who = self._authenticator.known(credential) if credential is not None else None
+            if who is None:
+                try:
+                    who = await self._unknown(scope, credential)
+                except (Unauthenticated, AuthUnavailable) as error:
+                    await _refuse(scope, receive, send, error)
+                    return
+            # Nobody, on an open path, has no scopes: None would be a gateway that knows no callers, where everybody may everything.
+            scope[PRINCIPAL], scope[SCOPES] = (who.name, who.scopes) if who is not None else (None, _NO_SCOPES)
         await self._app(scope, receive, send)
 
+    async def _unknown(self, scope: Scope, credential: bytes | None) -> Principal | None:
+        """Who sends a credential that must be verified first; None for anybody on an open path."""
+        is_open = self._is_open(route_path(scope))
+        if credential is None:
+            if is_open:
+                return None
+            raise Unauthenticated(metadata=self._metadata(scope))
+        try:
+            return await self._authenticator.verified(credential)
+        except Unauthenticated as error:
+            error.metadata = self._metadata(scope)
+            if not is_open:
+                raise
+        except AuthUnavailable:
+            if not is_open:
+                raise
+        return None
+
+    def _metadata(self, scope: Scope) -> str | None:
+        return self._metadata_url(scope) if self._metadata_url is not None else None
+
     def _is_open(self, path: str) -> bool:
-        return path in self._open_paths or path.startswith(self._open_prefix)
+        return path in self._open_paths or path.startswith(self._open_prefixes)
+
+
+def _credential(scope: Scope) -> bytes | None:
+    """The credential of a request. Of several headers of one name the first counts."""
+    authorization = api_key = None
+    for name, value in scope["headers"]:
+        if name == b"authorization":
+            if authorization is None:
+                authorization = value
+        elif name == b"x-api-key" and api_key is None:
+            api_key = value
+    found = credential_of(authorization, api_key)
+    return _offered(scope) if found is None and scope["type"] == "websocket" else found
+
+
+def _offered(scope: Scope) -> bytes | None:
+    """The credential among the subprotocols that a WebSocket client offers. It is taken out, so that no answer has it."""
+    offered: list[str] = scope.get("subprotocols", [])
+    found = next((one for one in offered if one.startswith(SUBPROTOCOL)), None)
+    if found is None:
+        return None
+    scope["subprotocols"] = [one for one in offered if not one.startswith(SUBPROTOCOL)]
+    return found[len(SUBPROTOCOL) :].encode("latin-1", "replace")
+
+
+async def _refuse(scope: Scope, receive: Receive, send: Send, error: Unauthenticated | AuthUnavailable) -> None:
+    """Answer with the problem; a WebSocket before it is accepted."""
+    if scope["type"] == "http":
+        await respond_with_problem(scope, send, error)
+        return
+    await receive()  # the handshake
+    if _REFUSABLE not in scope.get("extensions", {}):
+        await send({"type": "websocket.close", "code": _POLICY_VIOLATION, "reason": error.title})
+        return
+
+    async def as_response(message: MutableMapping[str, Any]) -> None:
+        await send({**message, "type": f"websocket.{message['type']}"})
+
+    await respond_with_problem(scope, as_response, error)

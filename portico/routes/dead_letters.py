@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
 
 from portico.errors import NotRedrivable
+from portico.routes.admin import is_admin
 from portico.routes.exchange import JSON, PRINCIPAL, SCOPES, prefix, printable, printed
 from portico.routes.problems import documented
 from portico.routes.runs import MAX_PAGE, RunReference
@@ -51,10 +52,10 @@ def dead_letters_router(face: Face) -> APIRouter:
         before: Annotated[str | None, Query(description="Only those older than this one: `next` of the page before.")] = None,
         agent: Annotated[str | None, Query(description="Only those for this agent.")] = None,
     ) -> Any:
-        """Your calls that failed after their retries, the newest first."""
-        principal = request.scope.get(PRINCIPAL)
-        older = await letters.place(before, principal) if before is not None else None
-        query = RunQuery(principal=principal, agent=agent, before=older, dead=True, limit=limit + 1)
+        """Your calls that failed after their retries, the newest first; with the scope `admin` everybody's."""
+        principal, everyone = request.scope.get(PRINCIPAL), is_admin(request.scope)
+        older = await letters.place(before, principal, everyone=everyone) if before is not None else None
+        query = RunQuery(principal=principal, everyone=everyone, agent=agent, before=older, dead=True, limit=limit + 1)
         found = await letters.page(query)
         shown = [{**dead_letter_view(one), "payload": printable(one.payload)} for one in found[:limit]]
         body = {"dead_letters": shown, "next": found[limit - 1].id if len(found) > limit else None}
@@ -68,9 +69,11 @@ def dead_letters_router(face: Face) -> APIRouter:
         responses=documented(404, 409, 422, 429, 503),
     )
     async def redrive(letter_id: str, request: Request, response: Response) -> Any:  # pyright: ignore[reportUnusedFunction]
-        """Send it again as a new run; then it is a dead letter no more. `Location` is where to find the run."""
-        principal = request.scope.get(PRINCIPAL)
-        letter = await letters.find(letter_id, principal)
+        """Send it again as a new run of whose it is; then it is a dead letter no more. `Location` is where to find the run.
+
+        With the scope `admin` also somebody else's.
+        """
+        letter = await letters.find(letter_id, request.scope.get(PRINCIPAL), everyone=is_admin(request.scope))
         if letter.redacted:
             raise NotRedrivable(letter.id)
         call = Call(
@@ -78,7 +81,7 @@ def dead_letters_router(face: Face) -> APIRouter:
             letter.payload,
             one_way=letter.one_way,
             timeout=face.run_timeout,
-            principal=principal,
+            principal=letter.principal,
             scopes=request.scope.get(SCOPES),
             address=request.client.host if request.client else None,
             traceparent=request.headers.get("traceparent"),

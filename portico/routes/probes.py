@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from portico.routes.face import Face
 
 PATHS = ("/livez", "/readyz", "/startupz", "/healthz")
+OPEN: dict[str, Any] = {"security": []}
+"""What the OpenAPI document says of a route that needs no credentials."""
 
 
 def probes_router(face: Face, *, secured: Callable[[], bool]) -> APIRouter:
@@ -27,21 +29,21 @@ def probes_router(face: Face, *, secured: Callable[[], bool]) -> APIRouter:
         return JSONResponse({"status": "ok" if passes else "unavailable", **more}, 200 if passes else 503)
 
     @router.head("/livez", include_in_schema=False)
-    @router.get("/livez", summary="Is the root supervisor alive?")
+    @router.get("/livez", summary="Is the root supervisor alive?", openapi_extra=OPEN)
     async def live() -> JSONResponse:  # pyright: ignore[reportUnusedFunction]
         """200 while the root supervisor is alive, else 503: restart the program."""
         return answer(runtime.alive, **({"reason": runtime.report} if runtime.report else {}))
 
     @router.head("/startupz", include_in_schema=False)
-    @router.get("/startupz", summary="Has the tree started?")
+    @router.get("/startupz", summary="Has the tree started?", openapi_extra=OPEN)
     async def startup() -> JSONResponse:  # pyright: ignore[reportUnusedFunction]
         """200 once the tree has started."""
         return answer(runtime.started)
 
     @router.head("/readyz", include_in_schema=False)
     @router.head("/healthz", include_in_schema=False)
-    @router.get("/readyz", summary="Can it take calls?")
-    @router.get("/healthz", summary="Can it take calls?")
+    @router.get("/readyz", summary="Can it take calls?", openapi_extra=OPEN)
+    @router.get("/healthz", summary="Can it take calls?", openapi_extra=OPEN)
     async def ready(request: Request) -> JSONResponse:  # pyright: ignore[reportUnusedFunction]
         """200 when every process runs that the whole depends on, the store takes what must be stored, and nothing is draining.
 

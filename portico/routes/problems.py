@@ -6,12 +6,22 @@ Above: everything that answers HTTP. Below: `errors.py`, whose slugs are the las
 from __future__ import annotations
 
 import math
+import re
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
 from pydantic_core import to_json
 
-from portico.errors import AgentError, BodyTooLarge, ForeignHost, MethodNotAllowed, PorticoError, QuotaExceeded, Unauthenticated
+from portico.errors import (
+    AgentError,
+    BodyTooLarge,
+    ForeignHost,
+    InsufficientScope,
+    MethodNotAllowed,
+    PorticoError,
+    QuotaExceeded,
+    Unauthenticated,
+)
 from portico.routes.allowances import allowance_headers
 
 if TYPE_CHECKING:
@@ -65,6 +75,7 @@ STATUSES: Final[Mapping[str, int]] = {
     "draining": 503,
     "overloaded": 503,
     "store-unavailable": 503,
+    "auth-unavailable": 503,
     "interrupted": 503,
     "runtime-not-started": 503,
     "runtime-stopped": 503,
@@ -72,6 +83,10 @@ STATUSES: Final[Mapping[str, int]] = {
     "input-timeout": 504,
 }
 """HTTP status by slug; a slug that is not here is a 500."""
+
+_BEARER: Final = 'Bearer realm="portico"'
+_NOT_QUOTED: Final = re.compile(r"[^ !#-\[\]-~]")
+"""What an `error_description` may not have (RFC 6750 §3)."""
 
 INTERNAL: Final = "Something went wrong inside the gateway. The log has the reason under this request id."
 
@@ -112,13 +127,25 @@ def headers_of(error: BaseException) -> dict[str, str]:
     if isinstance(error, BodyTooLarge):
         headers["connection"] = "close"  # nobody reads the rest
     if isinstance(error, Unauthenticated):
-        headers["www-authenticate"] = 'Bearer realm="portico"'
+        headers["www-authenticate"] = _challenge(error)
+    if isinstance(error, InsufficientScope):
+        headers["www-authenticate"] = f'{_BEARER}, error="insufficient_scope", scope="{" ".join(error.scopes)}"'
     if isinstance(error, QuotaExceeded):
         headers |= {name.decode(): value.decode() for name, value in allowance_headers(error.allowance)}
     retry_after: float | None = getattr(error, "retry_after", None)
     if retry_after is not None:
         headers["retry-after"] = str(max(1, math.ceil(retry_after)))
     return headers
+
+
+def _challenge(error: Unauthenticated) -> str:
+    """How to authenticate (RFC 6750 §3, RFC 9728 §5.1). Who sent no credential made no error."""
+    parts = [_BEARER]
+    if error.presented:
+        parts += ['error="invalid_token"', f'error_description="{_NOT_QUOTED.sub("?", error.detail)}"']
+    if error.metadata is not None:
+        parts.append(f'resource_metadata="{error.metadata}"')
+    return ", ".join(parts)
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:

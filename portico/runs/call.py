@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from portico.operations.catalogue import Endpoint
     from portico.runs.quota import Allowance
     from portico.runs.run import Run
+
+EVERY_SCOPE: Final = "*"
+"""The scope that is all of them."""
 
 
 @dataclass(slots=True, eq=False)

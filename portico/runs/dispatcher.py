@@ -30,6 +30,7 @@ from portico.kernel.messages import Message, Origin, new_id, new_message, new_re
 from portico.operations.catalogue import Catalogue, Endpoint
 from portico.operations.operation import Operation
 from portico.runs.book import book_of
+from portico.runs.call import EVERY_SCOPE
 from portico.runs.crash_budget import CrashBudget
 from portico.runs.idempotency import KEPT, fingerprint_of, scope_of
 from portico.runs.interceptor import wrapped
@@ -55,8 +56,6 @@ ASK_TIMEOUT = 30.0
 """Seconds that a plain ask may take unless its call says otherwise."""
 RUN_TIMEOUT = 3600.0
 """Seconds that a send, or a run that nobody waits for, may take."""
-EVERY_SCOPE = "*"
-"""The scope of a caller that may do everything."""
 MAX_CALLS = 10_000
 """Plain asks in flight at once."""
 SMOOTHING = 0.05

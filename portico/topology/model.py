@@ -334,6 +334,12 @@ class ServerSettings(Section):
     tls_cert: Text | None = None
     tls_key: Text | None = None
     api_key: Text | None = Field(default=None, repr=False)
+    keys_file: Text | None = None
+    jwt_issuer: Text | None = None
+    jwt_audience: Text | None = None
+    jwt_jwks_url: Text | None = None
+    jwt_algorithms: list[Text] | None = None
+    public_url: Text | None = None
     insecure: Flag | None = None
     allowed_hosts: list[Text] | None = None
     request_timeout: Seconds | None = None

@@ -200,7 +200,7 @@ def test_without_authentication_nothing_speaks_of_it() -> None:
 
     assert "security" not in described
     assert "401" not in operations(described)["POST /agents/echo"]["responses"]
-    assert document()["security"] == [{"bearer": []}]
+    assert document()["security"] == [{"bearer": []}, {"apiKey": []}]
 
 
 def test_operation_ids_are_unique_and_words() -> None:

@@ -1,0 +1,38 @@
+"""Admin: who may see what is not a caller's own, such as the states of agents. One rule for all such routes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from portico.auth.principal import ADMIN
+from portico.errors import InsufficientScope, RouteNotFound
+from portico.routes.exchange import SCOPES
+from portico.routes.host_guard import LOOPBACK
+from portico.runs.call import EVERY_SCOPE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from fastapi import Request
+
+
+def is_admin(scope: Mapping[str, Any]) -> bool:
+    """Whether a request's caller is known and has the scope `admin`."""
+    held: frozenset[str] | None = scope.get(SCOPES)
+    return held is not None and (ADMIN in held or EVERY_SCOPE in held)
+
+
+def demand_admin(request: Request, what: str) -> None:
+    """Let `admin` pass; where the gateway knows no callers, whoever is on this machine.
+
+    Raises:
+        InsufficientScope: the caller is known, and is no admin.
+        RouteNotFound: nobody is known, and the request comes from elsewhere.
+    """
+    if request.scope.get(SCOPES) is None:
+        client = request.client.host if request.client else ""
+        if client not in (*LOOPBACK, "::1"):
+            raise RouteNotFound(request.url.path)
+    elif not is_admin(request.scope):
+        raise InsufficientScope(what, [ADMIN])
