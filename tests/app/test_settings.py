@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -12,6 +12,9 @@ from portico.app.loading import load_topology, server_settings
 from portico.app.settings import GatewayConfig
 from portico.errors import ConfigurationError
 from portico.topology.model import ServerSettings
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 TREE: dict[str, Any] = {"supervision": {"name": "root", "children": []}}
 
@@ -162,3 +165,84 @@ def test_what_a_topology_says_of_its_server_reaches_the_settings() -> None:
     settings = GatewayConfig(**server_settings(load_topology({**TREE, "server": server})))
     assert (settings.port, settings.body_limit, settings.middleware, settings.mcp_path) == (0, 1024**2, ("a.B",), "/tools")
     assert (settings.docs_enabled, settings.docs_path, settings.ping) == (True, "/d", 3)
+
+
+ISSUER = {"jwt_issuer": "https://id.example", "jwt_audience": "portico"}
+
+
+@pytest.mark.parametrize("way", [{"api_key": "secret"}, {"keys_file": "keys.json"}, ISSUER])
+def test_every_way_to_know_callers_lets_others_reach_the_gateway(way: dict[str, str]) -> None:
+    settings = GatewayConfig(host="0.0.0.0", **way)
+
+    assert settings.authenticates
+    settings.refuse_exposure()
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"keys_file": " "}, "keys_file is blank"),
+        ({"jwt_issuer": "https://id.example"}, "jwt_audience is missing"),
+        ({**ISSUER, "jwt_audience": " "}, "jwt_audience is missing"),
+        ({"jwt_audience": "portico"}, "jwt_issuer is missing"),
+        ({"jwt_jwks_url": "https://id.example/keys"}, "jwt_issuer is missing"),
+        ({**ISSUER, "jwt_issuer": "id.example"}, "must be an https:// URL"),
+        ({**ISSUER, "jwt_issuer": "http://id.example"}, "must be an https:// URL"),
+        ({**ISSUER, "jwt_issuer": "https://id.example?x"}, "must be an https:// URL"),
+        ({**ISSUER, "jwt_jwks_url": "http://id.example/keys"}, "must be an https:// URL"),
+        ({**ISSUER, "jwt_jwks_url": "http://localhost.example/keys"}, "must be an https:// URL"),
+        ({**ISSUER, "jwt_algorithms": []}, "jwt_algorithms is empty"),
+        ({**ISSUER, "jwt_algorithms": ["none"]}, "must be asymmetric"),
+        ({**ISSUER, "jwt_algorithms": ["RS256", "HS256"]}, "has 'HS256': it must be asymmetric"),
+        ({**ISSUER, "jwt_algorithms": ["rs256", 5]}, "must be asymmetric"),
+        ({"public_url": "api.example"}, "public_url is 'api.example'"),
+        ({"public_url": 'https://a"b.example'}, "must be an http"),
+    ],
+)
+def test_what_is_said_of_callers_and_cannot_be_is_refused(values: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ConfigurationError, match=sentence):
+        GatewayConfig.from_mapping(values)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {**ISSUER, "jwt_issuer": "http://127.0.0.1:8081/realms/a"},
+        {**ISSUER, "jwt_issuer": "http://[::1]:8081"},
+        {**ISSUER, "jwt_issuer": "http://keycloak:8080", "insecure": True},
+        {**ISSUER, "jwt_jwks_url": "https://id.example/keys?tenant=a"},
+        {**ISSUER, "jwt_algorithms": ["ES512"]},
+        {"public_url": "http://gateway:8080/below"},
+    ],
+)
+def test_what_is_said_of_callers_and_can_be_is_taken(values: dict[str, Any]) -> None:
+    GatewayConfig.from_mapping(values)
+
+
+def test_tokens_can_be_set_up_from_the_environment() -> None:
+    settings = GatewayConfig.from_environ(
+        {
+            "PORTICO_JWT_ISSUER": "https://id.example",
+            "PORTICO_JWT_AUDIENCE": "a b",
+            "PORTICO_JWT_ALGORITHMS": "ES256, EdDSA",
+            "PORTICO_PUBLIC_URL": "https://api.example",
+            "PORTICO_KEYS_FILE": "k.json",
+        }
+    )
+
+    assert (settings.jwt_issuer, settings.jwt_audience, settings.jwt_algorithms) == (
+        "https://id.example",
+        "a b",
+        ("ES256", "EdDSA"),
+    )
+    assert (settings.public_url, settings.keys_file) == ("https://api.example", "k.json")
+
+
+def test_the_key_file_of_a_data_directory_counts_where_no_other_is_chosen(tmp_path: Path) -> None:
+    assert GatewayConfig().with_keys_of(tmp_path).keys_file is None
+    (tmp_path / "keys.json").touch()
+
+    assert GatewayConfig().with_keys_of(tmp_path).keys_file == str(tmp_path / "keys.json")
+    assert GatewayConfig(data=str(tmp_path)).with_keys_of(None).keys_file == str(tmp_path / "keys.json")
+    assert GatewayConfig(keys_file="mine").with_keys_of(tmp_path).keys_file == "mine"
+    assert GatewayConfig().with_keys_of(None).keys_file is None
