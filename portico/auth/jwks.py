@@ -11,6 +11,7 @@ import json
 import logging
 import re
 import time
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import urlsplit, urlunsplit
 
@@ -140,7 +141,7 @@ class SigningKeys:
             raise FetchError(f"{url} is no https:// address")
         body = bytearray()
         async with client.stream("GET", url, headers={"accept": "application/json"}) as response:
-            if response.status_code != httpx.codes.OK:
+            if response.status_code != HTTPStatus.OK:
                 raise FetchError(f"{url} answers {response.status_code}")
             async for chunk in response.aiter_bytes():
                 body += chunk

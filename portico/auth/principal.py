@@ -6,6 +6,7 @@ known here, requests are not. Above: every face. Below: `SharedKey`, `KeyRing`, 
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
@@ -14,7 +15,7 @@ from portico.errors import Unauthenticated
 from portico.runs.call import EVERY_SCOPE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Protocol
 
     class Keys(Protocol):
@@ -44,6 +45,10 @@ ADMIN: Final = "admin"
 """The scope for the states of agents, everybody's dead letters, and what is done to the tree."""
 
 _BEARER: Final = b"bearer "
+SEEN_FOR: Final = 1.0
+"""Seconds for which a credential that was good is good again without a further look."""
+MOST_SEEN: Final = 4096
+"""How many of them are remembered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,15 +81,36 @@ class Authenticator:
     Args:
         keys: what knows keys; all of them look, whichever finds it, so that the time tells nothing.
         tokens: what verifies tokens; None where none are taken.
+        monotonic: the time since some moment, in seconds.
     """
 
-    def __init__(self, keys: Sequence[Keys], tokens: Verifier | None = None) -> None:
+    def __init__(
+        self, keys: Sequence[Keys], tokens: Verifier | None = None, *, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         self._keys = tuple(keys)
         self._tokens = tokens
+        self._monotonic = monotonic
+        self._seen: dict[bytes, tuple[Principal, float]] = {}
 
     def known(self, credential: bytes) -> Principal | None:
-        """Who it stands for, without waiting: a key, or a token that was verified before. Microseconds."""
+        """Who it stands for, without waiting: a key, or a token that was verified before. Microseconds.
+
+        Whoever was let in is let in by digest for a second more. Who is not takes the whole way each time.
+        """
         digest = sha256(credential).digest()
+        seen = self._seen.get(digest)
+        if seen is not None and self._monotonic() < seen[1]:
+            return seen[0]
+        found = self._find(credential, digest)
+        if found is not None:
+            if len(self._seen) >= MOST_SEEN:
+                self._seen.clear()
+            self._seen[digest] = found, self._monotonic() + SEEN_FOR
+        elif seen is not None:
+            del self._seen[digest]
+        return found
+
+    def _find(self, credential: bytes, digest: bytes) -> Principal | None:
         found = None
         for keys in self._keys:
             found = keys.principal(credential, digest) or found

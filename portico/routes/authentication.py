@@ -96,13 +96,16 @@ class Authentication:
 
 def _credential(scope: Scope) -> bytes | None:
     """The credential of a request. Of several headers of one name the first counts."""
-    authorization = api_key = None
-    for name, value in scope["headers"]:
+    headers: list[tuple[bytes, bytes]] = scope["headers"]
+    for name, value in headers:
         if name == b"authorization":
-            if authorization is None:
-                authorization = value
-        elif name == b"x-api-key" and api_key is None:
-            api_key = value
+            if value[:7] == b"Bearer ":  # as nearly all write it
+                return value[7:].strip()
+            authorization = value
+            break
+    else:
+        authorization = None
+    api_key = next((value for name, value in headers if name == b"x-api-key"), None)
     found = credential_of(authorization, api_key)
     return _offered(scope) if found is None and scope["type"] == "websocket" else found
 

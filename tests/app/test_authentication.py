@@ -367,7 +367,11 @@ async def test_without_an_issuer_there_is_nowhere_to_get_a_token(locked: Served)
 
 
 async def test_clients_are_told_the_public_url(anyio_backend: object) -> None:
-    settings = {"jwt_issuer": "https://id.example", "jwt_audience": "x", "public_url": "https://api.example/gateway/"}
+    settings: dict[str, Any] = {
+        "jwt_issuer": "https://id.example",
+        "jwt_audience": "x",
+        "public_url": "https://api.example/gateway/",
+    }
     async with served(Echo("echo"), **settings) as gateway:
         url = "https://api.example/gateway/.well-known/oauth-protected-resource"
         assert f'resource_metadata="{url}"' in (await gateway.client.get("/agents")).headers["www-authenticate"]

@@ -171,7 +171,7 @@ ISSUER = {"jwt_issuer": "https://id.example", "jwt_audience": "portico"}
 
 
 @pytest.mark.parametrize("way", [{"api_key": "secret"}, {"keys_file": "keys.json"}, ISSUER])
-def test_every_way_to_know_callers_lets_others_reach_the_gateway(way: dict[str, str]) -> None:
+def test_every_way_to_know_callers_lets_others_reach_the_gateway(way: dict[str, Any]) -> None:
     settings = GatewayConfig(host="0.0.0.0", **way)
 
     assert settings.authenticates
@@ -230,11 +230,8 @@ def test_tokens_can_be_set_up_from_the_environment() -> None:
         }
     )
 
-    assert (settings.jwt_issuer, settings.jwt_audience, settings.jwt_algorithms) == (
-        "https://id.example",
-        "a b",
-        ("ES256", "EdDSA"),
-    )
+    assert (settings.jwt_issuer, settings.jwt_audience) == ("https://id.example", "a b")
+    assert settings.jwt_algorithms == ("ES256", "EdDSA")
     assert (settings.public_url, settings.keys_file) == ("https://api.example", "k.json")
 
 

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.warnings import InsecureKeyLengthWarning
 
 from portico.auth.jwks import MOST_BYTES, RETRY_AFTER, SigningKeys, may_be_fetched, metadata_urls
-from portico.auth.principal import Authenticator, Principal
+from portico.auth.principal import SEEN_FOR, Authenticator, Principal
 from portico.auth.tokens import LEEWAY, REMEMBERED_FOR, Tokens
 from portico.errors import AuthUnavailable, Unauthenticated
 from tests.auth.issuer import AUDIENCE, JWKS, KEYS, OAUTH, OPENID, Issuer, issuing, public
@@ -56,7 +56,7 @@ def gate(issuer: Issuer, clock: Time | None = None, *, url: str | None = None, *
     clock = clock or Time()
     keys = SigningKeys(issuer.url, url, monotonic=clock.monotonic)
     chosen: dict[str, Any] = {"audience": [AUDIENCE, "other"], "algorithms": ["RS256", "ES256", "EdDSA"], **settings}
-    return Authenticator([], Tokens(keys, issuer=issuer.url, now=clock.now, **chosen))
+    return Authenticator([], Tokens(keys, issuer=issuer.url, now=clock.now, **chosen), monotonic=clock.monotonic)
 
 
 async def who(authenticator: Authenticator, token: str) -> Principal:
@@ -399,3 +399,27 @@ async def test_no_refused_token_is_remembered(issuer: Issuer) -> None:
     await refusal(authenticator, token)
 
     assert authenticator.known(token.encode()) is None
+
+
+async def test_a_credential_that_was_good_is_not_looked_up_by_each_request(issuer: Issuer, clock: Time) -> None:
+    looks: list[bytes] = []
+
+    class Keys:
+        there = True
+
+        def principal(self, credential: bytes, digest: bytes) -> Principal | None:
+            looks.append(credential)
+            return Principal("alice", frozenset()) if self.there and credential == b"good" else None
+
+    keys = Keys()
+    authenticator = Authenticator([keys], monotonic=clock.monotonic)
+    for _ in range(10):
+        assert authenticator.known(b"good") is not None
+        assert authenticator.known(b"bad") is None
+    assert looks.count(b"good") == 1
+    assert looks.count(b"bad") == 10
+
+    keys.there = False
+    clock.passed = SEEN_FOR
+    assert authenticator.known(b"good") is None
+    assert authenticator.known(b"good") is None
