@@ -102,8 +102,9 @@ def test_the_index_links_every_page() -> None:
 def test_every_setting_of_the_gateway_is_told_with_its_default() -> None:
     rows = dict(re.findall(r"^\| `(\w+)` \| ([^|]+) \|", text("app"), re.MULTILINE))
     for about in fields(GatewayConfig):
-        default: Any = ",".join(about.default) if isinstance(about.default, tuple) else about.default
-        told = "none" if default in (None, "") else str(default).lower()
+        default: Any = about.default
+        listed = ",".join(cast("tuple[str, ...]", default)) if isinstance(default, tuple) else default
+        told = "none" if listed in (None, "") else str(listed).lower()
         assert rows.get(about.name, "").strip().strip("`").replace(" ", "").lower() == told, about.name
 
 
