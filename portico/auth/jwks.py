@@ -81,8 +81,12 @@ class SigningKeys:
             key = self._look_up(key_id, algorithm)
             now = self._monotonic()
             if (key is None or now >= self._fresh_until) and now >= self._next_try:
-                self._next_try = now + RETRY_AFTER
-                await self._refresh()
+                before, self._next_try = self._next_try, now + RETRY_AFTER
+                try:
+                    await self._refresh()
+                except asyncio.CancelledError:
+                    self._next_try = before  # one request that ends early keeps no other from asking
+                    raise
                 key = self._look_up(key_id, algorithm)
         if self._sources is None:
             raise AuthUnavailable(max(1.0, self._next_try - self._monotonic()))

@@ -12,7 +12,6 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
 from portico.errors import Unauthenticated
-from portico.runs.call import EVERY_SCOPE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -59,10 +58,6 @@ class Principal:
     """To whom runs belong, and whom limits count."""
     scopes: frozenset[str]
     """What they may do; `*` for everything."""
-
-    def may(self, scope: str) -> bool:
-        """Whether that is one of their scopes."""
-        return scope in self.scopes or EVERY_SCOPE in self.scopes
 
 
 def credential_of(authorization: bytes | None, api_key: bytes | None) -> bytes | None:

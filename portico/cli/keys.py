@@ -42,12 +42,15 @@ def create(
     principal = checked_principal(name, scope or [])
     lifetime = _lifetime(expires) if expires is not None else None
     chosen = _chosen(file, data)
+    fresh = not chosen.path.exists()
     key, record = new_key(principal, lifetime)
     with chosen.editing() as keys:
         keys.append(record)
     echo(key)
     may = " ".join(sorted(principal.scopes)) or "what demands no scope"
     typer.echo(f"Key {record.id} of {name}, kept in {chosen.path}. It may: {may}. It is shown only now.", err=True)
+    if fresh:
+        typer.echo("The file is new: a server that runs already knows nothing of it until it is started again.", err=True)
 
 
 @app.command("list")

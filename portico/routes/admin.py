@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from portico.auth.principal import ADMIN
 from portico.errors import InsufficientScope, RouteNotFound
 from portico.routes.exchange import SCOPES
 from portico.routes.host_guard import LOOPBACK
-from portico.runs.call import EVERY_SCOPE
+from portico.runs.call import permits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,10 +17,13 @@ if TYPE_CHECKING:
     from fastapi import Request
 
 
+_NEEDED: Final = frozenset({ADMIN})
+
+
 def is_admin(scope: Mapping[str, Any]) -> bool:
     """Whether a request's caller is known and has the scope `admin`."""
     held: frozenset[str] | None = scope.get(SCOPES)
-    return held is not None and (ADMIN in held or EVERY_SCOPE in held)
+    return held is not None and permits(held, _NEEDED)
 
 
 def demand_admin(request: Request, what: str) -> None:

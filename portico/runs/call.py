@@ -16,6 +16,11 @@ EVERY_SCOPE: Final = "*"
 """The scope that is all of them."""
 
 
+def permits(held: frozenset[str] | None, needed: frozenset[str]) -> bool:
+    """Whether a caller with these scopes may do what needs those, all of them. None: no callers are known, and everybody may."""
+    return held is None or EVERY_SCOPE in held or needed <= held
+
+
 @dataclass(slots=True, eq=False)
 class Call:
     """What is asked, by whom, until when. Read-only by convention, as `Message` is."""

@@ -30,7 +30,7 @@ from portico.kernel.messages import Message, Origin, new_id, new_message, new_re
 from portico.operations.catalogue import Catalogue, Endpoint
 from portico.operations.operation import Operation
 from portico.runs.book import book_of
-from portico.runs.call import EVERY_SCOPE
+from portico.runs.call import permits
 from portico.runs.crash_budget import CrashBudget
 from portico.runs.idempotency import KEPT, fingerprint_of, scope_of
 from portico.runs.interceptor import wrapped
@@ -474,9 +474,8 @@ class Dispatcher:
 
 def _authorise(call: Call) -> None:
     """Raises `InsufficientScope` where the caller is known and lacks what the operation, its agent or its route demands."""
-    held, needed = call.scopes, call.endpoint.scopes
-    if held is not None and EVERY_SCOPE not in held and not needed <= held:
-        raise InsufficientScope(f"Operation {call.endpoint.operation.name!r} of {call.endpoint.agent!r}", needed)
+    if not permits(call.scopes, call.endpoint.scopes):
+        raise InsufficientScope(f"Operation {call.endpoint.operation.name!r} of {call.endpoint.agent!r}", call.endpoint.scopes)
 
 
 def _reply(answer: Any) -> Message:

@@ -12,6 +12,7 @@ import pytest
 from portico.auth import shared_key
 from portico.auth.principal import Authenticator, credential_of
 from portico.auth.shared_key import SHARED, SharedKey
+from portico.runs.call import permits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +32,7 @@ def test_the_right_key_is_a_principal_that_may_do_everything(header: str) -> Non
     found = who(header.encode())
 
     assert found == SHARED
-    assert SHARED.may("anything")
+    assert permits(SHARED.scopes, frozenset({"anything"}))
 
 
 @pytest.mark.parametrize(

@@ -241,6 +241,19 @@ async def test_keys_are_fetched_once_for_all_who_wait(issuer: Issuer) -> None:
     assert issuer.asked == [OPENID, JWKS]
 
 
+async def test_a_request_that_ends_while_it_fetches_keeps_no_other_from_fetching(issuer: Issuer) -> None:
+    issuer.gate.clear()
+    authenticator = gate(issuer)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(who, authenticator, issuer.token())
+        while not issuer.asked:
+            await anyio.lowlevel.checkpoint()
+        tasks.cancel_scope.cancel()
+    issuer.gate.set()
+
+    assert (await who(authenticator, issuer.token())).name == "alice"
+
+
 async def test_the_loop_goes_on_while_keys_are_fetched(issuer: Issuer) -> None:
     issuer.gate.clear()
     authenticator = gate(issuer)
