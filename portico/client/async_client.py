@@ -160,21 +160,13 @@ class AsyncClient:
         )
 
     async def submit(
-        self,
-        agent: str,
-        payload: Any = None,
-        *,
-        operation: str | None = None,
-        timeout: float | None = None,
-        idempotency_key: str | None = None,
+        self, agent: str, payload: Any = None, *, operation: str | None = None, idempotency_key: str | None = None
     ) -> RunReference:
-        """Ask an agent, and return when that is stored (`Prefer: respond-async`): its run will have the reply as its output.
+        """Ask an agent, and return when that is stored: its run will have the reply as its output. `runs.start` can do more.
 
-        `timeout`: seconds until the deadline of the run. Unless it has a key it gets one, so that a retry never asks twice.
+        Unless it has a key it gets one, so that a retry never asks twice.
         """
-        return await self.carry_out(
-            self.calls.submit(agent, payload, operation=operation, timeout=timeout, idempotency_key=idempotency_key)
-        )
+        return await self.runs.start(agent, payload, operation=operation, idempotency_key=idempotency_key)
 
     @overload
     def stream(
@@ -278,7 +270,8 @@ class AsyncClient:
     ) -> Any:
         """Call any route, such as a declared one: `await client.request("GET", "/say/hello")`.
 
-        Errors and retries are those of an ask. `json`, or `content` as it is, is the body; a GET, a HEAD, and what has a key is retried as what may be sent twice.
+        Errors and retries are those of an ask. `json`, or `content` as it is, is the body; a GET, a HEAD, and what has a key is
+        retried as what may be sent twice.
         """
         return await self.carry_out(
             self.calls.request(
@@ -382,7 +375,7 @@ class AsyncEventStream(Generic[T]):
         return self._following.last
 
     async def result(self) -> T:
-        """The reply; events that nobody has read are passed over. Of a run that is only followed, None. Raises `ClientError`."""
+        """The reply; events that nobody has read are passed over. Raises `ClientError` where the run ended otherwise."""
         async for _ in self:
             pass
         return self._following.result()
@@ -467,8 +460,8 @@ class AsyncRuns:
         resume: bool = True,
         silence: float = SILENCE,
         on_lost: Callable[[], object] | None = None,
-    ) -> AsyncEventStream[None]:
-        """A run's events after a number, until its last one. How it ended is in that event, and raises nothing.
+    ) -> AsyncEventStream[Any]:
+        """A run's events after a number, until its last one. How it ended is in that event; only `result()` raises it.
 
         Where the connection breaks, or says nothing for `silence` seconds, the stream goes on behind the last event unless
         `resume` is false; `on_lost` is called before. Raises `NotFound`, and `ConnectionFailed` where the gateway is away for

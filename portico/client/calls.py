@@ -115,14 +115,7 @@ class Calls:
         self, agent: str, payload: Any, *, operation: str | None, timeout: float | None, idempotency_key: str | None
     ) -> Plan[RunReference]:
         """Send, and wait for nothing but that it is stored."""
-        return self._accepted(f"{_agent(agent, operation)}/cast", payload, agent, timeout, idempotency_key, {})
-
-    def submit(
-        self, agent: str, payload: Any, *, operation: str | None, timeout: float | None, idempotency_key: str | None
-    ) -> Plan[RunReference]:
-        """Ask, and wait for nothing but that it is stored: the reply is the run's output."""
-        prefer = {"prefer": "respond-async"}
-        return self._accepted(_agent(agent, operation), payload, agent, timeout, idempotency_key, prefer)
+        return self._accepted(f"{_agent(agent, operation)}/cast", payload, agent, idempotency_key, _request_timeout(timeout))
 
     def stream(
         self,
@@ -197,7 +190,7 @@ class Calls:
         if delay is not None:
             body["delay" if isinstance(delay, int | float) else "delay_until"] = delay
         said = {name: value for name, value in body.items() if value is not None}
-        return self._accepted("/runs", said, agent, None, idempotency_key, {})
+        return self._accepted("/runs", said, agent, idempotency_key, {})
 
     def run(self, run_id: str, wait: float) -> Plan[Run]:
         """A run's record."""
@@ -235,7 +228,7 @@ class Calls:
 
     def events(
         self, run_id: str, after: int, *, resume: bool, silence: float, on_lost: Callable[[], object] | None
-    ) -> Following[None]:
+    ) -> Following[Any]:
         """Follow a run."""
         return Following(
             self._attempts,
@@ -265,11 +258,9 @@ class Calls:
     def _seconds(self, timeout: float | None) -> float:
         return self.timeout if timeout is None else timeout
 
-    def _accepted(
-        self, path: str, payload: Any, agent: str, timeout: float | None, key: str | None, more: Mapping[str, str]
-    ) -> Plan[RunReference]:
+    def _accepted(self, path: str, payload: Any, agent: str, key: str | None, more: Mapping[str, str]) -> Plan[RunReference]:
         """A call that is stored, and so has a key in any case: it is safe to make it again."""
-        headers = {**_keyed(key or True), **_content_type(payload), **_request_timeout(timeout), **more}
+        headers = {**_keyed(key or True), **_content_type(payload), **more}
         content = _content(payload, agent)
         request = Outgoing("POST", path, self.timeout, idempotent=True, headers=headers, content=content)
         return answers.reference((yield from self._attempts.answered(request)))

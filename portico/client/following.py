@@ -53,13 +53,15 @@ class Following(Generic[T]):
     ) -> None:
         """`first` opens the stream; `patience`: seconds for which the gateway may be away, or break each connection at once.
 
-        `resumes`: whether it goes on after a lost connection. `raises`: whether the end of a run that failed is an error, too.
+        `resumes`: whether it goes on after a lost connection. `raises`: whether the end of a run that failed is an error to
+        whoever only reads its events, too.
         `lost` is called where a connection was lost, before the next one is tried.
         """
         self.run_id = run_id
         self.last = last
         self.ended = False
         self.reply: T | None = None
+        self.error: ClientError | None = None
         self._attempts = attempts
         self._first = first
         self._patience = patience
@@ -92,7 +94,9 @@ class Following(Generic[T]):
             opened = yield from self._attempts.opened(self._next(), patient=True, silence=self._silence)
 
     def result(self) -> T:
-        """The reply of a run that has ended. Raises `ClientError` where it has not, since its stream was left."""
+        """The reply of a run that has ended. Raises `ClientError` where there is none, also where its stream was left before."""
+        if self.error is not None:
+            raise self.error
         if not self.ended:
             raise StillRunning(self.run_id or "", "not read to its end")
         return cast("T", self.reply)
@@ -133,11 +137,13 @@ class Following(Generic[T]):
 
     def _end(self, response: httpx.Response, event: Event) -> None:
         """The run has ended. Raises what it ended with."""
+        self.ended = True
         if event.type == SUCCEEDED:
             self.reply = output(response, event.data, self._kind)
-        elif self._raises:
-            raise problem_error(event.data)
-        self.ended = True
+            return
+        self.error = problem_error(event.data)
+        if self._raises:
+            raise self.error
 
 
 def following(run_id: str, last: int, seconds: float) -> Outgoing:

@@ -158,21 +158,13 @@ class Client:
         )
 
     def submit(
-        self,
-        agent: str,
-        payload: Any = None,
-        *,
-        operation: str | None = None,
-        timeout: float | None = None,
-        idempotency_key: str | None = None,
+        self, agent: str, payload: Any = None, *, operation: str | None = None, idempotency_key: str | None = None
     ) -> RunReference:
-        """Ask an agent, and return when that is stored (`Prefer: respond-async`): its run will have the reply as its output.
+        """Ask an agent, and return when that is stored: its run will have the reply as its output. `runs.start` can do more.
 
-        `timeout`: seconds until the deadline of the run. Unless it has a key it gets one, so that a retry never asks twice.
+        Unless it has a key it gets one, so that a retry never asks twice.
         """
-        return self.carry_out(
-            self.calls.submit(agent, payload, operation=operation, timeout=timeout, idempotency_key=idempotency_key)
-        )
+        return self.runs.start(agent, payload, operation=operation, idempotency_key=idempotency_key)
 
     @overload
     def stream(
@@ -276,9 +268,8 @@ class Client:
     ) -> Any:
         """Call any route, such as a declared one: `client.request("GET", "/say/hello")`.
 
-        Errors and retries are those of an ask.
-
-        `json`, or `content` as it is, is the body; a GET, a HEAD, and what has a key is retried as what may be sent twice.
+        Errors and retries are those of an ask. `json`, or `content` as it is, is the body; a GET, a HEAD, and what has a key is
+        retried as what may be sent twice.
         """
         return self.carry_out(
             self.calls.request(
@@ -380,7 +371,7 @@ class EventStream(Generic[T]):
         return self._following.last
 
     def result(self) -> T:
-        """The reply; events that nobody has read are passed over. Of a run that is only followed, None. Raises `ClientError`."""
+        """The reply; events that nobody has read are passed over. Raises `ClientError` where the run ended otherwise."""
         for _ in self:
             pass
         return self._following.result()
@@ -465,8 +456,8 @@ class Runs:
         resume: bool = True,
         silence: float = SILENCE,
         on_lost: Callable[[], object] | None = None,
-    ) -> EventStream[None]:
-        """A run's events after a number, until its last one. How it ended is in that event, and raises nothing.
+    ) -> EventStream[Any]:
+        """A run's events after a number, until its last one. How it ended is in that event; only `result()` raises it.
 
         Where the connection breaks, or says nothing for `silence` seconds, the stream goes on behind the last event unless
         `resume` is false; `on_lost` is called before. Raises `NotFound`, and `ConnectionFailed` where the gateway is away for
