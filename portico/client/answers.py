@@ -75,11 +75,11 @@ def problem(url: str, response: httpx.Response, body: bytes) -> errors.ClientErr
             replayed=headers.get("idempotency-replayed") == "true",
         )
     if status < HTTPStatus.BAD_REQUEST:
-        return errors.InvalidResponse(url, f"is {_phrase(status)}, and not what a gateway says there.", status=status)
+        return errors.InvalidResponse(url, f"is {phrase(status)}, and not what a gateway says there.", status=status)
     return _class_of("", status)(
-        f"{url} answered {_phrase(status)}, and not as a gateway does: perhaps a proxy did.",
+        f"{url} answered {phrase(status)}, and not as a gateway does: perhaps a proxy did.",
         status=status,
-        title=_phrase(status),
+        title=phrase(status),
         request_id=headers.get("x-request-id"),
         retry_after=retry_after(headers.get("retry-after")),
     )
@@ -193,7 +193,7 @@ def run_at(response: httpx.Response) -> str:
 
 def foreign(response: httpx.Response) -> errors.InvalidResponse:
     """The error for an answer that no gateway gives."""
-    said = _phrase(response.status_code)
+    said = phrase(response.status_code)
     return errors.InvalidResponse(
         str(response.url), f"({said}) is not what a gateway says there: look at base_url.", status=response.status_code
     )
@@ -213,7 +213,8 @@ def _json_or_none(body: bytes) -> Any:
         return None
 
 
-def _phrase(status: int) -> str:
+def phrase(status: int) -> str:
+    """A status with its words."""
     try:
         return f"{status} {HTTPStatus(status).phrase}"
     except ValueError:

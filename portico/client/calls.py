@@ -71,7 +71,7 @@ class Calls:
             about.method,
             self.url + about.path,
             params=about.query,
-            headers=step.headers,
+            headers=[(name.encode(), value.encode()) for name, value in step.headers.items()],
             content=about.content,
             timeout=httpx.Timeout(step.silence, connect=connect),
         )
@@ -309,8 +309,8 @@ def _host(base_url: str) -> str:
 
 def _checked(api_key: str) -> str:
     """The key. Checked here, for what refuses it later would show it."""
-    if not api_key.isascii() or not api_key.isprintable() or " " in api_key:
-        raise ConfigurationError("The API key cannot stand in a header: it must be visible ASCII characters.")
+    if not api_key.isprintable() or " " in api_key:
+        raise ConfigurationError("The API key cannot stand in a header: it has blanks or characters that cannot be seen.")
     return api_key
 
 
