@@ -19,12 +19,13 @@ from portico.client import (
     DeadlineExceeded,
     InvalidResponse,
     NotFound,
+    PorticoAPIError,
     RunCancelled,
     ServerError,
     StillRunning,
     Unauthenticated,
 )
-from portico.errors import ConfigurationError, InvalidPayload, PorticoError
+from portico.errors import ConfigurationError, InvalidPayload
 from tests.app.serving import served
 from tests.client.faces import Face, facing
 from tests.routes.agents import Crashing, Echo, Echoed, Errors, Replies, Slow, Teller, Words
@@ -153,7 +154,7 @@ async def test_a_declared_route_is_called_by_its_path(kind: str) -> None:
 
 async def test_the_class_of_an_error_says_what_happened(kind: str) -> None:
     async with desk(kind, Echo("echo"), Errors("errors"), Crashing("crashing"), Slow("slow")) as (face, _):
-        cases: list[tuple[type[PorticoError], int, str, dict[str, Any]]] = [
+        cases: list[tuple[type[PorticoAPIError], int, str, dict[str, Any]]] = [
             (NotFound, 404, "agent-not-found", {"agent": "eco"}),
             (NotFound, 404, "operation-not-found", {"agent": "errors", "operation": "by"}),
             (AgentError, 409, "sold-out", {"agent": "errors", "operation": "buy", "payload": {"item": "tart"}}),
@@ -165,7 +166,7 @@ async def test_the_class_of_an_error_says_what_happened(kind: str) -> None:
         for expected, status, slug, call in cases:
             with pytest.raises(expected) as caught:
                 await face.call("ask", timeout=0.2 if slug == "deadline-exceeded" else None, **call)
-            error: Any = caught.value
+            error = caught.value
             assert type(error) is expected
             assert (error.status, error.slug) == (status, slug)
             assert error.detail == str(error)
