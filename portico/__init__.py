@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from portico.app.factory import create_app as create_app
     from portico.app.gateway import HTTPGateway as HTTPGateway
     from portico.app.settings import GatewayConfig as GatewayConfig
+    from portico.client.async_client import AsyncClient as AsyncClient
+    from portico.client.sync_client import Client as Client
     from portico.kernel.components import ComponentSet as ComponentSet
     from portico.kernel.components import build_component_set as build_component_set
     from portico.kernel.dynamic_supervisor import DynamicSupervisor as DynamicSupervisor
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "AgentProcess": "portico.kernel.process",
+    "AsyncClient": "portico.client.async_client",
+    "Client": "portico.client.sync_client",
     "ComponentSet": "portico.kernel.components",
     "Context": "portico.kernel.protocols",
     "DynamicSupervisor": "portico.kernel.dynamic_supervisor",
@@ -79,6 +83,8 @@ __all__ = [  # noqa: RUF022  # in the order in which a newcomer meets them
     "create_app",
     "HTTPGateway",
     "GatewayConfig",
+    "Client",
+    "AsyncClient",
     "ModelAgent",
     "ComponentSet",
     "build_component_set",

@@ -143,11 +143,11 @@ def answer(
     """Give a run the input that it waits for."""
     text = sys.stdin.buffer.read() if value == "-" else value.encode(errors="surrogateescape")
     try:
-        json.loads(text, parse_constant=_refuse_constant)
+        data = json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise MalformedBody(f"The answer is not JSON: {error}.") from None
     with _remote(url) as remote:
-        remote.answer(run_id, text)
+        remote.answer(run_id, data)
     echo(f"Run {run_id} goes on.")
 
 

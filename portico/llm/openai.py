@@ -11,8 +11,6 @@ import json
 import math
 import re
 from contextlib import aclosing, asynccontextmanager, suppress
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, cast
 from weakref import WeakKeyDictionary
@@ -21,7 +19,8 @@ import httpx
 
 from portico.errors import ConfigurationError, ModelError
 from portico.llm import completions
-from portico.llm.sse import EventDecoder
+from portico.retry_after import retry_after
+from portico.sse import EventDecoder
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
@@ -195,7 +194,7 @@ class OpenAIModel:
         return self._refused(response, "")
 
     def _refused(self, response: httpx.Response, text: str) -> ModelError:
-        wait = _retry_after(response.headers.get("retry-after"))
+        wait = retry_after(response.headers.get("retry-after"))
         sentence = f"the model API answered {response.status_code} {_phrase(response.status_code)}"
         sentence += f": {text.rstrip('.')}." if text else "."
         if wait is not None:
@@ -245,13 +244,13 @@ async def _events(response: httpx.Response) -> AsyncGenerator[str]:
     decoder = EventDecoder()
     async with aclosing(cast("AsyncGenerator[bytes]", response.aiter_bytes())) as chunks:
         async for chunk in chunks:
-            for data in decoder.feed(chunk):
-                yield data
-                if data == _DONE:
+            for event in decoder.feed(chunk):
+                yield event.data
+                if event.data == _DONE:
                     await _drain(chunks)
                     return
-    for data in decoder.end():
-        yield data
+    for event in decoder.end():
+        yield event.data
 
 
 async def _drain(chunks: AsyncIterator[bytes]) -> None:
@@ -285,19 +284,3 @@ def _phrase(status: int) -> str:
     with suppress(ValueError):
         return HTTPStatus(status).phrase
     return ""
-
-
-def _retry_after(value: str | None) -> float | None:
-    """Seconds, from a number of seconds or a date; None where there is none."""
-    if value is None:
-        return None
-    try:
-        seconds = float(value)
-    except ValueError:
-        try:
-            date = parsedate_to_datetime(value)
-        except ValueError:
-            return None
-        date = date if date.tzinfo else date.replace(tzinfo=UTC)
-        seconds = (date - datetime.now(UTC)).total_seconds()
-    return max(0.0, seconds) if math.isfinite(seconds) else None

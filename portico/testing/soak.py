@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import httpx
 
 from portico.errors import StoreError
+from portico.sse import EventDecoder
 from portico.stores.sqlite import SqliteStore
 from portico.testing.soak_agents import PAYMENTS, SEEN, STEPS, topology
 
@@ -520,18 +521,11 @@ class Client:
 
 async def events_of(response: httpx.Response) -> AsyncIterator[tuple[int | None, str, Any]]:
     """The events of a stream (WHATWG HTML §9.2): number, type, data. One that is not whole counts for nothing."""
-    fields: dict[str, str] = {}
-    async for line in response.aiter_lines():
-        if line.startswith(":"):
-            continue
-        if line:
-            name, _, value = line.partition(": ")
-            fields[name] = value
-        elif fields:
-            data = json.loads(fields.get("data", "null"))
-            number = int(fields["id"]) if "id" in fields else None
-            yield number, fields.get("event", "message"), data["data"] if number is not None else data
-            fields = {}
+    decoder = EventDecoder()
+    async for chunk in response.aiter_bytes():
+        for told in decoder.feed(chunk):
+            data, number = json.loads(told.data), int(told.id) if told.id is not None else None
+            yield number, told.name, data["data"] if number is not None else data
 
 
 # --- the soak ---------------------------------------------------------------------------------------------------------

@@ -67,6 +67,8 @@ def test_the_public_names_are_these() -> None:
         "create_app",
         "HTTPGateway",
         "GatewayConfig",
+        "Client",
+        "AsyncClient",
         "ModelAgent",
         "ComponentSet",
         "build_component_set",
@@ -95,7 +97,7 @@ def test_import_star_gives_the_public_names_alone() -> None:
 
 
 def test_rooms_are_not_hidden_by_names() -> None:
-    for room in ("kernel", "operations", "runs", "routes", "app", "cli", "errors"):
+    for room in ("kernel", "operations", "runs", "routes", "app", "cli", "client", "errors"):
         assert importlib.import_module(f"portico.{room}").__name__ == f"portico.{room}"
 
 
@@ -123,6 +125,15 @@ asyncio.run(main())
 
 def test_naming_the_gateway_loads_no_web_framework() -> None:
     assert loaded_by("from portico import HTTPGateway, GatewayConfig; HTTPGateway('api', GatewayConfig())") & HEAVY == set()
+
+
+def test_the_client_loads_nothing_of_the_server() -> None:
+    loaded = run("from portico import AsyncClient, Client\nimport sys; print(*sys.modules)").split()
+    rooms = {name.split(".")[1] for name in loaded if name.startswith("portico.")}
+
+    assert rooms == {"client", "errors", "retry_after", "sse", "version"}
+    own = {name.partition(".")[0] for name in loaded} & HEAVY - {"rich"}  # httpx loads it for a command line of its own
+    assert own == {"httpx", "pydantic_core"}
 
 
 def test_importing_the_kernels_names_takes_less_than_100_ms_more_than_asyncio() -> None:

@@ -1,0 +1,483 @@
+"""Client: a gateway's agents and runs, by blocking calls.
+
+Below: the plans of `calls.py`, which say what each call does; here they are carried out with `httpx.Client`. `async_client.py` is
+the same with `await`.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Generic, Self, overload
+
+import httpx
+
+from portico.client.calls import PAGE, URL, Calls
+from portico.client.following import SILENCE
+from portico.client.plan import Close, Opened, Pause, Read, Send, Step, T
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator, Mapping
+    from datetime import datetime
+    from types import TracebackType
+
+    from portico.client.following import Following
+    from portico.client.plan import Plan
+    from portico.client.records import DeadLetter, Event, Run, RunReference
+
+
+class Client:
+    """The agents and runs of a gateway.
+
+        with Client(api_key=key) as client:
+            reply = client.ask("echo", {"text": "hello"}, response=Echoed)
+
+    Close it, or use it as a context manager. Several threads may use one. Every call raises `ClientError`, of which
+    `portico/client/errors.py` draws the tree.
+
+    Args:
+        base_url: where the gateway is, with the path where it is mounted.
+        api_key: sent as `Authorization: Bearer …`.
+        timeout: seconds for a call as a whole, with all its attempts and pauses; None for no limit. For an ask it is the deadline
+            too, unless the ask has its own.
+        retries: how often a call that failed is made again, where that does no harm (docs/client.md has the table).
+        headers: sent with every request.
+        http: an `httpx.Client` of yours, for proxies, certificates, or another transport. You close it.
+
+    Raises:
+        ConfigurationError: an address or a key that cannot be one.
+    """
+
+    def __init__(
+        self,
+        base_url: str = URL,
+        *,
+        api_key: str | None = None,
+        timeout: float | None = 30.0,
+        retries: int = 2,
+        headers: Mapping[str, str] | None = None,
+        http: httpx.Client | None = None,
+    ) -> None:
+        self.calls = Calls(base_url, api_key, timeout, retries, headers)
+        self._owned = http is None
+        self.http = httpx.Client(trust_env=self.calls.trusts_environment) if http is None else http
+        self.runs = Runs(self)
+        self.dead_letters = DeadLetters(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close its connections. It cannot be used after that."""
+        if self._owned:
+            self.http.close()
+
+    # --- agents -------------------------------------------------------------------------------------------------------
+
+    @overload
+    def ask(
+        self,
+        agent: str,
+        payload: Any = None,
+        *,
+        response: type[T],
+        operation: str | None = None,
+        timeout: float | None = None,
+        idempotency_key: str | bool | None = None,
+        wait: float | None = None,
+    ) -> T: ...
+    @overload
+    def ask(
+        self,
+        agent: str,
+        payload: Any = None,
+        *,
+        response: None = None,
+        operation: str | None = None,
+        timeout: float | None = None,
+        idempotency_key: str | bool | None = None,
+        wait: float | None = None,
+    ) -> Any: ...
+    def ask(
+        self,
+        agent: str,
+        payload: Any = None,
+        *,
+        response: Any = None,
+        operation: str | None = None,
+        timeout: float | None = None,
+        idempotency_key: str | bool | None = None,
+        wait: float | None = None,
+    ) -> Any:
+        """Ask an agent, and return its reply.
+
+        Args:
+            agent: its name.
+            payload: JSON data, a dataclass or a pydantic model; None for no body, which means `{}`.
+            response: the type of the reply, anything that pydantic can validate. Without one it is plain data.
+            operation: which, where the agent has several.
+            timeout: seconds until the deadline, and for the call as a whole.
+            idempotency_key: makes the ask a stored one that never runs twice, so that it is safe to retry whatever happens. True
+                makes a key for this call.
+            wait: makes the ask a stored run, and waits so many seconds for its end.
+
+        Raises:
+            StillRunning: it has not ended within `wait`.
+            InvalidPayload: the payload is no JSON data.
+            ClientError: any other reason why there is no reply.
+        """
+        return self.carry_out(
+            self.calls.ask(
+                agent,
+                payload,
+                operation=operation,
+                response=response,
+                timeout=timeout,
+                idempotency_key=idempotency_key,
+                wait=wait,
+            )
+        )
+
+    def send(
+        self,
+        agent: str,
+        payload: Any = None,
+        *,
+        operation: str | None = None,
+        timeout: float | None = None,
+        idempotency_key: str | None = None,
+    ) -> RunReference:
+        """Send to an agent, and return when that is stored. `timeout`: seconds until the deadline of its handling.
+
+        Unless it has a key it gets one, so that a retry never sends twice.
+        """
+        return self.carry_out(
+            self.calls.send(agent, payload, operation=operation, timeout=timeout, idempotency_key=idempotency_key)
+        )
+
+    def submit(
+        self, agent: str, payload: Any = None, *, operation: str | None = None, idempotency_key: str | None = None
+    ) -> RunReference:
+        """Ask an agent, and return when that is stored: its run will have the reply as its output. `runs.start` can do more.
+
+        Unless it has a key it gets one, so that a retry never asks twice.
+        """
+        return self.runs.start(agent, payload, operation=operation, idempotency_key=idempotency_key)
+
+    @overload
+    def stream(
+        self,
+        agent: str,
+        payload: Any = None,
+        *,
+        response: type[T],
+        operation: str | None = None,
+        timeout: float | None = None,
+        idempotency_key: str | bool = True,
+    ) -> EventStream[T]: ...
+    @overload
+    def stream(
+        self,
+        agent: str,
+        payload: Any = None,
+        *,
+        response: None = None,
+        operation: str | None = None,
+        timeout: float | None = None,
+        idempotency_key: str | bool = True,
+    ) -> EventStream[Any]: ...
+    def stream(
+        self,
+        agent: str,
+        payload: Any = None,
+        *,
+        response: Any = None,
+        operation: str | None = None,
+        timeout: float | None = None,
+        idempotency_key: str | bool = True,
+    ) -> EventStream[Any]:
+        """Ask an agent, and follow what happens until the reply.
+
+            with client.stream("worker", {"steps": 3}) as events:
+                for event in events:
+                    print(event.type, event.data)
+                print(events.result())
+
+        The ask is a stored one, under a key: where the connection breaks, the stream goes on behind the last event, for as long as
+        the gateway is not away for longer than the client's `timeout`; and the run goes on where you leave. With
+        `idempotency_key=False` it is a plain one, which ends with its connection. `timeout`: seconds until its deadline. An error
+        is raised when it is read: after the last event.
+        """
+        return EventStream(
+            self,
+            self.calls.stream(
+                agent, payload, operation=operation, response=response, timeout=timeout, idempotency_key=idempotency_key
+            ),
+        )
+
+    def agents(self) -> dict[str, Any]:
+        """The tree, as the gateway has it."""
+        return self.carry_out(self.calls.agents())
+
+    def agent(self, name: str) -> dict[str, Any]:
+        """An agent's status, incarnation, restarts, mailbox and operations, as the gateway has them."""
+        return self.carry_out(self.calls.agent(name))
+
+    @overload
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        response: type[T],
+        json: Any = None,
+        content: bytes | None = None,
+        query: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+        idempotency_key: str | bool | None = None,
+    ) -> T: ...
+    @overload
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        response: None = None,
+        json: Any = None,
+        content: bytes | None = None,
+        query: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+        idempotency_key: str | bool | None = None,
+    ) -> Any: ...
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        response: Any = None,
+        json: Any = None,
+        content: bytes | None = None,
+        query: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+        idempotency_key: str | bool | None = None,
+    ) -> Any:
+        """Call any route, such as a declared one: `client.request("GET", "/say/hello")`.
+
+        Errors and retries are those of an ask. `json`, or `content` as it is, is the body; a GET, a HEAD, and what has a key is
+        retried as what may be sent twice.
+        """
+        return self.carry_out(
+            self.calls.request(
+                method,
+                path,
+                json=json,
+                content=content,
+                query=query,
+                headers=headers,
+                response=response,
+                timeout=timeout,
+                idempotency_key=idempotency_key,
+            )
+        )
+
+    # --- carrying out -------------------------------------------------------------------------------------------------
+
+    def carry_out(self, plan: Plan[T]) -> T:
+        """Carry a plan of `calls` out to its end."""
+        try:
+            step = next(plan)
+            while True:
+                try:
+                    came = self._take(step)
+                except httpx.RequestError as error:
+                    step = plan.throw(error)
+                else:
+                    step = plan.send(came)
+        except StopIteration as end:
+            return end.value
+
+    def tell(self, plan: Generator[Step | T, Any, None]) -> Generator[T]:
+        """Carry a plan of `calls` out, and hand on what it tells."""
+        opened: Opened | None = None
+        try:
+            item = next(plan)
+            while True:
+                if not isinstance(item, Step):
+                    yield item
+                    item = next(plan)
+                    continue
+                try:
+                    came = self._take(item)
+                except httpx.RequestError as error:
+                    item = plan.throw(error)
+                else:
+                    opened = came if isinstance(came, Opened) else opened
+                    item = plan.send(came)
+        except StopIteration:
+            return
+        finally:
+            plan.close()
+            if opened is not None:
+                opened.response.close()
+
+    def _take(self, step: Step) -> Any:
+        match step:
+            case Send():
+                response = self.http.send(self.calls.built(self.http, step), stream=step.streamed)
+                return Opened(response, response.iter_bytes()) if step.streamed else response
+            case Read():
+                return next(step.source.chunks, None)
+            case Close():
+                step.source.response.close()
+            case Pause():
+                time.sleep(step.seconds)
+            case _:
+                raise TypeError(step)
+        return None
+
+
+class EventStream(Generic[T]):
+    """The events of one run, to iterate over. Leave it with `close`, or use it as a context manager."""
+
+    def __init__(self, client: Client, following: Following[T]) -> None:
+        self._following = following
+        self._events = client.tell(following.events())
+
+    def __iter__(self) -> Iterator[Event]:
+        return self
+
+    def __next__(self) -> Event:
+        return next(self._events)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self.close()
+
+    @property
+    def run_id(self) -> str | None:
+        """The run; None until the first event of an ask."""
+        return self._following.run_id
+
+    @property
+    def last_event_id(self) -> int:
+        """The number of the last event that came; 0 before the first."""
+        return self._following.last
+
+    def result(self) -> T:
+        """The reply; events that nobody has read are passed over. Raises `ClientError` where the run ended otherwise."""
+        for _ in self:
+            pass
+        return self._following.result()
+
+    def close(self) -> None:
+        """Read no more events. A stored run goes on."""
+        self._events.close()
+
+
+class Runs:
+    """`client.runs`: what is kept of calls."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._calls = client.calls
+
+    def start(
+        self,
+        agent: str,
+        payload: Any = None,
+        *,
+        operation: str | None = None,
+        run_id: str | None = None,
+        delay: float | datetime | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        idempotency_key: str | None = None,
+    ) -> RunReference:
+        """Start a run, and return when it is stored. `run_id`: an id of your choice, which never runs twice.
+
+        `delay`: seconds, or a time with its zone, until it is delivered. `metadata`: kept with it. Unless it has a key or an id it
+        gets a key, so that a retry never starts two.
+        """
+        return self._client.carry_out(
+            self._calls.start(
+                agent,
+                payload,
+                operation=operation,
+                run_id=run_id,
+                delay=delay,
+                metadata=metadata,
+                idempotency_key=idempotency_key,
+            )
+        )
+
+    def get(self, run_id: str, *, wait: float = 0.0) -> Run:
+        """A run's record. `wait`: seconds, at most 300, to wait for its end. Raises `NotFound`."""
+        return self._client.carry_out(self._calls.run(run_id, wait))
+
+    def wait(self, run_id: str, timeout: float | None = None) -> Run:
+        """A run's record at its end, however that is. A gateway that is away for less than the client's `timeout` is waited for.
+
+        `timeout` in seconds. Raises `StillRunning` where it has not ended then.
+        """
+        return self._client.carry_out(self._calls.wait(run_id, timeout))
+
+    def list(
+        self,
+        *,
+        status: str | None = None,
+        agent: str | None = None,
+        parent: str | None = None,
+        limit: int | None = None,
+        page: int = PAGE,
+    ) -> Iterator[Run]:
+        """Your runs, the newest first, at most `limit`. They are read as you iterate, `page` at a time (at most 500)."""
+        found = self._calls.list_runs(status=status, agent=agent, parent=parent, limit=limit, page=page)
+        return self._client.tell(found)
+
+    def cancel(self, run_id: str) -> Run:
+        """Cancel a run, and return its record. One that has ended stays as it is. Raises `NotFound`."""
+        return self._client.carry_out(self._calls.cancel(run_id))
+
+    def input(self, run_id: str, value: Any) -> Run:
+        """Give a run the input that it waits for. Raises `Conflict` where it waits for none, `ContractViolated`, `NotFound`."""
+        return self._client.carry_out(self._calls.input(run_id, value))
+
+    def events(
+        self,
+        run_id: str,
+        after: int = 0,
+        *,
+        resume: bool = True,
+        silence: float = SILENCE,
+        on_lost: Callable[[], object] | None = None,
+    ) -> EventStream[Any]:
+        """A run's events after a number, until its last one. How it ended is in that event; only `result()` raises it.
+
+        Where the connection breaks, or says nothing for `silence` seconds, the stream goes on behind the last event unless
+        `resume` is false; `on_lost` is called before. Raises `NotFound`, and `ConnectionFailed` where the gateway is away for
+        longer than the client's `timeout`.
+        """
+        return EventStream(self._client, self._calls.events(run_id, after, resume=resume, silence=silence, on_lost=on_lost))
+
+
+class DeadLetters:
+    """`client.dead_letters`: what failed after its retries."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._calls = client.calls
+
+    def list(self, *, agent: str | None = None, limit: int | None = None, page: int = PAGE) -> Iterator[DeadLetter]:
+        """Your dead letters, the newest first, at most `limit`. They are read as you iterate, `page` at a time (at most 500)."""
+        found = self._calls.dead_letters(agent=agent, limit=limit, page=page)
+        return self._client.tell(found)
+
+    def redrive(self, letter_id: str) -> RunReference:
+        """Send one again, as a new run. Raises `NotFound`, `Conflict`."""
+        return self._client.carry_out(self._calls.redrive(letter_id))
