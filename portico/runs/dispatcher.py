@@ -195,6 +195,9 @@ class Dispatcher:
         if self.runtime.find(letter.agent) is None:
             raise self.runtime.registry.unknown(letter.agent)
         operation = found if isinstance(found, Operation) else Operation(name=letter.operation, attribute="handle")
+        for endpoint in self.catalogue.tools.values():
+            if endpoint.agent == letter.agent and endpoint.operation is operation:
+                return endpoint  # with the scopes and interceptors that it has on every other way in
         return Endpoint(letter.agent, operation, sole=False, description="")
 
     async def _recover_later(self) -> None:
