@@ -70,6 +70,18 @@ logger = logging.getLogger("portico")
 NATIVE_TELEMETRY: Any = {"tracing": False, "metrics": False, "logs": False}
 """FastAPI's own spans are off: ours are `portico.telemetry`'s, never both. Looking whether they are on costs 5 µs a request."""
 
+DOCUMENT: Any = {"content": {"application/json": {"example": {"openapi": "3.1.0", "info": {}, "paths": {}}}}}
+"""The answer of `GET /openapi.json`."""
+
+TAGS: Any = [
+    {"name": "agents", "description": "The supervision tree and the agents in it."},
+    {"name": "runs", "description": "Calls that outlive their request: started, listed, followed, answered, cancelled."},
+    {"name": "probes", "description": "For orchestrators: open to everybody."},
+    {"name": "problems", "description": "What the `type` of a problem leads to."},
+    {"name": "documentation", "description": "This document."},
+]
+"""What the gateway's own operations are sorted by."""
+
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
@@ -187,6 +199,7 @@ def create_app(source: KernelRuntime | Topology | Path | str | Mapping[str, Any]
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
+        openapi_tags=TAGS,
         redirect_slashes=False,  # a redirect is no problem document, and names the host that the client claims
         telemetry=NATIVE_TELEMETRY,
         lifespan=gateway.running,
@@ -232,7 +245,7 @@ def _protected_resource(dispatcher: Dispatcher, settings: GatewayConfig) -> Prot
 def _middlewares(gateway: Gateway, authenticator: Authenticator | None, resource: ProtectedResource | None) -> list[Middleware]:
     """What a request passes before the agent table, the outermost first."""
     settings = gateway.settings
-    allowed = settings.allowed_hosts or (LOOPBACK if settings.loopback else ())
+    allowed = _allowed_hosts(settings)
     stack = [Middleware(cast("Any", RequestId))]
     if allowed:
         stack.append(Middleware(cast("Any", HostGuard), allowed))
@@ -244,6 +257,11 @@ def _middlewares(gateway: Gateway, authenticator: Authenticator | None, resource
         stack.append(Middleware(cast("Any", Authentication), authenticator, open_paths, open_prefixes, metadata_url))
     stack += [Middleware(imported(middleware, "middleware")) for middleware in settings.middleware]
     return stack
+
+
+def _allowed_hosts(settings: GatewayConfig) -> Sequence[str]:
+    """The names that a Host or Origin header may have; empty for any."""
+    return settings.allowed_hosts or (LOOPBACK if settings.loopback else ())
 
 
 def _document(app: FastAPI, gateway: Gateway) -> None:
@@ -262,14 +280,22 @@ def _document(app: FastAPI, gateway: Gateway) -> None:
                     base=base,
                     statuses=STATUSES,
                     secured=settings.authenticates,
+                    guarded=bool(_allowed_hosts(settings)),
                 )
             )
         return made[0]
 
     app.openapi = openapi
 
-    @app.get("/openapi.json", include_in_schema=False)
+    @app.get(
+        "/openapi.json",
+        summary="The OpenAPI document",
+        operation_id="read_openapi",
+        tags=["documentation"],
+        responses={200: DOCUMENT},
+    )
     async def document() -> dict[str, Any]:  # pyright: ignore[reportUnusedFunction]
+        """This document: every operation of this gateway, with its schemas, examples and problems."""
         return openapi()
 
     if settings.docs_enabled:

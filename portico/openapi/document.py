@@ -7,13 +7,17 @@ nothing; `pages.py` shows it to people.
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
-from portico.openapi.request import plain_path, request_of, title_of
-from portico.openapi.responses import PROBLEM_SCHEMA, PROBLEM_TYPE, REPLY_HEADERS, RUN_REFERENCE_SCHEMA, Responses
-from portico.openapi.schemas import Schemas
+from portico.openapi.examples import NoExampleError, example
+from portico.openapi.headers import HEADERS, OF_A_CALL, OF_A_WAITING_CALL, PARAMETERS, parameters
+from portico.openapi.own_paths import own_paths
+from portico.openapi.request import ANY_EXAMPLE, BODY_METHODS, plain_path, request_of, title_of
+from portico.openapi.responses import PROBLEM_SCHEMA, RUN_REFERENCE_SCHEMA, Responses
+from portico.openapi.schemas import Schemas, definitions_of
 from portico.openapi.security import SCHEMES, requirements
 from portico.operations.catalogue import default_routes
 
@@ -26,22 +30,17 @@ if TYPE_CHECKING:
 Object = dict[str, Any]
 
 OPENAPI: Final = "3.1.0"
-PARAMETERS: Final[Mapping[str, Any]] = {
-    "RequestTimeout": {
-        "name": "Request-Timeout",
-        "in": "header",
-        "required": False,
-        "description": "Seconds until the deadline; the route's limit caps it.",
-        "schema": {"type": "number", "minimum": 0.001, "exclusiveMaximum": 1e9},
-    },
-    "Prefer": {
-        "name": "Prefer",
-        "in": "header",
-        "required": False,
-        "description": "`respond-async`: answer 202 at once. `wait=20`: answer 202 if it takes longer than 20 seconds (RFC 7240).",
-        "schema": {"type": "string"},
-    },
+INFO: Final[Mapping[str, Any]] = {
+    "description": (
+        "Agents behind HTTP. `POST` to an agent asks it and waits for the reply; the same with `/cast` sends, and answers 202. "
+        "What cannot be answered is a problem (RFC 9457), whose `type` leads to its description."
+    ),
+    "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
 }
+"""What the document says of itself, unless `base` says otherwise. The licence is that of the gateway."""
+BINARY: Final[Mapping[str, Any]] = {"type": "string", "format": "binary"}
+"""The schema of a reply that is bytes."""
+SERVERS: Final = ({"url": ".", "description": "Where this document is."},)
 _FASTAPI_ERRORS: Final = ("HTTPValidationError", "ValidationError")
 _NOT_IN_IDS = re.compile(r"[^A-Za-z0-9]+")
 
@@ -54,6 +53,7 @@ def build_document(
     base: Mapping[str, Any],
     statuses: Mapping[str, int],
     secured: bool,
+    guarded: bool = False,
     servers: Sequence[Mapping[str, Any]] | None = None,
 ) -> Object:
     """The whole document.
@@ -65,33 +65,35 @@ def build_document(
         base: the document that FastAPI made for the gateway's own routes.
         statuses: HTTP status by problem slug.
         secured: whether callers must authenticate. A route of `base` that is open to everybody says so: `security: []`.
-        servers: OpenAPI server objects; those of `base` unless given.
+        guarded: whether requests whose Host or Origin is foreign are refused.
+        servers: OpenAPI server objects; those of `base` unless given, else the place where the document is.
     """
     components: Object = dict(base.get("components", {}))
     taken = {name: about for name, about in components.get("schemas", {}).items() if name not in _FASTAPI_ERRORS}
     schemas = Schemas({"Problem": PROBLEM_SCHEMA, "RunReference": RUN_REFERENCE_SCHEMA, **taken})
-    responses = Responses(statuses, secured=secured)
-    paths = _agent_paths(catalogue, schemas, responses)
-    for path, item in base.get("paths", {}).items():
-        paths[path] = {**_with_problems(item), **paths.get(path, {})}
+    responses = Responses(statuses, secured=secured, guarded=guarded, ids=_ids(base.get("paths", {})))
+    own = dict(own_paths(base, schemas.by_name, responses))
+    paths = _agent_paths(catalogue, schemas, responses, _ids(own))
+    for path, item in own.items():
+        paths[path] = {**item, **paths.get(path, {})}
     document: Object = {
         "openapi": OPENAPI,
-        "info": {**base.get("info", {}), "title": title, "version": version},
+        "info": {**INFO, **base.get("info", {}), "title": title, "version": version},
+        "servers": [dict(server) for server in servers or base.get("servers") or SERVERS],
         "paths": paths,
         "components": {
             **components,
             "schemas": dict(sorted(schemas.by_name.items())),
             "responses": {**components.get("responses", {}), **responses.components()},
             "parameters": {**components.get("parameters", {}), **PARAMETERS},
-            "headers": {**components.get("headers", {}), **REPLY_HEADERS},
+            "headers": {**components.get("headers", {}), **HEADERS},
+            "links": {**components.get("links", {}), **responses.links()},
         },
         "tags": _tags(catalogue, base),
     }
     if secured:
         document["components"]["securitySchemes"] = {**components.get("securitySchemes", {}), **SCHEMES}
         document["security"] = requirements()
-    if servers or base.get("servers"):
-        document["servers"] = [dict(server) for server in servers or base["servers"]]
     return document
 
 
@@ -102,10 +104,14 @@ def _routes(catalogue: Catalogue) -> Iterator[tuple[RouteSpec, Endpoint]]:
         yield replace(spec, path=quote(spec.path, safe="/:@")), endpoint
 
 
-def _agent_paths(catalogue: Catalogue, schemas: Schemas, responses: Responses) -> Object:
+def _ids(paths: Mapping[str, Any]) -> list[str]:
+    return [about["operationId"] for item in paths.values() for about in item.values() if "operationId" in about]
+
+
+def _agent_paths(catalogue: Catalogue, schemas: Schemas, responses: Responses, ids: list[str]) -> Object:
+    """The paths of every route to an agent. `ids`: the operation ids that are taken."""
     paths: Object = {}
     shapes: dict[str, str] = {}
-    ids: list[str] = []
     for spec, endpoint in _routes(catalogue):
         path = plain_path(spec.path)
         about = _operation(spec, endpoint, schemas, responses)
@@ -122,34 +128,45 @@ def _operation(spec: RouteSpec, endpoint: Endpoint, schemas: Schemas, responses:
     operation, sends, scoped = endpoint.operation, spec.mode == "send", bool(endpoint.scopes)
     request = request_of(spec, endpoint, schemas)
     named = operation.title or _first_sentence(endpoint.description) or f"{endpoint.agent}: {operation.name}"
-    headers = ["RequestTimeout"] if sends else ["RequestTimeout", "Prefer"]
     about: Object = {
         "tags": [endpoint.agent],
         "summary": f"{named} (send)" if sends else named,
-        "description": endpoint.description,
+        "description": endpoint.description or named,
         "operationId": _operation_id(spec, endpoint),
-        "parameters": [*request.parameters, *({"$ref": f"#/components/parameters/{name}"} for name in headers)],
+        "parameters": [*request.parameters, *parameters(*(OF_A_CALL if sends else OF_A_WAITING_CALL))],
     }
     if request.body is not None:
         about["requestBody"] = request.body
+    takes_body = spec.method in BODY_METHODS
     if sends:
-        about["responses"] = responses.of_send(operation, scoped=scoped)
+        about["responses"] = responses.of_send(operation, takes_body=takes_body, scoped=scoped)
     else:
-        reply = operation.response_schema
-        schema = schemas.put(reply, endpoint.agent, title_of(reply, endpoint))
-        about["responses"] = responses.of_ask(operation, schema, scoped=scoped)
+        content = _reply_content(endpoint, schemas)
+        about["responses"] = responses.of_ask(operation, content, takes_body=takes_body, scoped=scoped)
     if scoped and responses.secured:
         about["security"] = requirements(endpoint.scopes)
     return about
 
 
+def _reply_content(endpoint: Endpoint, schemas: Schemas) -> Object:
+    """The reply's schema and an example, by media type."""
+    reply = endpoint.operation.response_schema
+    content: Object = (
+        {} if reply and reply != BINARY else {"application/octet-stream": {"schema": dict(BINARY), "example": "hello"}}
+    )
+    media: Object = {"schema": schemas.put(reply, endpoint.agent, title_of(reply, endpoint))}
+    with suppress(NoExampleError):
+        media["example"] = example(reply, definitions_of(reply)) if reply else ANY_EXAMPLE
+    return {"application/json": media, **content}
+
+
 def _operation_id(spec: RouteSpec, endpoint: Endpoint) -> str:
-    """Stable: from the names alone. A declared route has its method and path in it, for an operation may have several."""
-    own = f"{endpoint.agent}_{endpoint.operation.name}"
-    if not spec.path.startswith("/agents/"):
-        own = f"{own}_{spec.method.lower()}_{spec.path}"
-    elif spec.mode == "send":
-        own = f"{own}_send"
+    """Stable, of names alone: `ask_` or `send_` and the agent; of a declared route its method and path."""
+    if spec.path.startswith("/agents/"):
+        operation = "" if endpoint.sole else f"_{endpoint.operation.name}"
+        own = f"{spec.mode}_{endpoint.agent}{operation}"
+    else:
+        own = f"{spec.method.lower()}_{plain_path(spec.path)}"
     return _NOT_IN_IDS.sub("_", own).strip("_")
 
 
@@ -177,20 +194,5 @@ def _first_sentence(description: str) -> str:
 
 def _tags(catalogue: Catalogue, base: Mapping[str, Any]) -> list[Object]:
     names = dict.fromkeys(endpoint.agent for _, endpoint in _routes(catalogue))
-    return [{"name": name} for name in names] + [tag for tag in base.get("tags", []) if tag["name"] not in names]
-
-
-def _with_problems(item: Mapping[str, Any]) -> Object:
-    """A path of FastAPI's, with the problem that the gateway really answers in place of FastAPI's own validation error."""
-    problem: Object = {
-        "description": "The request is not valid.",
-        "content": {PROBLEM_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
-    }
-
-    def corrected(about: Any) -> Any:
-        responses: Object = about.get("responses", {}) if hasattr(about, "get") else {}
-        return (
-            {**about, "responses": {**responses, "422": problem}} if "HTTPValidationError" in str(responses.get("422")) else about
-        )
-
-    return {method: corrected(about) for method, about in item.items()}
+    agents = [{"name": name, "description": f"What the agent `{name}` can be asked."} for name in names]
+    return agents + [tag for tag in base.get("tags", []) if tag["name"] not in names]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from portico.errors import ContractViolation
 from portico.openapi.examples import NoExampleError, example
-from portico.openapi.schemas import definitions_of, resolved, without_definitions
+from portico.openapi.schemas import definitions_of, resolved, without_definitions, without_null
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -56,7 +56,7 @@ def request_of(spec: RouteSpec, endpoint: Endpoint, schemas: Schemas) -> Request
     takes_body = spec.method in BODY_METHODS
 
     def parameter(name: str, where: str) -> Object:
-        about = schemas.put({**properties.get(name, {"type": "string"}), "$defs": definitions}, endpoint.agent)
+        about = schemas.put({**without_null(properties.get(name, {"type": "string"})), "$defs": definitions}, endpoint.agent)
         made: Object = {"name": name, "in": where, "required": where == "path" or name in required, "schema": about}
         description = about.pop("description", None)
         if description:

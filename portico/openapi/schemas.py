@@ -33,6 +33,7 @@ class Schemas:
         """`taken`: the schemas that are there already, by name."""
         self.by_name: dict[str, Any] = dict(taken)
         self._known: dict[str, str] = {}
+        self._classes = {_class_name(name) for name in taken}
 
     def put(self, schema: Mapping[str, Any], owner: str, title: str | None = None) -> Schema:
         """Take a schema in, and return what stands for it in the document.
@@ -59,16 +60,29 @@ class Schemas:
             free = self._free(name, owner)
             self._known[identity] = free
             self.by_name[free] = {}  # holds the place: a definition may refer to itself
-            self.by_name[free] = self._hoist(definitions[name], definitions, owner)
+            hoisted = self._hoist(definitions[name], definitions, owner)
+            # Generators name classes by titles: where the name is another, the title is too.
+            self.by_name[free] = {**hoisted, "title": free} if "title" in hoisted and free != _safe(name) else hoisted
         return self._known[identity]
 
     def _free(self, name: str, owner: str) -> str:
-        name, longer = _NOT_IN_NAMES.sub("_", name), _NOT_IN_NAMES.sub("_", f"{owner}.{name}")
+        """A name that no other comes near: `Order_` and `Order` would be one class of a generated client."""
+        name, longer = _safe(name), _safe(f"{owner}.{name}")
         candidate, number = name, 1
-        while candidate in self.by_name:
+        while _class_name(candidate) in self._classes:
             candidate = longer if number == 1 else f"{longer}.{number}"
             number += 1
+        self._classes.add(_class_name(candidate))
         return candidate
+
+
+def _safe(name: str) -> str:
+    return _NOT_IN_NAMES.sub("_", name)
+
+
+def _class_name(name: str) -> str:
+    """What is left of a name where only letters and digits count."""
+    return re.sub(r"[\W_]+", "", name).lower()
 
 
 def definitions_of(schema: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -81,10 +95,20 @@ def without_definitions(schema: Mapping[str, Any]) -> Schema:
     return {key: value for key, value in schema.items() if key != "$defs"}
 
 
+def without_null(schema: Mapping[str, Any]) -> Schema:
+    """The schema of a value that can be left out but cannot be null: a header's, a query parameter's."""
+    kinds: list[Mapping[str, Any]] = schema.get("anyOf", [])
+    some = [kind for kind in kinds if kind.get("type") != "null"]
+    if len(some) == len(kinds):
+        return dict(schema)
+    rest = {key: value for key, value in schema.items() if key != "anyOf" and not (key == "default" and value is None)}
+    return {**some[0], **rest} if len(some) == 1 else {**rest, "anyOf": some}
+
+
 def resolved(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Mapping[str, Any]:
     """What a schema that is only a reference refers to; else itself."""
-    while isinstance(reference := schema.get("$ref"), str) and reference.startswith(LOCAL):
-        schema = definitions[reference.removeprefix(LOCAL)]
+    while isinstance(reference := schema.get("$ref"), str) and reference.startswith((LOCAL, HOISTED)):
+        schema = definitions[reference.rpartition("/")[2]]
     return schema
 
 

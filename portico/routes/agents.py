@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Path, Request
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
 
-from portico.errors import RouteNotFound, UnknownAgent, UnknownOperation, nearest
+from portico.errors import InsufficientScope, RouteNotFound, UnknownAgent, UnknownOperation, nearest
 from portico.kernel.memory import copied
 from portico.kernel.messages import DEFAULT_TYPE
 from portico.routes.admin import demand_admin
@@ -17,6 +19,59 @@ if TYPE_CHECKING:
     from portico.kernel.process import AgentProcess
     from portico.kernel.supervisor import Supervisor
     from portico.routes.face import Face
+
+
+class MailboxView(BaseModel):
+    """What waits for an agent."""
+
+    depth: int = Field(description="How many messages wait.")
+    size: int | None = Field(description="How many may wait; null for any number.")
+    expired: int = Field(description="How many were not handled in time.")
+
+
+class OperationView(BaseModel):
+    """What an agent can be asked."""
+
+    name: str
+    path: str = Field(description="Its route; the same with `/cast` sends.")
+    tool: str = Field(description="Its name as an MCP tool.")
+
+
+class Node(BaseModel):
+    """A supervisor or a process of the tree. What it does not have is left out; some kinds have more members."""
+
+    model_config = ConfigDict(
+        extra="allow",
+        json_schema_extra={
+            "examples": [
+                {
+                    "name": "echo",
+                    "kind": "agent",
+                    "status": "running",
+                    "incarnation": 1,
+                    "restarts": 0,
+                    "mailbox": {"depth": 0, "size": 1000, "expired": 0},
+                    "operations": [{"name": "echo", "path": "/agents/echo", "tool": "echo"}],
+                }
+            ]
+        },
+    )
+
+    name: str
+    kind: str = Field(description="`sup`, `dyn`, `pool`, `keyed` for supervisors; `agent`, `srv`, `mcp`, … for processes.")
+    status: str | None = Field(None, description="Of a process: where in its life it is.")
+    strategy: str | None = Field(None, description="Of a supervisor: whom it restarts together.")
+    incarnation: int | None = Field(None, description="How many lives it has had.")
+    restarts: int | None = None
+    mailbox: MailboxView | None = None
+    reason: str | None = Field(None, description="Why it takes no messages.")
+    operations: list[OperationView] | None = None
+    children: list[Node] | None = Field(None, description="Of a supervisor, in the order in which they start.")
+
+
+AgentName = Annotated[str, Path(description="The agent's name.", examples=["echo"])]
+STATE: dict[str, Any] = {"content": {"application/json": {"example": {"count": 3}}}}
+"""The answer of `GET /agents/{name}/state`: what the agent keeps."""
 
 
 def agents_router(face: Face) -> APIRouter:
@@ -30,19 +85,30 @@ def agents_router(face: Face) -> APIRouter:
             raise UnknownAgent(name, nearest(name, dispatcher.catalogue.agents))
         return node
 
-    @router.get("/agents", summary="The supervision tree")
-    async def tree() -> dict[str, Any]:  # pyright: ignore[reportUnusedFunction]
+    @router.get("/agents", response_model=Node, summary="The supervision tree", operation_id="list_agents")
+    async def tree() -> Any:  # pyright: ignore[reportUnusedFunction]
         """Every supervisor and process, with strategy, status, incarnation, restarts and mailbox depth."""
         runtime = dispatcher.runtime
-        return tree_view(runtime, runtime.supervisor, dispatcher.catalogue)
+        return JSONResponse(tree_view(runtime, runtime.supervisor, dispatcher.catalogue))
 
-    @router.get("/agents/{name}", summary="An agent's status", responses=documented(404))
-    async def status(name: str) -> dict[str, Any]:  # pyright: ignore[reportUnusedFunction]
+    @router.get(
+        "/agents/{name}",
+        response_model=Node,
+        summary="An agent's status",
+        operation_id="read_agent",
+        responses=documented(UnknownAgent),
+    )
+    async def status(name: AgentName) -> Any:  # pyright: ignore[reportUnusedFunction]
         """Status, incarnation, restarts, mailbox depth and operations of an exposed agent; of a pool, those of its members."""
-        return tree_view(dispatcher.runtime, exposed(name), dispatcher.catalogue)
+        return JSONResponse(tree_view(dispatcher.runtime, exposed(name), dispatcher.catalogue))
 
-    @router.get("/agents/{name}/state", summary="An agent's committed state", responses=documented(403, 404))
-    async def state(name: str, request: Request) -> dict[str, Any]:  # pyright: ignore[reportUnusedFunction]
+    @router.get(
+        "/agents/{name}/state",
+        summary="An agent's committed state",
+        operation_id="read_agent_state",
+        responses={200: STATE, **documented(InsufficientScope, UnknownAgent, RouteNotFound)},
+    )
+    async def state(name: AgentName, request: Request) -> dict[str, Any]:  # pyright: ignore[reportUnusedFunction]
         """What the agent has committed. Needs the scope `admin`; without authentication it is shown on this machine only."""
         demand_admin(request, "The state of an agent")
         commit = dispatcher.runtime.services.commit

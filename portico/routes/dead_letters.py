@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import BaseModel, Field
 
-from portico.errors import NotRedrivable
+from portico.errors import (
+    ContractViolation,
+    InsufficientScope,
+    NotRedrivable,
+    Suspended,
+    UnknownAgent,
+    UnknownOperation,
+    UnknownRun,
+)
 from portico.routes.admin import is_admin
 from portico.routes.exchange import JSON, PRINCIPAL, SCOPES, prefix, printable, printed
 from portico.routes.problems import documented
-from portico.routes.runs import MAX_PAGE, RunReference
+from portico.routes.runs import EXAMPLE_ID, EXAMPLE_TIME, MAX_PAGE, RunReference
 from portico.runs.call import Call
 from portico.runs.run_view import dead_letter_view, reference
 from portico.runs.store import RunQuery
@@ -23,21 +31,21 @@ if TYPE_CHECKING:
 class DeadLetter(BaseModel):
     """What failed after its retries."""
 
-    id: str
-    run_id: str | None = Field(description="Its run; null for a message that a plain ask's handler sent on.")
-    agent: str
-    operation: str
-    reason: str
+    id: str = Field(examples=[EXAMPLE_ID])
+    run_id: str | None = Field(description="Its run; null for a message that a plain ask's handler sent on.", examples=[EXAMPLE_ID])
+    agent: str = Field(examples=["flaky"])
+    operation: str = Field(examples=["double"])
+    reason: str = Field(examples=["RuntimeError: crashed on purpose"])
     attempts: int = Field(description="How often its handling had begun.")
-    created_at: str = Field(description="RFC 3339, UTC.")
-    payload: Any = Field(description="The request, without its secret fields.")
+    created_at: str = Field(description="RFC 3339, UTC.", examples=[EXAMPLE_TIME])
+    payload: Any = Field(description="The request, without its secret fields.", examples=[{"number": 21}])
 
 
 class DeadLetterPage(BaseModel):
     """Some dead letters, the newest first."""
 
     dead_letters: list[DeadLetter]
-    next: str | None = Field(description="Pass it as `before` for the next page; null on the last.")
+    next: str | None = Field(description="Pass it as `before` for the next page; null on the last.", examples=[None])
 
 
 def dead_letters_router(face: Face) -> APIRouter:
@@ -45,10 +53,16 @@ def dead_letters_router(face: Face) -> APIRouter:
     router = APIRouter(prefix="/dead-letters", tags=["runs"])
     letters = face.dispatcher.book.dead_letters
 
-    @router.get("", response_model=DeadLetterPage, summary="List dead letters", responses=documented(404, 422))
+    @router.get(
+        "",
+        response_model=DeadLetterPage,
+        summary="List dead letters",
+        operation_id="list_dead_letters",
+        responses=documented(UnknownRun, ContractViolation),
+    )
     async def page(  # pyright: ignore[reportUnusedFunction]
         request: Request,
-        limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50,
+        limit: Annotated[int, Query(ge=1, le=MAX_PAGE, description="How many, at most.")] = 50,
         before: Annotated[str | None, Query(description="Only those older than this one: `next` of the page before.")] = None,
         agent: Annotated[str | None, Query(description="Only those for this agent.")] = None,
     ) -> Any:
@@ -66,9 +80,14 @@ def dead_letters_router(face: Face) -> APIRouter:
         status_code=202,
         response_model=RunReference,
         summary="Send a dead letter again",
-        responses=documented(404, 409, 422, 429, 503),
+        operation_id="redrive_dead_letter",
+        responses=documented(
+            InsufficientScope, UnknownRun, UnknownAgent, UnknownOperation, NotRedrivable, Suspended, ContractViolation, 429, 503
+        ),
     )
-    async def redrive(letter_id: str, request: Request, response: Response) -> Any:  # pyright: ignore[reportUnusedFunction]
+    async def redrive(
+        letter_id: Annotated[str, Path(description="Its `id`.", examples=[EXAMPLE_ID])], request: Request, response: Response
+    ) -> Any:  # pyright: ignore[reportUnusedFunction]
         """Send it again as a new run of whose it is; then it is a dead letter no more. `Location` is where to find the run.
 
         With the scope `admin` also somebody else's.

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Path, Request
+from pydantic import BaseModel, ConfigDict, Field
 
-from portico.errors import PorticoError, RouteNotFound
+from portico.errors import MailboxFull, PorticoError, RouteNotFound
 from portico.routes.exchange import prefix
 from portico.routes.problems import STATUSES, documented
 
@@ -15,6 +16,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from portico.operations.catalogue import Catalogue
+
+
+_EXAMPLE = {
+    "title": MailboxFull.title,
+    "status": STATUSES[MailboxFull.slug],
+    "description": "The agent has as many messages waiting as its mailbox holds.",
+}
 
 
 def _family(cls: type[PorticoError]) -> Iterator[type[PorticoError]]:
@@ -31,6 +39,26 @@ def _declared(catalogue: Catalogue) -> Iterator[tuple[str, dict[str, Any]]]:
             yield slug, {"title": slug.replace("-", " ").capitalize(), "status": status, "description": about}
 
 
+class ProblemKind(BaseModel):
+    """What all problems of one type have in common."""
+
+    title: str
+    status: int = Field(description="The HTTP status.")
+    description: str
+
+
+class ProblemPage(ProblemKind):
+    """A problem's page."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"type": "/problems/mailbox-full", **_EXAMPLE}]})
+
+    type: str = Field(description="The `type` of problems that lead here.")
+
+
+EVERY: dict[str, Any] = {"content": {"application/json": {"example": {"mailbox-full": _EXAMPLE}}}}
+"""The answer of `GET /problems`."""
+
+
 def problem_pages_router(catalogue: Catalogue) -> APIRouter:
     """The routes. `catalogue`: whose operations' declared errors have a page too."""
     router = APIRouter(prefix="/problems", tags=["problems"])
@@ -40,13 +68,23 @@ def problem_pages_router(catalogue: Catalogue) -> APIRouter:
         if cls.slug in STATUSES
     }
 
-    @router.get("", summary="Every problem")
-    async def every() -> dict[str, Any]:  # pyright: ignore[reportUnusedFunction]
+    @router.get(
+        "", response_model=dict[str, ProblemKind], summary="Every problem", operation_id="list_problems", responses={200: EVERY}
+    )
+    async def every() -> Any:  # pyright: ignore[reportUnusedFunction]
         """The problems that this gateway answers with."""
         return {slug: pages[slug] for slug in sorted(pages)}
 
-    @router.get("/{slug}", summary="A problem", responses=documented(404))
-    async def page(slug: str, request: Request) -> dict[str, Any]:  # pyright: ignore[reportUnusedFunction]
+    @router.get(
+        "/{slug}",
+        response_model=ProblemPage,
+        summary="A problem",
+        operation_id="read_problem",
+        responses=documented(RouteNotFound),
+    )
+    async def page(
+        slug: Annotated[str, Path(description="The last segment of its `type`.", examples=[MailboxFull.slug])], request: Request
+    ) -> Any:  # pyright: ignore[reportUnusedFunction]
         """What a problem means."""
         if slug not in pages:
             raise RouteNotFound(f"/problems/{slug}")

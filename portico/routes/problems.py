@@ -148,10 +148,17 @@ def _challenge(error: Unauthenticated) -> str:
     return ", ".join(parts)
 
 
-def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """These problems, in the form in which FastAPI documents responses."""
-    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    return {status: {"description": HTTPStatus(status).phrase, "content": content} for status in statuses}
+def documented(*problems: type[PorticoError] | int) -> dict[int | str, dict[str, Any]]:
+    """These problems, in the form in which FastAPI documents responses; a status stands for every problem that has it.
+
+    The OpenAPI document completes them, and has no `x-problems`.
+    """
+    made: dict[int | str, dict[str, Any]] = {}
+    for one in problems:
+        status = one if isinstance(one, int) else STATUSES[one.slug]
+        about = made.setdefault(status, {"description": HTTPStatus(status).phrase, "x-problems": []})
+        about["x-problems"] += [] if isinstance(one, int) else [one.slug]
+    return made
 
 
 def rendered(body: Mapping[str, Any]) -> bytes:

@@ -5,10 +5,23 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Annotated, Any
 
-from fastapi import APIRouter, Header, Query, Request, Response
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from fastapi import APIRouter, Header, Path, Query, Request, Response
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
 
-from portico.errors import ContractViolation, MalformedHeader
+from portico.errors import (
+    BodyTooLarge,
+    ContractViolation,
+    InsufficientScope,
+    MalformedBody,
+    MalformedHeader,
+    NotWaiting,
+    StoreUnavailable,
+    Suspended,
+    UnknownAgent,
+    UnknownOperation,
+    UnknownRun,
+    UnsupportedMediaType,
+)
 from portico.operations.contract import faults_of
 from portico.routes.allowances import allowance_headers
 from portico.routes.event_stream import EVENT_STREAM, stream
@@ -35,7 +48,22 @@ RUN_ID = r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$"
 """What a run's id may look like: it stands in paths."""
 MAX_PAGE = 500
 """How many runs one page may have."""
+OF_A_BODY = (MalformedBody, BodyTooLarge, UnsupportedMediaType)
+"""The problems that a body may have, whatever it is for."""
+EXAMPLE_ID = "0b8f3a52d1c94e67"
+EXAMPLE_TIME = "2026-01-31T09:30:00Z"
+"""What stands for an id and a time in examples."""
+RunId = Annotated[str, Path(description="The run's id.", examples=[EXAMPLE_ID])]
 _EVENT_ID = re.compile(r"[0-9]{1,18}")
+
+
+_RFC3339 = (
+    r"^[1-9][0-9]{3}-((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)|02-(0[1-9]|[12][0-9]))"
+    r"T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,6})?(Z|[+-](0[0-9]|1[0-3]):[0-5][0-9])$"
+)
+LastEventId = Annotated[str, WithJsonSchema({"type": "string", "pattern": "^[0-9]{1,18}$"})]
+DelayUntil = Annotated[AwareDatetime, WithJsonSchema({"type": "string", "pattern": _RFC3339})]
+"""A time in a header. By its pattern, for client generators write no `date-time` into headers."""
 
 
 def _text(value: Any) -> Any:
@@ -59,7 +87,12 @@ class NewRun(BaseModel):
         description="The run's id, where you choose it: the same id never runs twice.",
     )
     delay: float | None = Field(
-        None, ge=0, le=MAX_DELAY, allow_inf_nan=False, description="Seconds to wait before it is delivered; survives a restart."
+        None,
+        ge=0,
+        le=MAX_DELAY,
+        strict=True,
+        allow_inf_nan=False,
+        description="Seconds to wait before it is delivered; survives a restart.",
     )
     delay_until: Annotated[AwareDatetime, BeforeValidator(_text)] | None = Field(
         None, description="When it is to be delivered, instead of `delay`: RFC 3339."
@@ -70,8 +103,8 @@ class NewRun(BaseModel):
 class RunReference(BaseModel):
     """Enough to find a run again."""
 
-    run_id: str
-    status: RunStatus
+    run_id: str = Field(examples=[EXAMPLE_ID])
+    status: RunStatus = Field(examples=["queued"])
 
 
 class RunError(BaseModel):
@@ -95,18 +128,18 @@ class RunWait(BaseModel):
 class RunRecord(RunReference):
     """A run's record."""
 
-    parent_id: str | None = Field(description="The run whose handler sent it.")
-    agent: str
-    operation: str
-    created_at: str = Field(description="RFC 3339, UTC.")
-    due_at: str | None = Field(description="When it is to be delivered, where that is not at once. RFC 3339, UTC.")
-    finished_at: str | None = Field(description="RFC 3339, UTC; null while it runs.")
+    parent_id: str | None = Field(description="The run whose handler sent it.", examples=[None])
+    agent: str = Field(examples=["echo"])
+    operation: str = Field(examples=["echo"])
+    created_at: str = Field(description="RFC 3339, UTC.", examples=[EXAMPLE_TIME])
+    due_at: str | None = Field(description="When it is to be delivered, where that is not at once. RFC 3339, UTC.", examples=[None])
+    finished_at: str | None = Field(description="RFC 3339, UTC; null while it runs.", examples=[None])
     attempts: int = Field(description="How often its handling has begun.")
     last_event_id: int = Field(description="The number of its newest event: where its stream ends, or goes on.")
-    input: Any = Field(description="The request, where it is stored: without its secret fields.")
-    output: Any = Field(description="The reply; null while there is none.")
-    error: RunError | None
-    waiting_for: RunWait | None
+    input: Any = Field(description="The request, where it is stored: without its secret fields.", examples=[{"text": "hello"}])
+    output: Any = Field(description="The reply; null while there is none.", examples=[None])
+    error: RunError | None = Field(examples=[None])
+    waiting_for: RunWait | None = Field(examples=[None])
     metadata: dict[str, Any]
     stored: bool = Field(description="Whether it is in the store, or only remembered: a plain ask.")
 
@@ -115,7 +148,7 @@ class RunPage(BaseModel):
     """Some runs, the newest first."""
 
     runs: list[RunRecord]
-    next: str | None = Field(description="Pass it as `before` for the next page; null on the last.")
+    next: str | None = Field(description="Pass it as `before` for the next page; null on the last.", examples=[None])
 
 
 NEW_RUN: dict[str, Any] = {"requestBody": {"required": True, "content": {JSON.decode(): {"schema": NewRun.model_json_schema()}}}}
@@ -158,14 +191,17 @@ def _routes_of_all(router: APIRouter, face: Face) -> None:
         status_code=202,
         response_model=RunReference,
         summary="Start a run",
+        operation_id="start_run",
         openapi_extra=NEW_RUN,
-        responses=documented(400, 404, 413, 415, 422, 429, 503),
+        responses=documented(
+            *OF_A_BODY, MalformedHeader, InsufficientScope, UnknownAgent, UnknownOperation, Suspended, 422, 429, 503
+        ),
     )
     async def start(  # pyright: ignore[reportUnusedFunction]
         request: Request,
         response: Response,
         idempotency_key: Annotated[str | None, Header(description="The same key never runs twice; kept for 24 hours.")] = None,
-        delay_until: Annotated[AwareDatetime | None, Header(description="As in the body: RFC 3339.")] = None,
+        delay_until: Annotated[DelayUntil | None, Header(description="As in the body: RFC 3339.")] = None,
     ) -> Any:
         """Accept a call that nobody waits for: it is stored when this is answered. `Location` is where to find the run."""
         body = await _new_run(request, face.body_limit)
@@ -190,10 +226,16 @@ def _routes_of_all(router: APIRouter, face: Face) -> None:
             response.headers["idempotency-replayed"] = "true"
         return reference(run)
 
-    @router.get("", response_model=RunPage, summary="List runs", responses=documented(404, 422))
+    @router.get(
+        "",
+        response_model=RunPage,
+        summary="List runs",
+        operation_id="list_runs",
+        responses=documented(UnknownRun, ContractViolation),
+    )
     async def page(  # pyright: ignore[reportUnusedFunction]  # each is a query parameter
         request: Request,
-        limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50,
+        limit: Annotated[int, Query(ge=1, le=MAX_PAGE, description="How many, at most.")] = 50,
         before: Annotated[str | None, Query(description="Only those older than this run: `next` of the page before.")] = None,
         status: Annotated[RunStatus | None, Query(description="Only those that are there.")] = None,
         agent: Annotated[str | None, Query(description="Only those of this agent.")] = None,
@@ -214,12 +256,18 @@ def _routes_of_all(router: APIRouter, face: Face) -> None:
 def _routes_of_one(router: APIRouter, face: Face) -> None:
     book = face.dispatcher.book
 
-    async def owned(run_id: str, request: Request) -> Run:
+    async def owned(run_id: RunId, request: Request) -> Run:
         return await book.find(run_id, request.scope.get(PRINCIPAL))
 
-    @router.get("/{run_id}", response_model=RunRecord, summary="Read a run", responses=documented(404, 422))
+    @router.get(
+        "/{run_id}",
+        response_model=RunRecord,
+        summary="Read a run",
+        operation_id="read_run",
+        responses=documented(UnknownRun, ContractViolation),
+    )
     async def read(  # pyright: ignore[reportUnusedFunction]
-        run_id: str,
+        run_id: RunId,
         request: Request,
         wait: Annotated[float, Query(ge=0, le=300, allow_inf_nan=False, description="Seconds to wait for its end.")] = 0,
     ) -> Any:
@@ -229,9 +277,18 @@ def _routes_of_one(router: APIRouter, face: Face) -> None:
             await face.ended_within_or_drained(run, wait)
         return _json(_record(run))
 
-    @router.get("/{run_id}/events", status_code=200, summary="Follow a run", response_class=_Stream, responses=documented(400, 404))
+    @router.get(
+        "/{run_id}/events",
+        status_code=200,
+        summary="Follow a run",
+        operation_id="follow_run",
+        response_class=_Stream,
+        responses={200: {"description": "The run's events."}, **documented(MalformedHeader, UnknownRun)},
+    )
     async def events(  # pyright: ignore[reportUnusedFunction]
-        run_id: str, request: Request, last_event_id: Annotated[str | None, Header()] = None
+        run_id: RunId,
+        request: Request,
+        last_event_id: Annotated[LastEventId | None, Header(description="Only the events after this one.")] = None,
     ) -> Response:
         """A run's events as Server-Sent Events: the backlog, then live, until the last one. `Last-Event-ID` resumes."""
         run = await owned(run_id, request)
@@ -239,8 +296,14 @@ def _routes_of_one(router: APIRouter, face: Face) -> None:
             raise MalformedHeader(f"Last-Event-ID is {last_event_id!r}: it must be the id of an event of this run.")
         return _Stream(run, face, int(last_event_id or 0))
 
-    @router.post("/{run_id}/cancel", response_model=RunRecord, summary="Cancel a run", responses=documented(404))
-    async def cancel(run_id: str, request: Request) -> Any:  # pyright: ignore[reportUnusedFunction]
+    @router.post(
+        "/{run_id}/cancel",
+        response_model=RunRecord,
+        summary="Cancel a run",
+        operation_id="cancel_run",
+        responses=documented(UnknownRun, StoreUnavailable),
+    )
+    async def cancel(run_id: RunId, request: Request) -> Any:  # pyright: ignore[reportUnusedFunction]
         """Cancel a run: its handler and what that waits for. A run that has ended stays as it is."""
         run = await owned(run_id, request)
         await book.cancel(run)
@@ -250,10 +313,11 @@ def _routes_of_one(router: APIRouter, face: Face) -> None:
         "/{run_id}/input",
         response_model=RunRecord,
         summary="Answer a run",
+        operation_id="answer_run",
         openapi_extra=INPUT,
-        responses=documented(400, 404, 409, 413, 415, 422, 503),
+        responses=documented(*OF_A_BODY, MalformedHeader, UnknownRun, NotWaiting, ContractViolation, StoreUnavailable),
     )
-    async def answer(run_id: str, request: Request) -> Any:  # pyright: ignore[reportUnusedFunction]
+    async def answer(run_id: RunId, request: Request) -> Any:  # pyright: ignore[reportUnusedFunction]
         """Give a run the input that it waits for: the body is the input. Only the first answer counts."""
         run = await owned(run_id, request)
         headers = dict(request.scope["headers"])

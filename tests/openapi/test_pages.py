@@ -12,7 +12,10 @@ from starlette.responses import JSONResponse
 from starlette.routing import Mount, Route
 from starlette.testclient import TestClient
 
+from portico.app.factory import create_app
+from portico.app.settings import GatewayConfig
 from portico.openapi.pages import STATIC, STATIC_PATH, mount_pages
+from tests.cli.programs import DEMO
 from tests.openapi.chromium import Page, new_page
 from tests.openapi.sample import document
 from tests.openapi.serving import served
@@ -111,7 +114,7 @@ def local(asked: list[str]) -> bool:
 
 def try_echo(page: Page) -> str:
     """Press "Execute" on the echo agent as it stands, and read the answer."""
-    block = "document.querySelector('#operations-echo-echo_message')"
+    block = "document.querySelector('#operations-echo-ask_echo')"
     answer = "document.querySelector('.live-responses-table .response .highlight-code')"
     page.wait_for(f"!!{block}")
     page.evaluate(f"{block}.querySelector('.opblock-summary-control').click()")
@@ -134,6 +137,31 @@ def test_swagger_ui_shows_every_operation_and_tries_one_out(tmp_path: Path) -> N
     assert f"{address}/gateway/agents/echo" in page.asked
 
 
+@pytest.mark.timeout(240)
+def test_swagger_ui_of_the_demo_tries_out_what_its_examples_say(tmp_path: Path) -> None:
+    app = create_app(DEMO, GatewayConfig())
+    count = sum(len(item) for item in app.openapi()["paths"].values())
+    tried = ("echo-ask_echo", "echo-post_echo_text")
+    with served(app) as address, new_page(tmp_path) as page:
+        page.show(f"{address}/docs")
+        page.wait_for(f"document.querySelectorAll('.opblock').length === {count}")
+        statuses = {name: status_of(page, name) for name in tried}
+
+    assert statuses == dict.fromkeys(tried, "200")
+    assert page.complaints == []
+    assert local(page.asked)
+
+
+def status_of(page: Page, operation: str) -> str:
+    """Press "Execute" on an operation as it stands, and read the status of the answer."""
+    block = f"document.querySelector('#operations-{operation}')"
+    answer = f"{block}.querySelector('.live-responses-table tbody .response-col_status')"
+    page.evaluate(f"{block}.querySelector('.opblock-summary-control').click()")
+    page.wait_for(f"!!{block}.querySelector('.execute')")
+    page.wait_for(f"!!(({answer} && {answer}.innerText.match(/[0-9]/)) || void {block}.querySelector('.execute').click())")
+    return page.evaluate(f"{answer}.innerText").split()[0]
+
+
 def test_redoc_shows_every_operation(tmp_path: Path) -> None:
     with served(site()) as address, new_page(tmp_path) as page:
         page.show(f"{address}/redoc")
@@ -154,7 +182,7 @@ def test_a_page_asks_for_the_key_that_its_document_needs(tmp_path: Path) -> None
         page.show(f"{address}/docs")
         for key, outcome in (
             ("wrong", "document.querySelector('#key-form output').value.includes('not the right one')"),
-            (KEY, "document.querySelector('#operations-echo-echo_message')"),
+            (KEY, "document.querySelector('#operations-echo-ask_echo')"),
         ):
             page.wait_for("!document.getElementById('key-form').hidden")
             page.evaluate(f"document.getElementById('key').value = '{key}'")

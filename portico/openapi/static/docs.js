@@ -15,8 +15,9 @@
     if (response.status === 401) return askForKey(key ? "That key is not the right one." : "");
     if (!response.ok) throw new Error("The gateway answered " + response.status + " for its OpenAPI document.");
     const description = await response.json();
-    // Behind a prefix (a mount, a proxy) the routes are where the document is.
-    if (!description.servers) description.servers = [{ url: new URL(".", address).href.replace(/\/$/, "") }];
+    // Behind a prefix (a mount, a proxy) the routes are where the document is, and not where this page is.
+    const servers = description.servers || [{ url: "." }];
+    description.servers = servers.map((one) => ({ ...one, url: new URL(one.url, address).href.replace(/\/$/, "") }));
     form.hidden = true;
     start(description, key);
   }
