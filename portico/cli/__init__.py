@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from portico.cli import ask, check, init, keys, mcp, runs, serve, soak, store, tree
+from portico.cli import ask, check, init, keys, mcp, openapi, routes, runs, serve, soak, store, tree
 from portico.errors import PorticoError
 from portico.version import __version__
 
@@ -23,6 +23,8 @@ app.command("serve")(serve.serve)
 app.command("run", hidden=True)(serve.serve)
 app.command("check")(check.check)
 app.command("tree")(tree.tree)
+app.command("routes")(routes.routes)
+app.command("openapi")(openapi.openapi)
 app.command("ask")(ask.ask)
 app.command("mcp")(mcp.mcp)
 app.command("init")(init.init)
