@@ -152,13 +152,16 @@ class Responses:
 
     def _of_a_call(self, *, takes_body: bool, scoped: bool) -> tuple[int, ...]:
         more = OF_A_BODY if takes_body else ()
-        return (*OF_ANY_CALL, *more, FORBIDDEN) if scoped or self.guarded else (*OF_ANY_CALL, *more)
+        return (*OF_ANY_CALL, *more, FORBIDDEN) if scoped else (*OF_ANY_CALL, *more)
 
     def of_any_request(self, *, is_open: bool = False) -> Object:
         """The problems that a request of any kind may meet. `is_open`: it needs no authentication."""
         known = [status for status in OF_ANY_REQUEST if status in self._slugs and not (is_open and status == UNAUTHENTICATED)]
         made: Object = {str(status): _reference(status) for status in known}
-        return made | ({str(FORBIDDEN): self.problem(FORBIDDEN, self.of_guards(FORBIDDEN))} if self.guarded else {})
+        return made | self._of_guard()
+
+    def _of_guard(self) -> Object:
+        return {str(FORBIDDEN): self.problem(FORBIDDEN, self.of_guards(FORBIDDEN))} if self.guarded else {}
 
     def known(self, slugs: Iterable[str]) -> list[str]:
         """Those of these problems that this gateway has: without callers nobody lacks a scope."""
@@ -218,7 +221,7 @@ class Responses:
         made: Object = {str(status): _reference(status) for status in common}
         for status, slugs in own.items():
             made[str(status)] = self.problem(status, [*slugs, *(self._slugs.get(status, []) if status in statuses else [])])
-        return dict(sorted(made.items()))
+        return dict(sorted((self._of_guard() | made).items()))
 
 
 def is_error(status: int) -> bool:
