@@ -11,8 +11,19 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic_core import to_json
 
-from portico.errors import Cancelled, InvalidReply, KeyInProgress, MalformedHeader, NotAcceptable, PorticoError, QuotaExceeded
+from portico.errors import (
+    Cancelled,
+    ContractViolation,
+    InvalidReply,
+    KeyInProgress,
+    MalformedHeader,
+    NotAcceptable,
+    PorticoError,
+    QuotaExceeded,
+)
+from portico.operations.members import Members
 from portico.routes.allowances import allowance_headers
+from portico.routes.bodies import Bodies
 from portico.routes.event_stream import EVENT_STREAM, stream
 from portico.routes.exchange import (
     JSON,
@@ -20,7 +31,6 @@ from portico.routes.exchange import (
     REPLAYED,
     SCOPES,
     ClientLeftError,
-    check_media_type,
     idempotency_key,
     parse,
     prefix,
@@ -56,7 +66,7 @@ _UNWANTED: Final = re.compile(r";\s*q=0(?:\.0*)?\s*(?:;|$)")
 class AgentRoute:
     """Serves one `RouteSpec`."""
 
-    __slots__ = ("_any_kind", "_disconnects", "_face", "_limit", "_operation", "_parameters", "endpoint", "spec", "takes_body")
+    __slots__ = ("_any_kind", "_bodies", "_disconnects", "_face", "_limit", "_operation", "_parameters", "endpoint", "spec", "takes_body")
 
     def __init__(self, spec: RouteSpec, endpoint: Endpoint, face: Face) -> None:
         """Compile it. Raises `InvalidOperation` where the contract cannot be compiled."""
@@ -65,7 +75,9 @@ class AgentRoute:
         self.takes_body = spec.method in ("POST", "PUT", "PATCH")
         self._face = face
         self._operation = endpoint.operation
-        self._parameters = Parameters(endpoint.operation)
+        members = Members(endpoint.operation.request_schema)
+        self._bodies = Bodies(members)
+        self._parameters = Parameters(endpoint.operation.name, members, in_query=not self.takes_body)
         self._disconnects: Disconnects = face.disconnects
         ask_limit = spec.timeout if spec.timeout is not None else face.request_timeout
         self._limit = face.run_timeout if spec.mode == "send" else ask_limit
@@ -91,8 +103,11 @@ class AgentRoute:
                 await self._ask_stored(receive, send, call)
             else:
                 await self._ask(receive, send, call)
-        except PorticoError as error:
+        except PorticoError as caught:
             run = call.run if call is not None else None
+            error = caught
+            if isinstance(error, ContractViolation) and run is None:
+                error = self._parameters.located(error, scope["query_string"], path)
             replayed = call is not None and call.replayed
             left = allowance_headers(call.allowance) if call is not None and not isinstance(error, QuotaExceeded) else []
             run_id = run.run_id if run is not None else None
@@ -105,9 +120,11 @@ class AgentRoute:
         payload: Any = {}
         if self.takes_body:
             body = await read_body(receive, headers, self._face.body_limit)
-            if body:
-                check_media_type(headers.get(b"content-type", b""))
+            kind = headers.get(b"content-type", b"")
+            if body and kind == JSON:
                 raw, payload = body, parse(body)
+            elif body or (kind and self._bodies.takes_bytes):
+                raw, payload = self._bodies.read(kind, body)
         query: bytes = scope["query_string"]
         if query or path:
             merged = self._parameters.merge(payload, query, path)

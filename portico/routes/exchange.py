@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic_core import from_json, to_json
 
-from portico.errors import BodyTooLarge, MalformedBody, MalformedHeader, UnsupportedMediaType
+from portico.errors import BodyTooLarge, MalformedBody, MalformedHeader, UnsupportedEncoding, UnsupportedMediaType
 from portico.routes.problems import headers_of, problem, rendered, status_of
 
 if TYPE_CHECKING:
@@ -67,14 +67,18 @@ async def read_body(receive: Receive, headers: Mapping[bytes, bytes], limit: int
     Raises:
         BodyTooLarge: it is, or says that it is, longer than `limit` bytes; it is not read to the end.
         MalformedHeader: the Content-Length is no number.
+        UnsupportedEncoding: it is compressed.
         ClientLeftError: the client left before the end.
     """
     announced = headers.get(b"content-length")
     if announced is not None:
         if not announced.isdigit():
             raise MalformedHeader(f"Content-Length is {announced.decode('latin-1')!r}: it must be a number of bytes.")
-        if int(announced) > limit:
+        if len(announced) > 18 or int(announced) > limit:  # noqa: PLR2004  # digits: Python reads no more than 4300
             raise BodyTooLarge(limit)
+    coding = headers.get(b"content-encoding")
+    if coding is not None and coding.strip().lower() not in (b"", b"identity"):
+        raise UnsupportedEncoding(coding.decode("latin-1"))
     message = await receive()
     if message["type"] == "http.request" and not message.get("more_body", False):
         body: bytes = message.get("body", b"")
@@ -107,12 +111,14 @@ def idempotency_key(value: bytes | None) -> str | None:
     return match[1] or match[2]
 
 
+def is_json(media_type: str) -> bool:
+    """Whether a media type, in lower case and without its parameters, is JSON (RFC 6839 §3.1)."""
+    return media_type == "application/json" or (media_type.startswith("application/") and media_type.endswith("+json"))
+
+
 def check_media_type(content_type: bytes) -> None:
     """Raises `UnsupportedMediaType` where a body does not say that it is JSON."""
-    if content_type == JSON:
-        return
-    media_type = content_type.partition(b";")[0].strip().lower()
-    if media_type != JSON and not (media_type.startswith(b"application/") and media_type.endswith(b"+json")):
+    if content_type != JSON and not is_json(content_type.partition(b";")[0].strip().lower().decode("latin-1")):
         raise UnsupportedMediaType(content_type.decode("latin-1"))
 
 
