@@ -9,6 +9,8 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
 from portico.errors import PorticoError, UnknownRun
+from portico.openapi.request import FILE
+from portico.operations.members import BINARY, JSON
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -48,6 +50,7 @@ PROBLEM_SCHEMA: Final[Mapping[str, Any]] = {
                     "path": {"type": "string", "description": "Where: a JSON Pointer (RFC 6901) into the payload."},
                     "message": {"type": "string"},
                     "type": {"type": "string"},
+                    "in": {"type": "string", "enum": ["path", "query", "body"], "description": "Which part of the request."},
                 },
             },
         },
@@ -102,7 +105,8 @@ class Responses:
             responses["200"] = {"description": "The run's events, where they were asked for.", "content": content}
             responses["204"] = {"description": "Done.", "headers": headers}
         else:
-            content = {"application/json": {"schema": reply}, **content}
+            kind: Object = {BINARY: {"schema": dict(FILE)}} if operation.contract.replies_bytes else {JSON: {"schema": reply}}
+            content = {**kind, **content}
             responses["200"] = {"description": "The reply.", "headers": headers, "content": content}
         responses["202"] = accepted("Not waited for: `Prefer: respond-async`, or `Prefer: wait` was over first.")
         return responses | self._problems(operation, (*OF_ANY_CALL, *OF_AN_ASK, *((FORBIDDEN,) if scoped else ())))

@@ -59,9 +59,9 @@ def without_encoded_secrets(schema: Any) -> Any:
     """A schema in which secret bytes are text again: the generator cannot tell them from others."""
     if isinstance(schema, list):
         return [without_encoded_secrets(item) for item in cast("list[Any]", schema)]
-    if not isinstance(schema, dict):
+    members = cast("dict[str, Any] | None", schema if isinstance(schema, dict) else None)
+    if members is None:
         return schema
-    members = cast("dict[str, Any]", schema)
     secret = members.get("format") == "password"
     return {name: without_encoded_secrets(value) for name, value in members.items() if not (secret and name == "contentEncoding")}
 

@@ -62,6 +62,7 @@ class Contract:
         "_validate_json",
         "_validate_reply",
         "name",
+        "replies_bytes",
         "takes_bytes",
     )
 
@@ -77,6 +78,7 @@ class Contract:
         self._reply: TypeAdapter[Any] | None = None if reply is ANYTHING else TypeAdapter(reply)
         self._reply_class: Any = reply if isinstance(reply, type) and hasattr(reply, "model_fields") else None
         self.takes_bytes = self._request is not None and is_bytes(self._request)
+        self.replies_bytes = self._reply is not None and is_bytes(self._reply)
         self._binary = frozenset(adapter for adapter in (self._request, self._reply) if adapter is not None and has_bytes(adapter))
         self._printed: Callable[..., bytes] = partial(to_json, bytes_mode="base64") if self._request in self._binary else to_json
         self._validate_json = self._validate_bytes = self._validate_reply = self._dump = None
@@ -87,7 +89,7 @@ class Contract:
         if self._reply is not None:
             self._validate_reply = self._reply.validator.validate_python
             serializer = compiled(self._reply)[1] if self._reply in self._binary else self._reply.serializer
-            self._dump = _as_it_is if is_bytes(self._reply) else serializer.to_python
+            self._dump = _as_it_is if self.replies_bytes else serializer.to_python
         self._secrets: Place | None = UNREAD
         self._reply_secrets: Place | None = UNREAD
 

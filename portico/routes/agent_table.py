@@ -124,8 +124,10 @@ class AgentTable:
         await self._app(scope, receive, send)
 
     async def _serve_otherwise(self, scope: Scope, receive: Receive, send: Send, path: str) -> None:
-        """What the table has under another name: a HEAD is a GET without its body (RFC 9110 §9.3.2), and a slash at the end
-        of a path makes no difference. A redirect would lose the bodies of some clients. The same for what stands behind the table.
+        """What the table has under another name, or does not have, and passes on.
+
+        A HEAD is a GET without its body (RFC 9110 §9.3.2), and a slash at the end of a path makes no difference: a redirect would
+        lose the bodies of some clients. The same for what stands behind the table.
         """
         plain, method = without_slash(path), scope["method"]
         served = scope

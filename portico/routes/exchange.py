@@ -70,15 +70,7 @@ async def read_body(receive: Receive, headers: Mapping[bytes, bytes], limit: int
         UnsupportedEncoding: it is compressed.
         ClientLeftError: the client left before the end.
     """
-    announced = headers.get(b"content-length")
-    if announced is not None:
-        if not announced.isdigit():
-            raise MalformedHeader(f"Content-Length is {announced.decode('latin-1')!r}: it must be a number of bytes.")
-        if len(announced) > 18 or int(announced) > limit:  # noqa: PLR2004  # digits: Python reads no more than 4300
-            raise BodyTooLarge(limit)
-    coding = headers.get(b"content-encoding")
-    if coding is not None and coding.strip().lower() not in (b"", b"identity"):
-        raise UnsupportedEncoding(coding.decode("latin-1"))
+    _check_headers(headers, limit)
     message = await receive()
     if message["type"] == "http.request" and not message.get("more_body", False):
         body: bytes = message.get("body", b"")
@@ -98,6 +90,19 @@ async def read_body(receive: Receive, headers: Mapping[bytes, bytes], limit: int
         if not message.get("more_body", False):
             return b"".join(chunks)
         message = await receive()
+
+
+def _check_headers(headers: Mapping[bytes, bytes], limit: int) -> None:
+    """What can be refused before anything of a body is read, and so before a client that waits for a 100 sends it."""
+    announced = headers.get(b"content-length")
+    if announced is not None:
+        if not announced.isdigit():
+            raise MalformedHeader(f"Content-Length is {announced.decode('latin-1')!r}: it must be a number of bytes.")
+        if len(announced) > 18 or int(announced) > limit:  # noqa: PLR2004  # digits: Python reads no more than 4300
+            raise BodyTooLarge(limit)
+    coding = headers.get(b"content-encoding")
+    if coding is not None and coding.strip().lower() not in (b"", b"identity"):
+        raise UnsupportedEncoding(coding.decode("latin-1"))
 
 
 def idempotency_key(value: bytes | None) -> str | None:
