@@ -28,7 +28,15 @@ from portico.app.authentication import authenticator_of
 from portico.app.door import imported, open_door
 from portico.app.loading import data_directory_of, load_topology, server_settings
 from portico.app.settings import GatewayConfig
-from portico.errors import ConfigurationError, ContractViolation, MethodNotAllowed, PorticoError, RouteNotFound, nearest
+from portico.errors import (
+    BodyTooLarge,
+    ConfigurationError,
+    ContractViolation,
+    MethodNotAllowed,
+    PorticoError,
+    RouteNotFound,
+    nearest,
+)
 from portico.kernel.runtime import Runtime as KernelRuntime
 from portico.mcp_bridge.http import MCPEndpoint
 from portico.openapi.document import build_document
@@ -41,7 +49,7 @@ from portico.routes.agents import agents_router, lost_agent, lost_operation
 from portico.routes.authentication import Authentication
 from portico.routes.compression import Compression
 from portico.routes.dead_letters import dead_letters_router
-from portico.routes.exchange import REQUEST_ID, prefix, problem_of, route_path
+from portico.routes.exchange import REQUEST_ID, prefix, problem_of, respond_with_problem, route_path
 from portico.routes.face import Face
 from portico.routes.host_guard import LOOPBACK, HostGuard
 from portico.routes.probes import PATHS as PROBES
@@ -307,8 +315,21 @@ def _conditional(request: Request, body: bytes, tag: str) -> Response:
 # --- errors of what FastAPI serves ------------------------------------------------------------------------------------
 
 
+class _Problem(Response):
+    """A problem, for FastAPI to return."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self._error = error
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await respond_with_problem(scope, send, self._error, receive=receive)
+
+
 async def _answer(request: Request, error: Exception) -> Response:
     """Any error as a problem; what is unexpected goes on to `RequestId`, which logs it."""
+    if isinstance(error, BodyTooLarge):
+        return _Problem(error)
     return Response(rendered(problem_of(request.scope, error)), status_of(error), headers_of(error))
 
 

@@ -59,9 +59,9 @@ def without_encoded_secrets(schema: Any) -> Any:
     """A schema in which secret bytes are text again: the generator cannot tell them from others."""
     if isinstance(schema, list):
         return [without_encoded_secrets(item) for item in cast("list[Any]", schema)]
-    members = cast("dict[str, Any] | None", schema if isinstance(schema, dict) else None)
-    if members is None:
+    if not isinstance(schema, dict):
         return schema
+    members = cast("dict[str, Any]", schema)
     secret = members.get("format") == "password"
     return {name: without_encoded_secrets(value) for name, value in members.items() if not (secret and name == "contentEncoding")}
 
@@ -88,9 +88,11 @@ def _with_base64(schema: Any) -> Any:
     if isinstance(schema, list | tuple):
         items = [_with_base64(item) for item in cast("list[Any]", schema)]
         return tuple(items) if isinstance(schema, tuple) else items
-    if not isinstance(schema, dict) or _own_way(cast("dict[str, Any]", schema)):
+    if not isinstance(schema, dict):
         return schema
     members = cast("dict[str, Any]", schema)
+    if _own_way(members):
+        return members
     if _secret(members):
         text = {"type": "function-after", "function": {"type": "no-info", "function": str.encode}, "schema": {"type": "str"}}
         return {**members, "schema": {"type": "json-or-python", "json_schema": text, "python_schema": members["schema"]}}

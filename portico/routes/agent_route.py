@@ -126,7 +126,7 @@ class AgentRoute:
             replayed = call is not None and call.replayed
             left = allowance_headers(call.allowance) if call is not None and not isinstance(error, QuotaExceeded) else []
             run_id = run.run_id if run is not None else None
-            await respond_with_problem(scope, send, error, run_id, replayed=replayed, headers=left)
+            await respond_with_problem(scope, send, error, run_id, replayed=replayed, headers=left, receive=receive)
 
     # --- the request --------------------------------------------------------------------------------------------------
 

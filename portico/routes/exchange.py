@@ -5,7 +5,9 @@ Reads the body within a limit, writes whole responses. What the compiled routes,
 
 from __future__ import annotations
 
+import asyncio
 import re
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from pydantic_core import from_json, to_json
@@ -32,6 +34,11 @@ REPLAYED: Final = (b"idempotency-replayed", b"true")
 """The header of a response that an earlier request with the same idempotency key had."""
 _KEY: Final = re.compile(r'"([!#-~]{1,255})"|([!#-~]{1,255})')
 """An idempotency key: printable ASCII without blanks and quotes, which may stand around it."""
+
+LINGER: Final = 1.0
+"""Seconds for which the rest of a body that is too large is thrown away, before the connection is closed."""
+LINGER_BYTES: Final = 64 * 1024 * 1024
+"""How much of it, at most."""
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -163,6 +170,24 @@ async def respond(send: Send, status: int, body: bytes, headers: Sequence[tuple[
     await send({"type": "http.response.body", "body": body})
 
 
+async def respond_unread(receive: Receive, send: Send, status: int, body: bytes, headers: Sequence[tuple[bytes, bytes]]) -> None:
+    """Send a whole response to a request whose body is not read, and throw away what still comes of it for a moment.
+
+    A connection that is closed with unread bytes in it is reset, and its client may lose the response (RFC 9112 §9.6).
+    """
+    await send({"type": "http.response.start", "status": status, "headers": [*headers, (b"content-length", b"%d" % len(body))]})
+    await send({"type": "http.response.body", "body": body, "more_body": True})
+    with suppress(TimeoutError):
+        async with asyncio.timeout(LINGER):
+            thrown_away = 0
+            while thrown_away < LINGER_BYTES:
+                message = await receive()
+                if message["type"] == "http.disconnect" or not message.get("more_body", False):
+                    break
+                thrown_away += len(message.get("body", b""))
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
 async def respond_with_problem(
     scope: Scope,
     send: Send,
@@ -171,14 +196,18 @@ async def respond_with_problem(
     *,
     replayed: bool = False,
     headers: Sequence[tuple[bytes, bytes]] = (),
+    receive: Receive | None = None,
 ) -> None:
     """Send an error as a problem, with `headers` beside its own.
 
-    `replayed`: it is the stored outcome of an earlier request with the same key.
+    `replayed`: it is the stored outcome of an earlier request with the same key. `receive`: from where a body may still come.
     """
     about = problem_of(scope, error, run_id)
-    own = encoded(headers_of(error))
-    await respond(send, status_of(error), rendered(about), [*own, *headers, REPLAYED] if replayed else [*own, *headers])
+    own = [*encoded(headers_of(error)), *headers]
+    if receive is not None and isinstance(error, BodyTooLarge):
+        await respond_unread(receive, send, status_of(error), rendered(about), own)
+        return
+    await respond(send, status_of(error), rendered(about), [*own, REPLAYED] if replayed else own)
 
 
 def problem_of(scope: Scope, error: BaseException, run_id: str | None = None) -> dict[str, Any]:
