@@ -266,7 +266,7 @@ class Letter(BaseModel):
 class Post(AgentProcess):
     @route("POST", "/letters/{to}")
     @operation
-    async def send(self, request: Letter) -> str:
+    async def take(self, request: Letter) -> str:
         return request.to
 
     @operation
@@ -301,7 +301,7 @@ def test_an_operation_says_in_which_forms_its_request_can_be_sent() -> None:
         "multipart/form-data",
     ]
     assert kinds("POST /agents/post/weigh") == ["application/json", "multipart/form-data", "application/octet-stream"]
-    assert kinds("POST /agents/post/send") == ["application/json", "multipart/form-data"]
+    assert kinds("POST /agents/post/take") == ["application/json", "multipart/form-data"]
     assert kinds("POST /agents/post/copy") == ["application/json", "application/octet-stream"]
 
 

@@ -223,14 +223,15 @@ async def test_a_file_is_a_reply_with_its_media_type_and_name(files: Served) -> 
     assert response.headers["content-disposition"] == 'attachment; filename="a.png"'
 
 
-@pytest.mark.parametrize("how", [{"content": PIXEL, "headers": {"content-type": "image/png"}}, {"files": {"image": PIXEL}}])
-async def test_an_upload_is_stored_with_its_run_and_can_be_replayed(files: Served, how: dict[str, Any]) -> None:
-    operation = "turned" if "content" in how else "photo"
-    headers = {**how.get("headers", {}), "idempotency-key": operation}
-    request = files.client.build_request("POST", f"/agents/files/{operation}", **{**how, "headers": headers})
-    first, again = await files.client.send(request), await files.client.send(request)
+async def test_an_upload_is_stored_with_its_run_and_can_be_replayed(files: Served) -> None:
+    key = {"idempotency-key": "upload"}
+    for replayed in (None, "true"):
+        whole = await files.client.post("/agents/files/turned", content=PIXEL, headers={**key, "content-type": "image/png"})
+        part = await files.client.post("/agents/files/photo", files={"image": PIXEL}, headers=key)
 
-    assert (first.status_code, again.content, again.headers["idempotency-replayed"]) == (200, first.content, "true")
+        assert whole.content == PIXEL[::-1]
+        assert part.json()["image"] == PIXEL.hex()
+        assert [one.headers.get("idempotency-replayed") for one in (whole, part)] == [replayed] * 2
 
 
 # --- refusals ---------------------------------------------------------------------------------------------------------
