@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl, unquote_to_bytes
 
 from portico.errors import MalformedAddress
-from portico.routes.exchange import prefix, route_path
+from portico.routes.exchange import prefix
 
 if TYPE_CHECKING:
     from starlette.types import Scope
@@ -21,11 +21,11 @@ SLASH: Final = "\udc2f"
 _BAD_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2}).{0,2}")
 
 
-def path_of(scope: Scope) -> str:
-    """The path below the place where the gateway is mounted, with `SLASH` for an encoded slash. Raises `MalformedAddress`."""
-    raw: bytes | None = scope.get("raw_path")
-    if not raw or b"%" not in raw:
-        return route_path(scope)
+def path_of(scope: Scope, raw: bytes) -> str:
+    """The path below the place where the gateway is mounted, with `SLASH` for an encoded slash. Raises `MalformedAddress`.
+
+    `raw`: the path as it was sent. Where nothing in it is encoded, `route_path` has the same for less.
+    """
     path = "/".join(_decoded(segment) for segment in raw.partition(b"?")[0].split(b"/"))
     root = prefix(scope)
     return path[len(root) :] if root and path.startswith(root) else path

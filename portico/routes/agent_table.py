@@ -11,7 +11,7 @@ from portico.errors import ConfigurationError, MalformedAddress
 from portico.operations.catalogue import GATEWAY_PATHS, default_routes
 from portico.routes.address import SLASH, path_of, without_slash
 from portico.routes.agent_route import AgentRoute
-from portico.routes.exchange import respond_with_problem
+from portico.routes.exchange import respond_with_problem, route_path
 from portico.routes.parameters import path_pattern
 
 if TYPE_CHECKING:
@@ -108,11 +108,15 @@ class AgentTable:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection, or pass it on."""
         if scope["type"] == "http":
-            try:
-                path = path_of(scope)
-            except MalformedAddress as error:
-                await respond_with_problem(scope, send, error)
-                return
+            raw = scope.get("raw_path")
+            if raw is not None and b"%" in raw:
+                try:
+                    path = path_of(scope, raw)
+                except MalformedAddress as error:
+                    await respond_with_problem(scope, send, error)
+                    return
+            else:
+                path = route_path(scope)
             found = self._table.find(path, scope["method"])
             if found is not None:
                 route, parameters = found
