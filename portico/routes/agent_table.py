@@ -94,7 +94,11 @@ class Table:
         return sorted(found)
 
     def _is_own(self, path: str) -> bool:
-        """Whether a path is the gateway's own. No pattern takes it: `/{a}` would take `/livez`, which is open to everybody."""
+        """Whether a path is the gateway's own. No pattern takes it: `/{a}` would take `/livez`, which is open to everybody.
+
+        A slash that was encoded counts as one: who guards the open paths looks at the decoded path.
+        """
+        path = path.replace(SLASH, "/")
         return path in self._own or path.startswith(self._below_own)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from fastapi import APIRouter, Request
 
-from portico.errors import RouteNotFound, UnknownAgent, UnknownOperation, nearest
+from portico.errors import UnknownAgent, UnknownOperation, nearest
 from portico.kernel.memory import copied
 from portico.kernel.messages import DEFAULT_TYPE
 from portico.routes.admin import demand_admin

@@ -302,3 +302,15 @@ async def test_deadline_a_request_timeout_that_cannot_be_is_refused(gateway: Ser
     response = await gateway.client.post("/agents/echo", json={"text": "a"}, headers={"request-timeout": value})
 
     is_problem(response, 400, "malformed-header")
+
+
+# --- control ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["/livez", "/docs%2Fassets%2Fa", "/docs%2fassets%2f", "/docs/assets%2Fa", "/livez/"])
+async def test_control_no_spelling_of_an_open_path_leads_to_an_agent_without_the_key(path: str) -> None:
+    routes = [{"method": "GET", "path": "/{text}", "agent": "echo"}]
+    async with served(Echo("echo"), api_key="k", routes=routes) as gateway:
+        response = await raw(gateway.port, head("GET", path))
+
+    assert b"echo" not in response.body
