@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from portico.operations.decorators import contract as contract
     from portico.operations.decorators import operation as operation
     from portico.operations.decorators import route as route
+    from portico.operations.upload import Upload as Upload
     from portico.runs.step_list import Step as Step
     from portico.runs.step_list import StepExecutor as StepExecutor
     from portico.topology.runtime import Runtime as Runtime
@@ -53,6 +54,7 @@ _HOMES = {
     "Step": "portico.runs.step_list",
     "StepExecutor": "portico.runs.step_list",
     "Supervisor": "portico.kernel.supervisor",
+    "Upload": "portico.operations.upload",
     "__version__": "portico.version",
     "build_component_set": "portico.kernel.components",
     "contract": "portico.operations.decorators",
@@ -80,6 +82,7 @@ __all__ = [  # noqa: RUF022  # in the order in which a newcomer meets them
     "operation",
     "route",
     "contract",
+    "Upload",
     "create_app",
     "HTTPGateway",
     "GatewayConfig",

@@ -616,14 +616,25 @@ class BodyTooLarge(BadRequest):
 
 
 class UnsupportedMediaType(BadRequest):
-    """The body is of a kind that the operation does not take."""
+    """The body is of a kind that the operation does not take. `accepted`: the kinds that it does take."""
 
     slug = "unsupported-media-type"
     title = "Unsupported media type"
 
-    def __init__(self, media_type: str) -> None:
+    def __init__(self, media_type: str, accepted: Sequence[str] = ("application/json",)) -> None:
         got = f"of type {media_type!r}" if media_type else "without a Content-Type"
-        super().__init__(f"The body is {got}. Send JSON, with Content-Type: application/json.")
+        super().__init__(f"The body is {got}. Send one of these, and say so in Content-Type: {', '.join(accepted)}.")
+        self.accepted = list(accepted)
+
+
+class UnsupportedEncoding(BadRequest):
+    """The body is compressed: it would have to be unpacked before anybody knows how long it is."""
+
+    slug = "unsupported-encoding"
+    title = "Unsupported content encoding"
+
+    def __init__(self, encoding: str) -> None:
+        super().__init__(f"The body has the Content-Encoding {encoding!r}. Send it as it is, without one.")
 
 
 class NotAcceptable(BadRequest):
@@ -637,13 +648,24 @@ class NotAcceptable(BadRequest):
 
 
 class RouteNotFound(BadRequest):
-    """Nothing is served at this path."""
+    """Nothing is served at this path. `nearest`: served paths that look like it."""
 
     slug = "not-found"
     title = "Not found"
 
-    def __init__(self, path: str) -> None:
-        super().__init__(f"Nothing is served at {path}. GET /agents lists the agents, /docs shows every route.")
+    def __init__(self, path: str, nearest: Sequence[str] = ()) -> None:
+        hint = did_you_mean(nearest)
+        super().__init__(f"Nothing is served at {path}.{hint} GET /agents lists the agents, /docs shows every route.")
+
+
+class MalformedAddress(BadRequest):
+    """A path or a query is not percent-encoded UTF-8 (RFC 3986 §2.1)."""
+
+    slug = "malformed-address"
+    title = "Malformed address"
+
+    def __init__(self, part: str, reason: str) -> None:
+        super().__init__(f"The {part} of the request's address cannot be read: {reason}.")
 
 
 class MethodNotAllowed(BadRequest):

@@ -11,32 +11,45 @@ import logging
 import os
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from hashlib import blake2b
 from http.client import responses
 from typing import TYPE_CHECKING, Any, cast
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.responses import Response
-from starlette.routing import Match, Route
+from starlette.routing import Match, Mount, Route
+from starlette.staticfiles import StaticFiles
 
 from portico.app.authentication import authenticator_of
 from portico.app.door import imported, open_door
 from portico.app.loading import data_directory_of, load_topology, server_settings
 from portico.app.settings import GatewayConfig
-from portico.errors import ConfigurationError, ContractViolation, MethodNotAllowed, PorticoError, RouteNotFound
+from portico.errors import (
+    BodyTooLarge,
+    ConfigurationError,
+    ContractViolation,
+    MethodNotAllowed,
+    PorticoError,
+    RouteNotFound,
+    nearest,
+)
 from portico.kernel.runtime import Runtime as KernelRuntime
 from portico.mcp_bridge.http import MCPEndpoint
 from portico.openapi.document import build_document
 from portico.openapi.pages import STATIC_PATH, mount_pages
+from portico.operations.catalogue import GATEWAY_PATHS
 from portico.operations.contract import pointer
 from portico.operations.decorators import METHODS
 from portico.routes.agent_table import AgentTable, Table
-from portico.routes.agents import agents_router
+from portico.routes.agents import agents_router, lost_agent, lost_operation
 from portico.routes.authentication import Authentication
+from portico.routes.compression import Compression
 from portico.routes.dead_letters import dead_letters_router
-from portico.routes.exchange import REQUEST_ID, prefix, problem_of, route_path
+from portico.routes.exchange import REQUEST_ID, prefix, problem_of, respond_with_problem, route_path
 from portico.routes.face import Face
 from portico.routes.host_guard import LOOPBACK, HostGuard
 from portico.routes.probes import PATHS as PROBES
@@ -67,6 +80,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("portico")
 
+_COMES_WITH: Mapping[str, str] = {"HEAD": "GET", "OPTIONS": ""}
+"""The methods that nobody declares, and the one that each comes with; OPTIONS comes with every one."""
+_METHODS: Sequence[str] = sorted((*METHODS, *_COMES_WITH))
+"""Every method that a path may have."""
 NATIVE_TELEMETRY: Any = {"tracing": False, "metrics": False, "logs": False}
 """FastAPI's own spans are off: ours are `portico.telemetry`'s, never both. Looking whether they are on costs 5 µs a request."""
 
@@ -125,9 +142,9 @@ class Gateway:
 class GatewayApp(FastAPI):
     """A FastAPI application with the agent table between its middlewares and everything of FastAPI's own."""
 
-    def __init__(self, table: Table, **settings: Any) -> None:
+    def __init__(self, gateway: Gateway, **settings: Any) -> None:
         super().__init__(**settings)
-        self._table = table
+        self._gateway = gateway
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Once the stack is built, and with their telemetry off, FastAPI's and Starlette's own do no more; each costs a frame."""
@@ -140,7 +157,11 @@ class GatewayApp(FastAPI):
     def build_middleware_stack(self) -> ASGIApp:
         """The middlewares, those of `add_middleware` too; then the table; then FastAPI's own stack and router."""
         middlewares, self.user_middleware = self.user_middleware, []
-        app: ASGIApp = AgentTable(super().build_middleware_stack(), self._table)
+        app: ASGIApp = super().build_middleware_stack()
+        settings = self._gateway.settings
+        if settings.compression:
+            app = Compression(app, settings.mcp_path)
+        app = AgentTable(app, self._gateway.table)
         self.user_middleware = middlewares
         for cls, args, kwargs in reversed(middlewares):
             app = cls(app, *args, **kwargs)
@@ -182,6 +203,7 @@ def create_app(source: KernelRuntime | Topology | Path | str | Mapping[str, Any]
         run_timeout=settings.run_timeout,
         body_limit=settings.body_limit,
         ping=settings.ping,
+        compression=settings.compression,
     )
     mcp = None
     if settings.mcp_path is not None:
@@ -193,7 +215,7 @@ def create_app(source: KernelRuntime | Topology | Path | str | Mapping[str, Any]
         runtime, dispatcher, face, Table(face, (settings.docs_path, settings.mcp_path or "/mcp")), settings, mcp, telemetry
     )
     app = GatewayApp(
-        gateway.table,
+        gateway,
         title=settings.title,
         version=__version__,
         docs_url=None,
@@ -222,7 +244,7 @@ def create_app(source: KernelRuntime | Topology | Path | str | Mapping[str, Any]
     ):
         app.include_router(router)
     if mcp is not None:
-        app.router.routes.append(Route(str(settings.mcp_path), endpoint=mcp))
+        app.router.routes.append(Route(str(settings.mcp_path), endpoint=mcp, methods=["GET", "POST", "DELETE"]))
     _document(app, gateway)
     if telemetry is not None:
         telemetry.instrument(app)
@@ -287,6 +309,8 @@ def _document(app: FastAPI, gateway: Gateway) -> None:
 
     app.openapi = openapi
 
+    printed: list[tuple[bytes, str]] = []
+
     @app.get(
         "/openapi.json",
         summary="The OpenAPI document",
@@ -294,19 +318,44 @@ def _document(app: FastAPI, gateway: Gateway) -> None:
         tags=["documentation"],
         responses={200: DOCUMENT},
     )
-    async def document() -> dict[str, Any]:  # pyright: ignore[reportUnusedFunction]
+    async def document(request: Request) -> Response:  # pyright: ignore[reportUnusedFunction]
         """This document: every operation of this gateway, with its schemas, examples and problems."""
-        return openapi()
+        if not printed:
+            body = to_json(openapi())
+            printed.append((body, f'"{blake2b(body, digest_size=16).hexdigest()}"'))
+        return _conditional(request, *printed[0])
 
     if settings.docs_enabled:
         mount_pages(app, title=settings.title, docs_path=settings.docs_path)
 
 
+def _conditional(request: Request, body: bytes, tag: str) -> Response:
+    """A JSON document that clients may keep as long as they ask whether it is still the same (RFC 9110 §13.1.2)."""
+    headers = {"etag": tag, "cache-control": "no-cache"}
+    known = [one.strip().removeprefix("W/") for one in ",".join(request.headers.getlist("if-none-match")).split(",")]
+    if tag in known or "*" in known:
+        return Response(status_code=304, headers={**headers, "vary": "Accept-Encoding"})
+    return Response(body, headers=headers, media_type="application/json")
+
+
 # --- errors of what FastAPI serves ------------------------------------------------------------------------------------
+
+
+class _Problem(Response):
+    """A problem, for FastAPI to return."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self._error = error
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await respond_with_problem(scope, send, self._error, receive=receive)
 
 
 async def _answer(request: Request, error: Exception) -> Response:
     """Any error as a problem; what is unexpected goes on to `RequestId`, which logs it."""
+    if isinstance(error, BodyTooLarge):
+        return _Problem(error)
     return Response(rendered(problem_of(request.scope, error)), status_of(error), headers_of(error))
 
 
@@ -315,12 +364,14 @@ async def _answer_http(request: Request, error: Exception) -> Response:
     path = route_path(request.scope)
     status = getattr(error, "status_code", 500)
     headers: Mapping[str, str] = getattr(error, "headers", None) or {}
-    methods = _methods(request, path) if status in (404, 405) else []
-    if methods:
-        return await _answer(request, MethodNotAllowed(request.method, path, methods))
     detail = getattr(error, "detail", "")
-    if (status, detail) == (404, responses[404]):  # not one that somebody's own route raised
-        return await _answer(request, RouteNotFound(path))
+    methods = _methods(request, path) if (status, detail) in ((404, responses[404]), (405, responses[405])) else None
+    if methods is not None and request.method == "OPTIONS" and (methods or path == "*"):  # RFC 9110 §9.3.7
+        lost = lost_agent(request.app.state.gateway.dispatcher.catalogue, path)
+        allow = Response(status_code=204, headers={"allow": ", ".join(methods or _METHODS)})
+        return allow if lost is None else await _answer(request, lost)
+    if methods is not None and (detail == responses[404] or request.method not in methods):  # not what somebody's own route raised
+        return await _answer(request, _refusal(request, path, methods))
     about = {
         "type": "about:blank",
         "title": responses.get(status, "Error"),
@@ -331,18 +382,36 @@ async def _answer_http(request: Request, error: Exception) -> Response:
     return Response(body, status, {**headers, "content-type": MEDIA_TYPE})
 
 
+def _refusal(request: Request, path: str, methods: Sequence[str]) -> PorticoError:
+    """Why nothing is served with this method at a path that has these."""
+    gateway: Gateway = request.app.state.gateway
+    catalogue = gateway.dispatcher.catalogue
+    lost = lost_agent(catalogue, path)
+    if lost is None and (request.method == "POST" or not methods):
+        lost = lost_operation(catalogue, path)
+    if lost is not None:
+        return lost
+    if methods and request.method not in methods:
+        return MethodNotAllowed(request.method, path, methods)
+    alike = nearest(path, [*gateway.table.paths, *GATEWAY_PATHS])
+    return RouteNotFound(path, [one for one in alike if "{" in one or _methods(request, one)])
+
+
 def _methods(request: Request, path: str) -> list[str]:
-    """Every method that a path is served with, by the agent table or by a router; none where this very method is.
+    """Every method that a path is served with, by the agent table or by a router; none where nothing is served.
 
     Starlette's own answer names the methods of one route alone.
     """
     gateway: Gateway = request.app.state.gateway
-    scope = {**request.scope, "root_path": prefix(request.scope)}
+    below = prefix(request.scope)
+    scope = {**request.scope, "root_path": below, "path": below + path}
     routes: Sequence[BaseRoute] = request.app.router.routes
-    served = {
-        method for method in (*METHODS, "HEAD") for route in routes if route.matches({**scope, "method": method})[0] is Match.FULL
-    }
-    return [] if request.method in served else sorted(served.union(gateway.table.methods(path)))
+    served = set(gateway.table.methods(path))
+    for route in routes:
+        refuses_most = isinstance(route, Mount) and isinstance(route.app, StaticFiles)  # though it takes any
+        methods = ("GET",) if refuses_most else METHODS
+        served.update(method for method in methods if route.matches({**scope, "method": method})[0] is Match.FULL)
+    return [method for method in _METHODS if method in served or (served and _COMES_WITH.get(method) in (*served, ""))]
 
 
 async def _answer_invalid(request: Request, error: Exception) -> Response:

@@ -74,6 +74,8 @@ class GatewayConfig:
     """Seconds in which a request's head must have come; its body has as many, and one more for each 500 bytes of it."""
     body_limit: int = 4 * 1024 * 1024
     """Bytes that a request body may have."""
+    compression: bool = True
+    """Send long replies as gzip to clients that take it."""
     ping: float = 15.0
     """Seconds between the heartbeats of an event stream."""
     drain_timeout: float = 25.0

@@ -79,6 +79,8 @@ class ServedTool:
             return CallToolResult(content=[_block(payload, hints.get("media_type"))], is_error=failed)
         if payload is None and not typed:
             return CallToolResult(content=[], is_error=failed)
+        if isinstance(payload, bytes):
+            payload = b64encode(payload).decode()  # as the schema has it
         text = self._json(payload)
         value: Any = from_json(text)
         if self.wraps_reply:

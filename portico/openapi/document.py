@@ -15,11 +15,12 @@ from urllib.parse import quote
 from portico.openapi.examples import NoExampleError, example
 from portico.openapi.headers import HEADERS, OF_A_CALL, OF_A_WAITING_CALL, PARAMETERS, parameters
 from portico.openapi.own_paths import own_paths
-from portico.openapi.request import ANY_EXAMPLE, BODY_METHODS, plain_path, request_of, title_of
+from portico.openapi.request import ANY_EXAMPLE, BODY_METHODS, FILE, plain_path, request_of, title_of
 from portico.openapi.responses import PROBLEM_SCHEMA, RUN_REFERENCE_SCHEMA, Responses
 from portico.openapi.schemas import Schemas, definitions_of
 from portico.openapi.security import SCHEMES, requirements
 from portico.operations.catalogue import default_routes
+from portico.operations.members import BINARY, JSON
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -38,8 +39,6 @@ INFO: Final[Mapping[str, Any]] = {
     "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
 }
 """What the document says of itself, unless `base` says otherwise. The licence is that of the gateway."""
-BINARY: Final[Mapping[str, Any]] = {"type": "string", "format": "binary"}
-"""The schema of a reply that is bytes."""
 SERVERS: Final = ({"url": ".", "description": "Where this document is."},)
 _FASTAPI_ERRORS: Final = ("HTTPValidationError", "ValidationError")
 _NOT_IN_IDS = re.compile(r"[^A-Za-z0-9]+")
@@ -151,13 +150,13 @@ def _operation(spec: RouteSpec, endpoint: Endpoint, schemas: Schemas, responses:
 def _reply_content(endpoint: Endpoint, schemas: Schemas) -> Object:
     """The reply's schema and an example, by media type."""
     reply = endpoint.operation.response_schema
-    content: Object = (
-        {} if reply and reply != BINARY else {"application/octet-stream": {"schema": dict(BINARY), "example": "hello"}}
-    )
+    as_bytes: Object = {BINARY: {"schema": dict(FILE), "example": "hello"}}
+    if endpoint.operation.contract.replies_bytes:
+        return as_bytes
     media: Object = {"schema": schemas.put(reply, endpoint.agent, title_of(reply, endpoint))}
     with suppress(NoExampleError):
         media["example"] = example(reply, definitions_of(reply)) if reply else ANY_EXAMPLE
-    return {"application/json": media, **content}
+    return {JSON: media} if reply else {JSON: media, **as_bytes}
 
 
 def _operation_id(spec: RouteSpec, endpoint: Endpoint) -> str:

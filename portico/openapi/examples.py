@@ -139,7 +139,7 @@ def _string(schema: Mapping[str, Any]) -> str:
     least, most = schema.get("minLength", 0), schema.get("maxLength", math.inf)
     if "pattern" in schema:
         return _matching(schema["pattern"], least, most)
-    text = FORMATS.get(schema.get("format", ""), "string")
+    text = FORMATS.get("byte" if "contentEncoding" in schema else schema.get("format", ""), "string")
     if len(text) < least:
         text = (text * least)[:least]
     return text if len(text) <= most else text[: int(most)]

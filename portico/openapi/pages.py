@@ -59,10 +59,11 @@ def mount_pages(
     """
 
     def route(path: str, viewer: str) -> Route:
-        body = page(title, viewer, _relative(STATIC_PATH, path), _relative(openapi_path, path))
+        body, slashed = (page(title, viewer, _relative(STATIC_PATH, at), _relative(openapi_path, at)) for at in (path, path + "/"))
 
-        async def show(_: Request) -> HTMLResponse:
-            return HTMLResponse(body, headers=HEADERS)
+        async def show(request: Request) -> HTMLResponse:
+            raw: bytes = request.scope.get("raw_path", b"")
+            return HTMLResponse(slashed if raw.endswith(b"/") else body, headers=HEADERS)
 
         return Route(path, show, methods=["GET"], name=viewer, include_in_schema=False)
 

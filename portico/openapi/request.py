@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from portico.errors import ContractViolation
 from portico.openapi.examples import NoExampleError, example
 from portico.openapi.schemas import definitions_of, resolved, without_definitions, without_null
+from portico.operations.members import BINARY, JSON, Members
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,6 +26,8 @@ Object = dict[str, Any]
 BODY_METHODS: Final = frozenset({"POST", "PUT", "PATCH"})
 ANY_EXAMPLE: Final = {"text": "hello"}
 """What an agent without a contract is tried out with."""
+FILE: Final[Mapping[str, Any]] = {"type": "string", "format": "binary", "contentMediaType": BINARY}
+"""Bytes as they are; `format` is for tools that know OpenAPI 3.0 only."""
 _PARAMETER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)(?::path)?\}")
 
 
@@ -88,12 +91,35 @@ def _body(
         if isinstance(shown, dict):
             shown = {name: value for name, value in cast("Object", shown).items() if name not in taken}
     else:
-        rest = dict(members)
+        rest = {**members, "$defs": definitions_of(schema)}
         content = {"schema": schemas.put(schema, endpoint.agent, title_of(schema, endpoint))}
     if shown is not None:
         content["example"] = shown
     needed = bool(schema) and (bool(rest.get("required")) or rest.get("type") != "object")
-    return {"required": needed, "content": {"application/json": content}}
+    return {"required": needed, "content": {JSON: content, **_other_forms(Members(schema), rest, content, schemas, endpoint)}}
+
+
+def _other_forms(takes: Members, rest: Object, content: Object, schemas: Schemas, endpoint: Endpoint) -> Object:
+    """The same request in its other media types: what forms send, and bytes as they are."""
+    forms: Object = {}
+    for media_type in takes.media_types[1:]:
+        if media_type == BINARY:
+            if takes.whole or set(rest.get("required", ())) <= {takes.direct}:  # else the other members would have no place
+                forms[media_type] = {"schema": dict(FILE)}
+        elif takes.binary:
+            named = {name: _as_file(name, about, takes) for name, about in rest["properties"].items()}
+            forms[media_type] = {"schema": schemas.put({**rest, "properties": named}, endpoint.agent)}
+        else:
+            forms[media_type] = content
+    return forms
+
+
+def _as_file(name: str, about: Object, takes: Members) -> Object:
+    """A member as a part of a form: a file where it takes one."""
+    if name not in takes.binary:
+        return about
+    described = {key: about[key] for key in ("title", "description") if key in about}
+    return {**described, "type": "array", "items": dict(FILE)} if name in takes.lists else {**described, **FILE}
 
 
 def title_of(schema: Mapping[str, Any], endpoint: Endpoint) -> str | None:

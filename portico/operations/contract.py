@@ -6,6 +6,7 @@ Importing this module does not import pydantic; compiling a contract does.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, cast
 
 from portico.errors import ContractViolation, InvalidOperation, InvalidReply
@@ -40,20 +41,29 @@ def pointer(location: Sequence[str | int]) -> str:
     return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in location)
 
 
+def _as_it_is(value: Any, **_: Any) -> Any:
+    """How bytes are dumped that are a whole reply: they need no text around them."""
+    return value
+
+
 class Contract:
     """Validates requests and replies of one operation, and describes both as JSON Schema (2020-12)."""
 
     __slots__ = (
+        "_binary",
         "_dump",
+        "_printed",
         "_reply",
         "_reply_class",
         "_reply_secrets",
         "_request",
         "_secrets",
-        "_to_json",
+        "_validate_bytes",
         "_validate_json",
         "_validate_reply",
         "name",
+        "replies_bytes",
+        "takes_bytes",
     )
 
     def __init__(self, name: str, request: Any, reply: Any) -> None:
@@ -61,14 +71,25 @@ class Contract:
         from pydantic import TypeAdapter  # noqa: PLC0415  # `import portico` stays light
         from pydantic_core import to_json  # noqa: PLC0415
 
+        from portico.operations.binary import compiled, has_bytes, is_bytes  # noqa: PLC0415  # it imports pydantic
+
         self.name = name
-        self._to_json: Callable[..., bytes] = to_json
         self._request: TypeAdapter[Any] | None = None if request is ANYTHING else TypeAdapter(request)
         self._reply: TypeAdapter[Any] | None = None if reply is ANYTHING else TypeAdapter(reply)
         self._reply_class: Any = reply if isinstance(reply, type) and hasattr(reply, "model_fields") else None
-        self._validate_json = self._request.validator.validate_json if self._request is not None else None
-        self._validate_reply = self._reply.validator.validate_python if self._reply is not None else None
-        self._dump = self._reply.serializer.to_python if self._reply is not None else None
+        self.takes_bytes = self._request is not None and is_bytes(self._request)
+        self.replies_bytes = self._reply is not None and is_bytes(self._reply)
+        self._binary = frozenset(adapter for adapter in (self._request, self._reply) if adapter is not None and has_bytes(adapter))
+        self._printed: Callable[..., bytes] = partial(to_json, bytes_mode="base64") if self._request in self._binary else to_json
+        self._validate_json = self._validate_bytes = self._validate_reply = self._dump = None
+        if self._request is not None:
+            validator = compiled(self._request)[0] if self._request in self._binary else self._request.validator
+            self._validate_json = validator.validate_json
+            self._validate_bytes = validator.validate_python if self.takes_bytes else None
+        if self._reply is not None:
+            self._validate_reply = self._reply.validator.validate_python
+            serializer = compiled(self._reply)[1] if self._reply in self._binary else self._reply.serializer
+            self._dump = _as_it_is if self.replies_bytes else serializer.to_python
         self._secrets: Place | None = UNREAD
         self._reply_secrets: Place | None = UNREAD
 
@@ -98,7 +119,9 @@ class Contract:
         if validate is None:
             return payload
         try:
-            return validate(raw if raw is not None else self._to_json(payload, inf_nan_mode="constants"))
+            if isinstance(payload, bytes) and self._validate_bytes is not None:
+                return self._validate_bytes(payload)
+            return validate(raw if raw is not None else self._printed(payload, inf_nan_mode="constants"))
         except ValueError as error:
             if hasattr(error, "errors"):
                 raise ContractViolation(self.name, faults_of(cast("Any", error))) from None
@@ -152,6 +175,10 @@ class Contract:
         if adapter is None:
             return {}
         try:
+            if adapter in self._binary:
+                from portico.operations.binary import BinarySchema, without_encoded_secrets  # noqa: PLC0415  # it imports pydantic
+
+                return without_encoded_secrets(adapter.json_schema(mode=mode, schema_generator=BinarySchema))
             return adapter.json_schema(mode=mode)
         except Exception as error:
             raise InvalidOperation(f"A type of the operation {self.name!r} has no JSON Schema: {error}") from error

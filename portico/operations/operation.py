@@ -90,7 +90,7 @@ class Operation:
             if self.function is None:
                 self._signature = Signature(ANYTHING, ANYTHING, None, (), None, "message")
             else:
-                self._signature = read(self.function, self.namespace)
+                self._signature = read(self.function, self.namespace, self.request)
                 self._blocking = not inspect.iscoroutinefunction(self.function)
                 others = (self._signature.context, self._signature.message, *self._signature.members)
                 self._takes_request_alone = self._signature.whole is not None and not any(others) and not self._blocking

@@ -43,8 +43,10 @@ class Signature:
     """The parameter that takes the `Message`."""
 
 
-def read(function: Callable[..., Any], namespace: Mapping[str, Any]) -> Signature:
+def read(function: Callable[..., Any], namespace: Mapping[str, Any], request: Any = None) -> Signature:
     """Read a method's signature. `namespace` resolves names that are local to where it was written.
+
+    `request`: the type of the payload, where a decorator gave it. What has no members goes whole to the only parameter.
 
     Raises:
         InvalidOperation: a type hint that cannot be resolved, a parameter without a name to call it by.
@@ -71,7 +73,7 @@ def read(function: Callable[..., Any], namespace: Mapping[str, Any]) -> Signatur
         reply = None
     if len(fields) == 1:
         ((name, (hint, _)),) = fields.items()
-        if is_whole(hint):
+        if is_whole(hint) or (request is not None and not is_whole(request)):
             return Signature(hint, reply, name, (), context, message)
     if not fields:
         return Signature(ANYTHING, reply, None, (), context, message)

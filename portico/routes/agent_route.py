@@ -11,8 +11,20 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic_core import to_json
 
-from portico.errors import Cancelled, InvalidReply, KeyInProgress, MalformedHeader, NotAcceptable, PorticoError, QuotaExceeded
+from portico.errors import (
+    Cancelled,
+    ContractViolation,
+    InvalidReply,
+    KeyInProgress,
+    MalformedHeader,
+    NotAcceptable,
+    PorticoError,
+    QuotaExceeded,
+)
+from portico.operations.members import Members
 from portico.routes.allowances import allowance_headers
+from portico.routes.bodies import Bodies
+from portico.routes.compression import LEAST, compressed
 from portico.routes.event_stream import EVENT_STREAM, stream
 from portico.routes.exchange import (
     JSON,
@@ -20,7 +32,6 @@ from portico.routes.exchange import (
     REPLAYED,
     SCOPES,
     ClientLeftError,
-    check_media_type,
     idempotency_key,
     parse,
     prefix,
@@ -47,8 +58,8 @@ if TYPE_CHECKING:
 
 JSON_HEADER: Final = (b"content-type", JSON)
 _ANY_JSON: Final = frozenset({b"*/*", b"application/json", b"application/*"})
+_VARIES: Final = (b"vary", b"Accept, Prefer")
 _ZERO: Final = (b"agent-attempt", b"0")
-_OF_ANY_KIND: Final[tuple[Mapping[str, str], ...]] = ({}, {"type": "string", "format": "binary"})
 _UNWANTED: Final = re.compile(r";\s*q=0(?:\.0*)?\s*(?:;|$)")
 """A media range that the client does not want at all (RFC 9110 §12.4.2)."""
 
@@ -56,7 +67,19 @@ _UNWANTED: Final = re.compile(r";\s*q=0(?:\.0*)?\s*(?:;|$)")
 class AgentRoute:
     """Serves one `RouteSpec`."""
 
-    __slots__ = ("_any_kind", "_disconnects", "_face", "_limit", "_operation", "_parameters", "endpoint", "spec", "takes_body")
+    __slots__ = (
+        "_any_kind",
+        "_bodies",
+        "_disconnects",
+        "_face",
+        "_limit",
+        "_operation",
+        "_parameters",
+        "_varies",
+        "endpoint",
+        "spec",
+        "takes_body",
+    )
 
     def __init__(self, spec: RouteSpec, endpoint: Endpoint, face: Face) -> None:
         """Compile it. Raises `InvalidOperation` where the contract cannot be compiled."""
@@ -65,12 +88,16 @@ class AgentRoute:
         self.takes_body = spec.method in ("POST", "PUT", "PATCH")
         self._face = face
         self._operation = endpoint.operation
-        self._parameters = Parameters(endpoint.operation)
+        members = Members(endpoint.operation.request_schema)
+        self._bodies = Bodies(members)
+        self._parameters = Parameters(endpoint.operation.name, members, in_query=not self.takes_body)
         self._disconnects: Disconnects = face.disconnects
         ask_limit = spec.timeout if spec.timeout is not None else face.request_timeout
         self._limit = face.run_timeout if spec.mode == "send" else ask_limit
+        # A GET may be kept by caches, and they must know what its reply depended on (RFC 9110 §12.5.5).
+        self._varies = spec.method == "GET"
         # Where no contract says that the reply is JSON, what kind it is shows only when it is there.
-        self._any_kind = endpoint.operation.response_schema in _OF_ANY_KIND
+        self._any_kind = not endpoint.operation.response_schema or endpoint.operation.contract.replies_bytes
         _ = endpoint.operation.contract
 
     async def serve(self, scope: Scope, receive: Receive, send: Send, path: Mapping[str, str] | None) -> None:
@@ -86,17 +113,20 @@ class AgentRoute:
             elif streams:
                 await self._stream(scope, receive, send, call)
             elif b"prefer" in headers:
-                await self._prefer(scope, receive, send, call)
+                await self._prefer(scope, receive, send, call, headers)
             elif self._stored(call):
-                await self._ask_stored(receive, send, call)
+                await self._ask_stored(receive, send, call, headers)
             else:
-                await self._ask(receive, send, call)
-        except PorticoError as error:
+                await self._ask(receive, send, call, headers)
+        except PorticoError as caught:
             run = call.run if call is not None else None
+            error = caught
+            if isinstance(error, ContractViolation) and run is None:
+                error = self._parameters.located(error, scope["query_string"], path)
             replayed = call is not None and call.replayed
             left = allowance_headers(call.allowance) if call is not None and not isinstance(error, QuotaExceeded) else []
             run_id = run.run_id if run is not None else None
-            await respond_with_problem(scope, send, error, run_id, replayed=replayed, headers=left)
+            await respond_with_problem(scope, send, error, run_id, replayed=replayed, headers=left, receive=receive)
 
     # --- the request --------------------------------------------------------------------------------------------------
 
@@ -105,9 +135,11 @@ class AgentRoute:
         payload: Any = {}
         if self.takes_body:
             body = await read_body(receive, headers, self._face.body_limit)
-            if body:
-                check_media_type(headers.get(b"content-type", b""))
+            kind = headers.get(b"content-type", b"")
+            if body and kind == JSON:
                 raw, payload = body, parse(body)
+            elif body or (kind and self._bodies.takes_bytes):
+                raw, payload = self._bodies.read(kind, body)
         query: bytes = scope["query_string"]
         if query or path:
             merged = self._parameters.merge(payload, query, path)
@@ -145,9 +177,9 @@ class AgentRoute:
 
     # --- the response -------------------------------------------------------------------------------------------------
 
-    async def _ask(self, receive: Receive, send: Send, call: Call) -> None:
+    async def _ask(self, receive: Receive, send: Send, call: Call, asked: Mapping[bytes, bytes]) -> None:
         if self.spec.on_disconnect == "continue":
-            await self._replied(send, call, await self._face.dispatcher.ask_regardless(call))
+            await self._replied(send, call, await self._face.dispatcher.ask_regardless(call), asked)
             return
         watch = self._disconnects.watch(call, receive)
         try:
@@ -158,9 +190,9 @@ class AgentRoute:
             raise
         finally:
             watch.end()
-        await self._replied(send, call, reply)
+        await self._replied(send, call, reply, asked)
 
-    async def _ask_stored(self, receive: Receive, send: Send, call: Call) -> None:
+    async def _ask_stored(self, receive: Receive, send: Send, call: Call, asked: Mapping[bytes, bytes]) -> None:
         """An ask that outlives its connection: unless the route says otherwise, it goes on when the client leaves."""
         run = await self._face.dispatcher.submit(call)
         watch = self._disconnects.watch(call, receive) if self.spec.on_disconnect == "cancel" and not call.replayed else None
@@ -173,7 +205,7 @@ class AgentRoute:
         finally:
             if watch is not None:
                 watch.end()
-        await self._replied(send, call, reply)
+        await self._replied(send, call, reply, asked)
 
     async def _stream(self, scope: Scope, receive: Receive, send: Send, call: Call) -> None:
         dispatcher = self._face.dispatcher
@@ -182,7 +214,10 @@ class AgentRoute:
         leaves = self.spec.on_disconnect == "cancel" or (self.spec.on_disconnect is None and not stored)
         await stream(scope, receive, send, run, self._face, cancel_on_disconnect=leaves, replayed=call.replayed)
 
-    async def _replied(self, send: Send, call: Call, reply: Message) -> None:
+    async def _replied(
+        self, send: Send, call: Call, reply: Message, asked: Mapping[bytes, bytes], applied: str | None = None
+    ) -> None:
+        """Send a reply. `asked`: the headers of its request. `applied`: which preference was heeded."""
         status, body = 200, b""
         mailbox = self._face.dispatcher.runtime.router.registry.get(self.endpoint.agent)
         incarnation = mailbox.incarnations if mailbox is not None else 0
@@ -205,6 +240,12 @@ class AgentRoute:
         else:
             body = self._json(payload)
             headers.append(JSON_HEADER)
+        if self._varies:
+            headers.append(_VARIES)
+        if applied is not None:
+            headers.append(_applied(applied))
+        if len(body) >= LEAST and self._face.compression:
+            body = await compressed(body, headers, asked.get(b"accept-encoding"))
         await respond(send, status, body, headers)
 
     def _hinted(self, payload: Any, media_type: str | None) -> tuple[bytes, str]:
@@ -221,28 +262,39 @@ class AgentRoute:
             fault = {"path": "", "message": f"not JSON-able: {error}", "type": "json"}
             raise InvalidReply(self.endpoint.agent, self._operation.name, [fault]) from error
 
-    async def _refer(self, scope: Scope, send: Send, run: Run, call: Call) -> None:
+    async def _refer(self, scope: Scope, send: Send, run: Run, call: Call, applied: str | None = None) -> None:
         location = f"{prefix(scope)}/runs/{run.run_id}"
         headers = [JSON_HEADER, (b"location", location.encode("latin-1")), *allowance_headers(call.allowance)]
-        await respond(send, 202, to_json(reference(run)), [*headers, REPLAYED] if call.replayed else headers)
+        if call.replayed:
+            headers.append(REPLAYED)
+        if applied is not None:
+            headers.append(_applied(applied))
+        await respond(send, 202, to_json(reference(run)), headers)
 
-    async def _prefer(self, scope: Scope, receive: Receive, send: Send, call: Call) -> None:
+    async def _prefer(self, scope: Scope, receive: Receive, send: Send, call: Call, asked: Mapping[bytes, bytes]) -> None:
         """`Prefer: respond-async` and `Prefer: wait=n` (RFC 7240 §4.1, §4.3); a client may send the header several times."""
         headers: list[tuple[bytes, bytes]] = scope["headers"]
         wishes = _preferences(b",".join(value for name, value in headers if name == b"prefer"))
         if "respond-async" not in wishes and "wait" not in wishes:
-            await (self._ask_stored(receive, send, call) if self._stored(call) else self._ask(receive, send, call))
+            await (self._ask_stored if self._stored(call) else self._ask)(receive, send, call, asked)
             return
         patience = seconds("Prefer: wait", wishes.get("wait", "0").encode("latin-1"), least=0.0)
-        call.timeout = _timeout(dict(headers).get(b"request-timeout"), self._face.run_timeout)
+        waited = f"wait={wishes['wait']}" if "wait" in wishes else None
+        call.timeout = _timeout(asked.get(b"request-timeout"), self._face.run_timeout)
         run = await self._face.dispatcher.submit(call)
         if (patience and await self._face.ended_within(run, patience)) or (call.replayed and run.done):
-            await self._replied(send, call, await run.outcome())
+            await self._replied(send, call, await run.outcome(), asked, waited)
         elif call.replayed and not patience and "respond-async" not in wishes:
             call.replayed = False
             raise KeyInProgress(run.run_id)
         else:
-            await self._refer(scope, send, run, call)
+            heeded = ["respond-async"] if "respond-async" in wishes else []
+            await self._refer(scope, send, run, call, ", ".join([*heeded, *([waited] if waited else [])]))
+
+
+def _applied(preferences: str) -> tuple[bytes, bytes]:
+    """Which preferences were heeded (RFC 7240 §3)."""
+    return (b"preference-applied", preferences.encode("latin-1"))
 
 
 def _preferences(prefer: bytes) -> dict[str, str]:

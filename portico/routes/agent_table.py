@@ -7,17 +7,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from portico.errors import ConfigurationError
+from portico.errors import ConfigurationError, MalformedAddress
 from portico.operations.catalogue import GATEWAY_PATHS, default_routes
+from portico.routes.address import SLASH, path_of, without_slash
 from portico.routes.agent_route import AgentRoute
-from portico.routes.exchange import route_path
+from portico.routes.exchange import respond_with_problem, route_path
 from portico.routes.parameters import path_pattern
 
 if TYPE_CHECKING:
     import re
     from collections.abc import Iterable, Iterator
 
-    from starlette.types import ASGIApp, Receive, Scope, Send
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from portico.routes.face import Face
 
@@ -44,6 +45,8 @@ class Table:
             self._add(AgentRoute(spec, endpoint, face))
         for spec, endpoint in default_routes(catalogue):
             self._add(AgentRoute(spec, endpoint, face))
+        self.paths = [*self._fixed, *(template for _, _, template in self._patterns)]
+        """Every path and template."""
         self._patterns.sort(key=lambda entry: (entry[2].count("{"), -len(entry[2])))
 
     def _add(self, route: AgentRoute) -> None:
@@ -78,11 +81,12 @@ class Table:
             if method in others:
                 match = pattern.fullmatch(path)
                 if match is not None:
-                    return others[method], match.groupdict()
+                    return others[method], {name: text.replace(SLASH, "/") for name, text in match.groupdict().items()}
         return None
 
     def methods(self, path: str) -> list[str]:
-        """The methods that the table has for a path."""
+        """The methods that the table has for a path. A slash at its end makes no difference."""
+        path = without_slash(path)
         found = set(self._fixed.get(path, {}))
         for pattern, methods, _ in () if self._is_own(path) else self._patterns:
             if pattern.fullmatch(path):
@@ -90,7 +94,11 @@ class Table:
         return sorted(found)
 
     def _is_own(self, path: str) -> bool:
-        """Whether a path is the gateway's own. No pattern takes it: `/{a}` would take `/livez`, which is open to everybody."""
+        """Whether a path is the gateway's own. No pattern takes it: `/{a}` would take `/livez`, which is open to everybody.
+
+        A slash that was encoded counts as one: who guards the open paths looks at the decoded path.
+        """
+        path = path.replace(SLASH, "/")
         return path in self._own or path.startswith(self._below_own)
 
 
@@ -104,13 +112,59 @@ class AgentTable:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection, or pass it on."""
         if scope["type"] == "http":
-            found = self._table.find(route_path(scope), scope["method"])
+            raw = scope.get("raw_path")
+            if raw is not None and b"%" in raw:
+                try:
+                    path = path_of(scope, raw)
+                except MalformedAddress as error:
+                    await respond_with_problem(scope, send, error)
+                    return
+            else:
+                path = route_path(scope)
+            found = self._table.find(path, scope["method"])
             if found is not None:
                 route, parameters = found
                 scope["route"] = route.spec  # telemetry names its server span after it
                 await route.serve(scope, receive, send, parameters)
-                return
+            else:
+                await self._serve_otherwise(scope, receive, send, path)
+            return
         await self._app(scope, receive, send)
+
+    async def _serve_otherwise(self, scope: Scope, receive: Receive, send: Send, path: str) -> None:
+        """What the table has under another name, or does not have, and passes on.
+
+        A HEAD is a GET without its body (RFC 9110 §9.3.2), and a slash at the end of a path makes no difference: a redirect would
+        lose the bodies of some clients. The same for what stands behind the table.
+        """
+        plain, method = without_slash(path), scope["method"]
+        served = scope
+        if method == "HEAD":
+            method, send = "GET", _headers_alone(send)
+            served = {**scope, "method": method}
+        found = self._table.find(plain, method)
+        if found is not None:
+            route, parameters = found
+            scope["route"] = route.spec
+            await route.serve(served, receive, send, parameters)
+            return
+        if plain != path:
+            served = {**served, "path": scope["path"][:-1]}
+        await self._app(served, receive, send)
+
+
+def _headers_alone(send: Send) -> Send:
+    """Sends a response without its body, with the Content-Length of the whole. A stream ends where it would begin."""
+    ended = False
+
+    async def send_headers(message: Message) -> None:
+        nonlocal ended
+        if message["type"] == "http.response.start" and not ended:
+            ended = True
+            await send(message)
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    return send_headers
 
 
 def _shape(path: str) -> str:

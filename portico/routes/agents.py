@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+import re
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from fastapi import APIRouter, Path, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from portico.errors import InsufficientScope, RouteNotFound, UnknownAgent, UnknownOperation, nearest
+from portico.errors import InsufficientScope, UnknownAgent, UnknownOperation, nearest
 from portico.kernel.memory import copied
 from portico.kernel.messages import DEFAULT_TYPE
 from portico.routes.admin import demand_admin
@@ -16,9 +17,13 @@ from portico.routes.problems import documented
 from portico.routes.tree_view import tree_view
 
 if TYPE_CHECKING:
+    from portico.errors import PorticoError
     from portico.kernel.process import AgentProcess
     from portico.kernel.supervisor import Supervisor
+    from portico.operations.catalogue import Catalogue
     from portico.routes.face import Face
+
+_OPERATION: Final = re.compile(r"/agents/(?P<name>[^/]+)(?:/(?!(?:cast|state)$)(?P<operation>[^/]+))?(?P<cast>/cast)?")
 
 
 class MailboxView(BaseModel):
@@ -114,17 +119,26 @@ def agents_router(face: Face) -> APIRouter:
         commit = dispatcher.runtime.services.commit
         return copied(await commit.load(exposed(name).name)) if commit is not None else {}
 
-    @router.post("/agents/{name}", include_in_schema=False)
-    @router.post("/agents/{name}/{operation}", include_in_schema=False)
-    @router.post("/agents/{name}/{operation}/cast", include_in_schema=False)
-    async def unknown(request: Request, name: str, operation: str | None = None) -> None:  # pyright: ignore[reportUnusedFunction]
-        """What the compiled table does not have: say what is nearest."""
-        exposed(name)
-        names = [endpoint.operation.name for endpoint in dispatcher.catalogue if endpoint.agent == name]
-        if operation is None or operation == "cast":
-            raise UnknownOperation(name, operation or DEFAULT_TYPE, names)
-        if operation in names:  # the only one: it is served at the agent's own path
-            raise RouteNotFound(request.url.path)
-        raise UnknownOperation(name, operation, nearest(operation, names))
-
     return router
+
+
+def lost_agent(catalogue: Catalogue, path: str) -> PorticoError | None:
+    """What is wrong with a path below `/agents` that names no exposed agent; None where it names one, or is elsewhere."""
+    steps = path.split("/")
+    if steps[:2] != ["", "agents"] or not "".join(steps[2:3]) or catalogue.has(steps[2]):
+        return None
+    return UnknownAgent(steps[2], nearest(steps[2], catalogue.agents))
+
+
+def lost_operation(catalogue: Catalogue, path: str) -> PorticoError | None:
+    """What is wrong with a path below that of an exposed agent which leads to none of its operations; None for other paths."""
+    match = _OPERATION.fullmatch(path)
+    if match is None or not catalogue.has(match["name"]):
+        return None
+    name, operation = match["name"], match["operation"]
+    names = [endpoint.operation.name for endpoint in catalogue if endpoint.agent == name]
+    if operation is None:
+        return UnknownOperation(name, "cast" if match["cast"] else DEFAULT_TYPE, names)
+    if operation in names:  # the only one: it is served at the agent's own path
+        return None
+    return UnknownOperation(name, operation, nearest(operation, names))

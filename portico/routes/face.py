@@ -23,14 +23,25 @@ class Face:
         run_timeout: seconds that a send or an async run may take.
         body_limit: bytes that a request body may have.
         ping: seconds between the heartbeats of a stream.
+        compression: whether long replies are compressed.
     """
 
-    def __init__(self, dispatcher: Dispatcher, *, request_timeout: float, run_timeout: float, body_limit: int, ping: float) -> None:
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        *,
+        request_timeout: float,
+        run_timeout: float,
+        body_limit: int,
+        ping: float,
+        compression: bool = True,
+    ) -> None:
         self.dispatcher = dispatcher
         self.request_timeout = request_timeout
         self.run_timeout = run_timeout
         self.body_limit = body_limit
         self.ping = ping
+        self.compression = compression
         self.drained = asyncio.Event()
         self.on_drain: list[Callable[[], None]] = []
         self.disconnects = Disconnects(dispatcher.runtime.router)

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import parse_qsl
 
 from portico.errors import ContractViolation, InvalidOperation
+from portico.routes.address import query_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from portico.operations.operation import Operation
+    from portico.operations.members import Members
 
 _PARAMETER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)(:path)?\}")
 
@@ -48,31 +48,22 @@ def path_pattern(template: str) -> re.Pattern[str]:
 class Parameters:
     """The merging for one operation at one path."""
 
-    __slots__ = ("_lists", "_members", "_open", "_operation")
+    __slots__ = ("_in_query", "_members", "_operation")
 
-    def __init__(self, operation: Operation) -> None:
-        self._operation = operation.name
-        schema = operation.request_schema
-        self._members = operation.request_members
-        self._lists = _list_members(schema)
-        self._open = self._members is None and schema.get("type", "object") == "object"
+    def __init__(self, operation: str, members: Members, *, in_query: bool) -> None:
+        """`in_query`: the route takes no body, so what is not in the path belongs into the query."""
+        self._operation = operation
+        self._members = members
+        self._in_query = in_query
 
     def merge(self, payload: Any, query: bytes, path: Mapping[str, str] | None) -> Any:
         """The payload with its parameters.
 
         Raises:
             ContractViolation: there are parameters, but the body is no object.
+            MalformedAddress: the query is not percent-encoded UTF-8.
         """
-        found: dict[str, Any] = {}
-        members = self._members
-        if query and members is not None:
-            for name, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
-                if name in self._lists:
-                    cast("list[str]", found.setdefault(name, [])).append(value)
-                elif name in members:
-                    found[name] = value
-        if path:
-            found.update((name, value) for name, value in path.items() if self._open or name in (members or ()))
+        found = {**self._of_query(query), **self._of_path(path)}
         if not found:
             return payload
         if not isinstance(payload, dict):
@@ -80,14 +71,31 @@ class Parameters:
             raise ContractViolation(self._operation, [fault])
         return {**cast("dict[str, Any]", payload), **found}
 
+    def located(self, error: ContractViolation, query: bytes, path: Mapping[str, str] | None) -> ContractViolation:
+        """The same refusal, whose faults say `in` where they are: `path`, `query` or `body`."""
+        in_path, in_query = self._of_path(path), self._of_query(query)
 
-def _list_members(schema: Mapping[str, Any]) -> frozenset[str]:
-    """The members that take a list: of their query parameters every value counts, of others the last."""
-    if "$ref" in schema:
-        schema = schema["$defs"][schema["$ref"].rpartition("/")[2]]
-    properties: Mapping[str, Mapping[str, Any]] = schema.get("properties", {})
-    return frozenset(name for name, about in properties.items() if _takes_list(about))
+        def place(fault: Mapping[str, Any]) -> str:
+            name = fault["path"].split("/")[1].replace("~1", "/").replace("~0", "~") if fault["path"] else ""
+            if name in in_path:
+                return "path"
+            return "query" if name in in_query or (self._in_query and name) else "body"
 
+        return ContractViolation(error.operation, [{**fault, "in": place(fault)} for fault in error.faults])
 
-def _takes_list(about: Mapping[str, Any]) -> bool:
-    return about.get("type") == "array" or any(_takes_list(kind) for kind in about.get("anyOf", ()))
+    def _of_query(self, query: bytes) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        members = self._members
+        if query and members.names is not None:
+            for name, text in query_of(query):
+                if name in members.names:
+                    members.put(found, name, members.read(name, text))
+        return found
+
+    def _of_path(self, path: Mapping[str, str] | None) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        members = self._members
+        for name, text in path.items() if path else ():
+            if members.open or name in (members.names or ()):
+                members.put(found, name, members.read(name, text))
+        return found

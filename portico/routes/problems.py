@@ -21,6 +21,8 @@ from portico.errors import (
     PorticoError,
     QuotaExceeded,
     Unauthenticated,
+    UnsupportedEncoding,
+    UnsupportedMediaType,
 )
 from portico.routes.allowances import allowance_headers
 
@@ -31,6 +33,7 @@ MEDIA_TYPE: Final = "application/problem+json"
 
 STATUSES: Final[Mapping[str, int]] = {
     "bad-request": 400,
+    "malformed-address": 400,
     "malformed-body": 400,
     "malformed-header": 400,
     "reserved-type": 400,
@@ -51,6 +54,7 @@ STATUSES: Final[Mapping[str, int]] = {
     "not-waiting": 409,
     "agent-error": 409,
     "body-too-large": 413,
+    "unsupported-encoding": 415,
     "unsupported-media-type": 415,
     "foreign-host": 421,
     "contract-violated": 422,
@@ -120,10 +124,14 @@ def problem(error: BaseException, *, prefix: str = "", request_id: str | None = 
 
 
 def headers_of(error: BaseException) -> dict[str, str]:
-    """The headers of an error's response: `Allow`, `Retry-After` (whole seconds, RFC 9110 §10.2.3), and others."""
+    """The headers of an error's response: `Allow`, `Accept`, `Retry-After` (whole seconds, RFC 9110 §10.2.3), and others."""
     headers = {"content-type": MEDIA_TYPE}
     if isinstance(error, MethodNotAllowed):
         headers["allow"] = ", ".join(error.allowed)
+    if isinstance(error, UnsupportedMediaType):  # RFC 9110 §15.5.16
+        headers["accept"] = headers["accept-post"] = ", ".join(error.accepted)
+    if isinstance(error, UnsupportedEncoding):
+        headers["accept-encoding"] = "identity"
     if isinstance(error, BodyTooLarge):
         headers["connection"] = "close"  # nobody reads the rest
     if isinstance(error, Unauthenticated):

@@ -346,6 +346,7 @@ class ServerSettings(Section):
     run_timeout: Seconds | None = None
     read_timeout: Seconds | None = None
     body_limit: Size | None = None
+    compression: bool | None = None
     ping: Seconds | None = None
     drain_timeout: Seconds | None = None
     middleware: list[Text] | None = None

@@ -110,7 +110,7 @@ async def test_probes_and_methods_are_told_below_the_prefix(mounted: httpx.Async
     assert (await mounted.get(f"{PREFIX}/readyz")).json() == {"status": "ok"}
     response = await mounted.put(f"{PREFIX}/agents/echo")
     is_problem(response, 405, "method-not-allowed", PREFIX)
-    assert response.headers["allow"] == "GET, POST"
+    assert response.headers["allow"] == "GET, HEAD, OPTIONS, POST"
 
 
 async def test_the_mcp_endpoint_works_below_the_prefix(mounted: httpx.AsyncClient) -> None:

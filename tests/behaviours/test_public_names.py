@@ -64,6 +64,7 @@ def test_the_public_names_are_these() -> None:
         "operation",
         "route",
         "contract",
+        "Upload",
         "create_app",
         "HTTPGateway",
         "GatewayConfig",

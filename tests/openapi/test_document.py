@@ -8,9 +8,13 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
+from pydantic import BaseModel
 
+from portico.kernel.process import AgentProcess
 from portico.openapi.document import build_document
 from portico.operations.catalogue import Catalogue
+from portico.operations.decorators import contract, operation, route
+from portico.operations.upload import Upload
 from tests.openapi.sample import Assistant, Echo, catalogue, document
 
 METHODS = {"get", "post", "put", "patch", "delete"}
@@ -247,3 +251,74 @@ def test_summary_and_description_are_the_docstring() -> None:
 
 def test_the_same_input_gives_the_same_text() -> None:
     assert json.dumps(document()) == json.dumps(document())
+
+
+# --- forms and bytes --------------------------------------------------------------------------------------------------
+
+
+class Letter(BaseModel):
+    to: str
+    scan: bytes
+    more: list[Upload] = []
+
+
+class Post(AgentProcess):
+    @route("POST", "/letters/{to}")
+    @operation
+    async def take(self, request: Letter) -> str:
+        return request.to
+
+    @operation
+    async def weigh(self, scan: bytes, fast: bool = False) -> int:  # noqa: FBT001, FBT002  # a member
+        return len(scan) + fast
+
+    @operation
+    async def note(self, text: str) -> str:
+        return text
+
+    @contract(request=bytes, response=bytes)
+    async def copy(self, data: bytes) -> bytes:
+        return data
+
+
+def post_office() -> dict[str, Any]:
+    agents = Catalogue([Post("post", expose=True)])
+    return build_document(agents, title="T", version="1", base={}, statuses={}, secured=False)
+
+
+def test_an_operation_says_in_which_forms_its_request_can_be_sent() -> None:
+    described = post_office()
+    found = operations(described)
+
+    def kinds(of: str) -> list[str]:
+        return list(found[of]["requestBody"]["content"])
+
+    OpenAPIV31SpecValidator(described).validate()  # pyright: ignore[reportArgumentType]
+    assert kinds("POST /agents/post/note") == [
+        "application/json",
+        "application/x-www-form-urlencoded",
+        "multipart/form-data",
+    ]
+    assert kinds("POST /agents/post/weigh") == ["application/json", "multipart/form-data", "application/octet-stream"]
+    assert kinds("POST /agents/post/take") == ["application/json", "multipart/form-data"]
+    assert kinds("POST /agents/post/copy") == ["application/json", "application/octet-stream"]
+
+
+def test_a_file_is_bytes_in_a_form_and_base64_in_json() -> None:
+    described = post_office()
+    content = operations(described)["POST /letters/{to}"]["requestBody"]["content"]
+    form, plain = content["multipart/form-data"]["schema"], content["application/json"]["schema"]
+    file = {"type": "string", "format": "binary", "contentMediaType": "application/octet-stream"}
+
+    assert form["properties"]["scan"] == {**file, "title": "Scan"}
+    assert form["properties"]["more"]["items"] == file
+    assert "to" not in form["properties"]
+    assert plain["properties"]["scan"] == {"type": "string", "contentEncoding": "base64", "title": "Scan"}
+    assert component(described, plain["properties"]["more"]["items"])["required"] == ["content"]
+    assert content["application/json"]["example"]["scan"] == "aGVsbG8="
+
+
+def test_a_reply_of_bytes_is_described_as_such() -> None:
+    reply = operations(post_office())["POST /agents/post/copy"]["responses"]["200"]["content"]
+
+    assert list(reply) == ["application/octet-stream", "text/event-stream"]

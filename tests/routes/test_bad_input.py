@@ -49,9 +49,7 @@ async def test_a_body_that_is_not_json_is_refused(gateway: Served, path: str, bo
 
 
 @pytest.mark.parametrize("path", BODY_PATHS)
-@pytest.mark.parametrize(
-    "kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", None, "json", ""]
-)
+@pytest.mark.parametrize("kind", ["text/plain", "application/xml", "application/jsonl", None, "json", ""])
 async def test_a_body_of_another_kind_than_json_is_refused(gateway: Served, path: str, kind: str | None) -> None:
     headers = {} if kind is None else {"content-type": kind}
 
@@ -188,7 +186,7 @@ async def test_the_only_operation_of_an_agent_has_no_path_of_its_own(gateway: Se
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/agent", "/agents/", "/agents/echo/", "/runs/", "/docs/assets/nothing", "/%00", "//agents", "/problems/none"]
+    "path", ["/", "/agent", "/agents//", "/agents//echo", "/runs//", "/docs/assets/nothing", "/%00", "//agents", "/problems/none"]
 )
 async def test_an_unknown_path_is_a_problem_too(gateway: Served, path: str) -> None:
     problem = is_problem(await gateway.client.get(path), 404, "not-found")
@@ -199,14 +197,14 @@ async def test_an_unknown_path_is_a_problem_too(gateway: Served, path: str) -> N
 @pytest.mark.parametrize(
     ("method", "path", "allow"),
     [
-        ("PUT", "/agents/echo", "GET, POST"),
-        ("DELETE", "/agents/echo/cast", "POST"),
-        ("GET", "/agents/errors/silence", "POST"),
-        ("DELETE", "/agents", "GET"),
-        ("PUT", "/runs", "GET, POST"),
-        ("POST", "/livez", "GET, HEAD"),
-        ("POST", "/openapi.json", "GET"),
-        ("POST", "/docs", "GET, HEAD"),
+        ("PUT", "/agents/echo", "GET, HEAD, OPTIONS, POST"),
+        ("DELETE", "/agents/echo/cast", "OPTIONS, POST"),
+        ("GET", "/agents/errors/silence", "OPTIONS, POST"),
+        ("DELETE", "/agents", "GET, HEAD, OPTIONS"),
+        ("PUT", "/runs", "GET, HEAD, OPTIONS, POST"),
+        ("POST", "/livez", "GET, HEAD, OPTIONS"),
+        ("POST", "/openapi.json", "GET, HEAD, OPTIONS"),
+        ("POST", "/docs", "GET, HEAD, OPTIONS"),
     ],
 )
 async def test_a_method_that_is_not_served_is_told_which_are(gateway: Served, method: str, path: str, allow: str) -> None:

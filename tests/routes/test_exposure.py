@@ -84,7 +84,7 @@ async def test_a_fixed_path_wins_over_a_template_and_each_method_is_its_own() ->
         response = await gateway.client.delete("/words/mirror")
 
     is_problem(response, 405, "method-not-allowed")
-    assert response.headers["allow"] == "GET, POST"
+    assert response.headers["allow"] == "GET, HEAD, OPTIONS, POST"
 
 
 async def test_several_operations_have_a_path_each_and_one_has_the_agents_own() -> None:
