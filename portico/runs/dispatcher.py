@@ -160,7 +160,8 @@ class Dispatcher:
         Raises:
             Refused: it was not accepted, and there is no run.
         """
-        self._let_in(call)
+        if call.endpoint.scopes:
+            _authorise(call)
         if self._interceptors or call.endpoint.interceptors:
             run: Run = await self._chain(call, self._submit)(call)
             return run
@@ -378,6 +379,7 @@ class Dispatcher:
 
     def _admit_stored(self, call: Call, scope: bytes | None) -> Run:
         """Admit, deliver and store; its handling waits for the latter. The order in the mailbox is the order in the store."""
+        self._let_in(call)
         if call.run_id is not None and self.book.plain.find(call.run_id) is not None:
             raise KeyReused(f"The run id {call.run_id!r}")
         record, local = self._record(call, keyed=scope is not None)
