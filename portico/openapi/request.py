@@ -105,10 +105,15 @@ def _other_forms(takes: Members, rest: Object, content: Object, schemas: Schemas
     for media_type in takes.media_types[1:]:
         if media_type == BINARY:
             if takes.whole or set(rest.get("required", ())) <= {takes.direct}:  # else the other members would have no place
-                forms[media_type] = {"schema": dict(FILE)}
+                forms[media_type] = {"schema": dict(FILE), "example": "hello"}
         elif takes.binary:
             named = {name: _as_file(name, about, takes) for name, about in rest["properties"].items()}
             forms[media_type] = {"schema": schemas.put({**rest, "properties": named}, endpoint.agent)}
+            if isinstance(shown := content.get("example"), dict):
+                forms[media_type]["example"] = {
+                    name: ["hello"] if name in takes.lists and name in takes.binary else "hello" if name in takes.binary else value
+                    for name, value in cast("Object", shown).items()
+                }
         else:
             forms[media_type] = content
     return forms

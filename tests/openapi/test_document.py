@@ -321,4 +321,4 @@ def test_a_file_is_bytes_in_a_form_and_base64_in_json() -> None:
 def test_a_reply_of_bytes_is_described_as_such() -> None:
     reply = operations(post_office())["POST /agents/post/copy"]["responses"]["200"]["content"]
 
-    assert list(reply) == ["application/octet-stream", "text/event-stream"]
+    assert sorted(reply) == ["application/jsonl", "application/octet-stream", "text/event-stream"]
