@@ -5,6 +5,7 @@ What OpenTelemetry names itself (`error.type`, `http.route`) is written as it na
 
 from __future__ import annotations
 
+import traceback
 from typing import Final
 
 SCOPE: Final = "portico"
@@ -45,6 +46,29 @@ ERROR_TYPE: Final = "error.type"
 """A problem's slug, or the class of an unexpected exception."""
 HTTP_ROUTE: Final = "http.route"
 """The template of the path."""
+HTTP_METHOD: Final = "http.request.method"
+HTTP_METHOD_ORIGINAL: Final = "http.request.method_original"
+HTTP_STATUS: Final = "http.response.status_code"
+URL_PATH: Final = "url.path"
+URL_SCHEME: Final = "url.scheme"
+SERVER_ADDRESS: Final = "server.address"
+SERVER_PORT: Final = "server.port"
+CLIENT_ADDRESS: Final = "client.address"
+PROTOCOL_VERSION: Final = "network.protocol.version"
+USER_AGENT: Final = "user_agent.original"
+
+
+def exception(error: BaseException, *, escaped: bool) -> dict[str, str]:
+    """The attributes of the event `exception`."""
+    kind = type(error)
+    module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
+    return {
+        "exception.type": module + kind.__qualname__,
+        "exception.message": str(error),
+        "exception.stacktrace": "".join(traceback.format_exception(error)),
+        "exception.escaped": str(escaped),
+    }
+
 
 # --- events on spans --------------------------------------------------------------------------------------------------
 
