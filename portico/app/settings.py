@@ -119,16 +119,7 @@ class GatewayConfig:
         for name in ("request_timeout", "run_timeout", "read_timeout", "body_limit", "ping", "drain_timeout", "max_calls"):
             if not 0 < getattr(self, name) < LONGEST:
                 raise ConfigurationError(f"{name} is {getattr(self, name)}: it must be more than 0, and finite.")
-        if self.log_format not in LOG_FORMATS:
-            raise ConfigurationError(f"log_format is {self.log_format!r}: it must be {' or '.join(LOG_FORMATS)}.")
-        for name in ("docs_path", "mcp_path"):
-            path: str | None = getattr(self, name)
-            if path is not None and not path.startswith("/"):
-                raise ConfigurationError(f"{name} is {path!r}: it must begin with '/'.")
-        for name, what in (("data", "directory"), ("keys_file", "file")):
-            said: str | None = getattr(self, name)
-            if said is not None and not said.strip():
-                raise ConfigurationError(f"{name} is blank: name the {what}, or leave it out.")
+        self._check_words()
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ConfigurationError("tls_cert and tls_key belong together: give both or none.")
         self._check_callers()
@@ -167,6 +158,18 @@ class GatewayConfig:
     def authenticates(self) -> bool:
         """Whether callers must say who they are."""
         return self.api_key is not None or self.keys_file is not None or self.jwt_issuer is not None
+
+    def _check_words(self) -> None:
+        if self.log_format not in LOG_FORMATS:
+            raise ConfigurationError(f"log_format is {self.log_format!r}: it must be {' or '.join(LOG_FORMATS)}.")
+        for name in ("docs_path", "mcp_path"):
+            path: str | None = getattr(self, name)
+            if path is not None and not path.startswith("/"):
+                raise ConfigurationError(f"{name} is {path!r}: it must begin with '/'.")
+        for name, what in (("data", "directory"), ("keys_file", "file")):
+            said: str | None = getattr(self, name)
+            if said is not None and not said.strip():
+                raise ConfigurationError(f"{name} is blank: name the {what}, or leave it out.")
 
     @property
     def loopback(self) -> bool:

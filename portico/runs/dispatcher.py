@@ -66,8 +66,11 @@ SMOOTHING = 0.05
 class CallObserver(Protocol):
     """Sees every call on its way through the door. Implemented by telemetry."""
 
-    def dispatching(self, call: Call) -> AbstractContextManager[str | None]:
-        """Around one call. The context manager may yield the `traceparent` that its message then carries."""
+    def dispatching(self, call: Call) -> AbstractContextManager[str | None] | None:
+        """Around one call. The context manager may yield the `traceparent` that its message then carries.
+
+        None where nothing is to be done around it; the `traceparent` of the call may be set even so.
+        """
         ...
 
 

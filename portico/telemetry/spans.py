@@ -26,7 +26,6 @@ from opentelemetry.trace import (
     StatusCode,
     TraceFlags,
     TraceState,
-    get_current_span,
     set_span_in_context,
 )
 
@@ -45,6 +44,9 @@ SAMPLED: Final = 0x01
 RANDOM: Final = 0x02
 """The flags of a trace (W3C Trace Context, level 2, §3.2.2.5)."""
 _TRACEPARENT: Final = re.compile(r"\s*([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?\s*")
+LENGTH: Final = 55
+"""Characters of a traceparent of version 00."""
+_EVEN: Final = "02468ace"
 _UNSET: Final = Status(StatusCode.UNSET)
 
 
@@ -90,9 +92,13 @@ def placed(traceparent: str | None, state: str | None = None) -> Place | None:
     return Place(int(trace_id, 16), int(span_id, 16), int(flags, 16), is_remote=True, state=states)
 
 
-def here() -> Place | None:
-    """The span that is current, whoever made it; None where none is."""
-    span = get_current_span()
+def is_unsampled(traceparent: str) -> bool:
+    """Whether a traceparent that was made here says that its trace is not recorded: what most say, so a look must do."""
+    return len(traceparent) == LENGTH and traceparent[-1] in _EVEN
+
+
+def place_of(span: Span) -> Place | None:
+    """The place of a span, whoever made it; None where it is none."""
     if isinstance(span, LiveSpan | UnsampledSpan):
         return span.place
     context = span.get_span_context()
@@ -106,8 +112,16 @@ def here() -> Place | None:
 class UnsampledSpan(NonRecordingSpan):
     """Stands for a span that is not recorded, so that what is made inside it is not recorded either."""
 
-    def __init__(self, place: Place) -> None:  # its context is made when somebody looks
-        self.place = place
+    def __init__(self, traceparent: str, place: Place | None = None) -> None:  # the rest is made when somebody looks
+        self.traceparent = traceparent
+        self._place = place
+
+    @property
+    def place(self) -> Place:
+        """Where it would stand."""
+        if self._place is None:
+            self._place = placed(self.traceparent) or Place(0, 0, 0)
+        return self._place
 
     def get_span_context(self) -> SpanContext:
         """See `Span.get_span_context`."""
@@ -243,7 +257,7 @@ class Spans:
         self.provider = provider
         self.limits = SpanLimits()
         self._sampler = provider.sampler
-        self._follows = isinstance(provider.sampler, ParentBased)
+        self.follows = isinstance(provider.sampler, ParentBased)
         """Whether a parent has decided for its children: then the sampler need not be asked (the environment names no other)."""
         self._ids = provider.id_generator
         self._random = RANDOM if provider.id_generator.is_trace_id_random() else 0
@@ -252,9 +266,9 @@ class Spans:
 
     def begin(self, name: str, kind: SpanKind, parent: Place | None, attributes: dict[str, Any]) -> LiveSpan | UnsampledSpan:
         """A span that has begun. `parent`: None for a trace of its own. `attributes` is the span's from now on."""
-        if parent is not None and self._follows:
+        if parent is not None and self.follows:
             if not parent.flags & SAMPLED:
-                return UnsampledSpan(parent)
+                return UnsampledSpan(parent.traceparent, parent)
             flags, state = parent.flags, parent.state
             trace_id = parent.trace_id
         else:
@@ -263,7 +277,8 @@ class Spans:
             above = NOWHERE if parent is None else set_span_in_context(NonRecordingSpan(parent.context), NOWHERE)
             result = self._sampler.should_sample(above, trace_id, name, kind, attributes, ())
             if not result.decision.is_sampled():
-                return UnsampledSpan(Place(trace_id, self._ids.generate_span_id(), flags))
+                place = Place(trace_id, self._ids.generate_span_id(), flags)
+                return UnsampledSpan(place.traceparent, place)
             flags, state = flags | SAMPLED, result.trace_state
             if result.attributes:
                 attributes.update(result.attributes)

@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from opentelemetry.trace import Link, SpanKind, Status, StatusCode
+from opentelemetry.context import attach, detach
+from opentelemetry.trace import Link, SpanKind, Status, StatusCode, get_current_span, set_span_in_context
 
 from portico.errors import AgentError, Cancelled, ContractViolation, CrashBudgetSpent, PorticoError, UnknownAgent, UnknownOperation
 from portico.kernel.current import current
 from portico.kernel.events import EventKind
 from portico.telemetry import semconv
-from portico.telemetry.spans import NOWHERE, Current, LiveSpan, here, placed
+from portico.telemetry.spans import NOWHERE, Current, LiveSpan, UnsampledSpan, is_unsampled, place_of, placed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from portico.kernel.events import KernelEvent
     from portico.kernel.messages import Message
     from portico.runs.call import Call
-    from portico.telemetry.spans import Place, Spans, UnsampledSpan
+    from portico.telemetry.spans import Place, Spans
 
 _CALLERS_FAULT = (ContractViolation, UnknownAgent, UnknownOperation, CrashBudgetSpent, Cancelled)
 """Ends that say nothing bad of the gateway or its agents."""
@@ -42,14 +43,19 @@ class Tracing:
 
     # --- the dispatcher's hook ----------------------------------------------------------------------------------------
 
-    def dispatching(self, call: Call) -> AbstractContextManager[str | None]:
+    def dispatching(self, call: Call) -> AbstractContextManager[str | None] | None:
         """A span around one call. It yields the traceparent that its message carries."""
+        server = get_current_span()
+        if server.__class__ is UnsampledSpan and self._spans.follows and _is_within(call, server):
+            call.traceparent = server.traceparent
+            return None
         agent, operation = call.endpoint.agent, call.endpoint.operation.name
-        parent, link = _parent_of(call)
+        parent, link = _parent_of(call, place_of(server))
         attributes: dict[str, Any] = {semconv.AGENT: agent, semconv.OPERATION: operation, semconv.ONE_WAY: call.one_way}
         span = self._spans.begin(semconv.dispatch_span(agent, operation), SpanKind.INTERNAL, parent, attributes)
         if not isinstance(span, LiveSpan):
-            return Unrecorded(span)
+            call.traceparent = span.traceparent
+            return None
         if link is not None:
             span.add_link(link.context)
         return Dispatching(self, span, call)
@@ -58,6 +64,9 @@ class Tracing:
 
     def handling(self, message: Message) -> AbstractContextManager[str | None]:
         """A span around one handling. It yields the traceparent that outgoing messages carry."""
+        traceparent = message.traceparent
+        if traceparent is not None and self._spans.follows and is_unsampled(traceparent):
+            return Unrecorded(UnsampledSpan(traceparent))
         attributes: dict[str, Any] = {
             semconv.AGENT: message.recipient,
             semconv.OPERATION: message.type,
@@ -65,9 +74,9 @@ class Tracing:
             semconv.INCARNATION: _incarnation(),
         }
         name = semconv.handle_span(message.recipient, message.type)
-        span = self._spans.begin(name, SpanKind.INTERNAL, placed(message.traceparent), attributes)
+        span = self._spans.begin(name, SpanKind.INTERNAL, placed(traceparent), attributes)
         if not isinstance(span, LiveSpan):
-            return Unrecorded(span, current=True)
+            return Unrecorded(span)
         if message.sender:
             attributes[semconv.SENDER] = message.sender
         if message.origin is not None:
@@ -88,22 +97,19 @@ class Tracing:
 
 
 class Unrecorded:
-    """Around what is not sampled: what it causes is not sampled either. `current`: other instrumentation is to see that, too."""
+    """Around a handling that is not sampled: what the handler or its libraries trace is not sampled either."""
 
-    __slots__ = ("_current", "_traceparent")
+    __slots__ = ("_span", "_token")
 
-    def __init__(self, span: UnsampledSpan, *, current: bool = False) -> None:
-        self._traceparent = span.place.traceparent
-        self._current = Current(span) if current else None
+    def __init__(self, span: UnsampledSpan) -> None:
+        self._span = span
 
     def __enter__(self) -> str:
-        if self._current is not None:
-            self._current.enter(NOWHERE)
-        return self._traceparent
+        self._token = attach(set_span_in_context(self._span, NOWHERE))
+        return self._span.traceparent
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._current is not None:
-            self._current.leave()
+        detach(self._token)
 
 
 class Dispatching:
@@ -165,13 +171,17 @@ def _tell(name: str, attributes: Mapping[str, Any], *spans: LiveSpan | None) -> 
             span.add_event(name, attributes)
 
 
-def _parent_of(call: Call) -> tuple[Place | None, Link | None]:
+def _is_within(call: Call, server: UnsampledSpan) -> bool:
+    """Whether a call belongs to the trace of the request that brought it: its characters 3 to 35 are the trace's identifier."""
+    return call.traceparent is None or call.traceparent[3:35] == server.traceparent[3:35]
+
+
+def _parent_of(call: Call, server: Place | None) -> tuple[Place | None, Link | None]:
     """What a call's span is a child of: the server span that is current, unless the call belongs to another trace.
 
     The server span is a child of what the request's `traceparent` names, and so is of one trace with the call. Where an MCP
     message names another trace than the request that brought it, the message is right, and the request is linked.
     """
-    server = here()
     if server is None:
         return placed(call.traceparent), None
     if call.traceparent is not None and f"{server.trace_id:032x}" not in call.traceparent:
