@@ -39,6 +39,9 @@ class _Harmless:
         self._manager = manager
         self._hook = hook
 
+    def __enter__(self) -> None:
+        """It was entered already."""
+
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         try:
             self._manager.__exit__(kind, error, trace)

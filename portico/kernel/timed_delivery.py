@@ -50,12 +50,12 @@ class TimedDelivery(Delivery):
         super().__init__(message, future, journal, one_way)
 
     @property
-    def holder(self) -> Holder | None:  # pyright: ignore[reportIncompatibleVariableOverride]  # it is read and written as the attribute is
+    def holder(self) -> Holder | None:
         """Who has it in hand. What is only being stored is in nobody's hands."""
         return self._holder
 
     @holder.setter
-    def holder(self, holder: Holder | None) -> None:
+    def holder(self, holder: Holder | None) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]  # read and written as the attribute is
         self._holder = holder
         now = perf_counter()
         if holder is None or holder.final:

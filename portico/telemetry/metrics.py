@@ -8,15 +8,15 @@ Labels are agents and operations of the catalogue and slugs of errors: never key
 
 from __future__ import annotations
 
+import math
 import platform
 from collections import Counter
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from prometheus_client import CollectorRegistry, ProcessCollector, exposition
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, InfoMetricFamily
 from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
-from prometheus_client.utils import floatToGoString
 
 from portico.kernel.keyed import Keyed
 from portico.kernel.lifecycle import ProcessStatus
@@ -64,7 +64,7 @@ class Metrics:
     def text(self, *, as_openmetrics: bool) -> tuple[bytes, str]:
         """All of them, and the media type. OpenMetrics is asked for; else it is Prometheus' own format, 0.0.4."""
         if as_openmetrics:
-            return openmetrics.generate_latest(self._registry), OPENMETRICS
+            return cast("Any", openmetrics).generate_latest(self._registry), OPENMETRICS
         return exposition.generate_latest(self._registry), TEXT
 
 
@@ -186,9 +186,9 @@ def _buckets(durations: Durations) -> list[tuple[str, float]]:
     """Cumulative, as the formats want them."""
     buckets: list[tuple[str, float]] = []
     sum_so_far = 0
-    for bound, count in zip((*BOUNDS, float("inf")), durations.counts, strict=True):
+    for bound, count in zip((*BOUNDS, math.inf), durations.counts, strict=True):
         sum_so_far += count
-        buckets.append((floatToGoString(bound), sum_so_far))
+        buckets.append(("+Inf" if bound == math.inf else repr(bound), sum_so_far))
     return buckets
 
 

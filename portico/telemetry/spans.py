@@ -280,8 +280,9 @@ class Spans:
                 place = Place(trace_id, self._ids.generate_span_id(), flags)
                 return UnsampledSpan(place.traceparent, place)
             flags, state = flags | SAMPLED, result.trace_state
-            if result.attributes:
-                attributes.update(result.attributes)
+            added: Any = result.attributes
+            if added:
+                attributes.update(added)
         place = Place(trace_id, self._ids.generate_span_id(), flags, state=state)
         return LiveSpan(self, name, kind, place, parent, attributes)
 

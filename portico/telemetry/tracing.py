@@ -46,7 +46,7 @@ class Tracing:
     def dispatching(self, call: Call) -> AbstractContextManager[str | None] | None:
         """A span around one call. It yields the traceparent that its message carries."""
         server = get_current_span()
-        if server.__class__ is UnsampledSpan and self._spans.follows and _is_within(call, server):
+        if isinstance(server, UnsampledSpan) and self._spans.follows and _is_within(call, server):
             call.traceparent = server.traceparent
             return None
         agent, operation = call.endpoint.agent, call.endpoint.operation.name

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 import pytest
-from prometheus_client.openmetrics.parser import text_string_to_metric_families as parsed_openmetrics
+from prometheus_client.openmetrics import parser as openmetrics_parser
 from prometheus_client.parser import text_string_to_metric_families as parsed
 
 from portico.errors import AgentError
@@ -21,12 +21,15 @@ from tests.cli.programs import REPOSITORY
 from tests.routes.agents import Crashing, Echo
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Mapping
+
+    from prometheus_client.metrics_core import Metric
 
     from tests.app.serving import Served
 
 pytestmark = pytest.mark.anyio
 
+parsed_openmetrics: Callable[[str], Iterator[Metric]] = cast("Any", openmetrics_parser).text_string_to_metric_families
 OPENMETRICS = {"Accept": "application/openmetrics-text; version=1.0.0, text/plain; q=0.5"}
 HOSTILE = 'a"b\\c\nd="f" 7 \u2028é'
 
@@ -106,17 +109,19 @@ async def test_calls_are_counted_with_their_duration_and_outcome() -> None:
 
 async def test_what_is_in_flight_and_what_waits_is_seen_while_it_is() -> None:
     gate = Gate("gate", mailbox_size=1)
-    async with served(gate) as gateway, anyio.create_task_group() as group:
+    async with asyncio.TaskGroup() as group, served(gate) as gateway:
         in_flight = "portico_calls_in_flight{agent=gate,operation=wait}"
-        group.start_soon(gateway.client.post, "/agents/gate")
+        group.create_task(gateway.client.post("/agents/gate"))
         await until(gateway, in_flight, 1)
-        group.start_soon(gateway.client.post, "/agents/gate")
+        group.create_task(gateway.client.post("/agents/gate"))
         await until(gateway, in_flight, 2)
         refused = await gateway.client.post("/agents/gate")
         found = await figures(gateway)
         gate.open.set()
         await until(gateway, in_flight, 0)
+        calm = await figures(gateway)
 
+    assert calm[in_flight] == 0
     assert refused.status_code == 503
     assert found["portico_mailbox_messages{agent=gate}"] == 1
     assert found["portico_mailbox_limit_messages{agent=gate}"] == 1
