@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from time import time_ns
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.context import Context, attach, detach
@@ -280,9 +280,7 @@ class Spans:
                 place = Place(trace_id, self._ids.generate_span_id(), flags)
                 return UnsampledSpan(place.traceparent, place)
             flags, state = flags | SAMPLED, result.trace_state
-            added: Any = result.attributes
-            if added:
-                attributes.update(added)
+            attributes.update(cast("Any", result).attributes or {})
         place = Place(trace_id, self._ids.generate_span_id(), flags, state=state)
         return LiveSpan(self, name, kind, place, parent, attributes)
 
