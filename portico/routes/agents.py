@@ -9,7 +9,7 @@ from fastapi import APIRouter, Path, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from portico.errors import InsufficientScope, UnknownAgent, UnknownOperation, nearest
+from portico.errors import InsufficientScope, RouteNotFound, UnknownAgent, UnknownOperation, nearest
 from portico.kernel.memory import copied
 from portico.kernel.messages import DEFAULT_TYPE
 from portico.routes.admin import demand_admin

@@ -20,6 +20,7 @@ def metrics_router(metrics: Metrics) -> APIRouter:
     @router.get(
         PATH,
         summary="Figures for Prometheus",
+        operation_id="metrics",
         response_class=Response,
         responses={
             200: {
