@@ -44,6 +44,7 @@ from portico.openapi.pages import STATIC_PATH, mount_pages
 from portico.operations.catalogue import GATEWAY_PATHS
 from portico.operations.contract import pointer
 from portico.operations.decorators import METHODS
+from portico.routes.access_log import AccessLog
 from portico.routes.agent_table import AgentTable, Table
 from portico.routes.agents import agents_router, lost_agent, lost_operation
 from portico.routes.authentication import Authentication
@@ -52,6 +53,7 @@ from portico.routes.dead_letters import dead_letters_router
 from portico.routes.exchange import REQUEST_ID, prefix, problem_of, respond_with_problem, route_path
 from portico.routes.face import Face
 from portico.routes.host_guard import LOOPBACK, HostGuard
+from portico.routes.metrics import metrics_router
 from portico.routes.probes import PATHS as PROBES
 from portico.routes.probes import probes_router
 from portico.routes.problem_pages import problem_pages_router
@@ -61,6 +63,8 @@ from portico.routes.protected_resource import ProtectedResource, protected_resou
 from portico.routes.request_id import RequestId
 from portico.routes.runs import runs_router
 from portico.runs.commit import StoreCommit
+from portico.telemetry.metrics import Metrics
+from portico.telemetry.route_templates import RouteTemplates
 from portico.telemetry.setup import configure
 from portico.topology.runtime import Runtime
 from portico.topology.topology import Topology
@@ -118,6 +122,8 @@ class Gateway:
     """The MCP face; None where it is switched off."""
     telemetry: Telemetry | None
     """Where spans go; None where no endpoint is configured."""
+    metrics: Metrics | None
+    """What is counted; None where that is switched off."""
 
     @asynccontextmanager
     async def running(self, _: FastAPI) -> AsyncGenerator[None]:
@@ -129,6 +135,9 @@ class Gateway:
                 observers.append(self.telemetry.observer)
                 stack.callback(observers.remove, self.telemetry.observer)
                 stack.push_async_callback(asyncio.to_thread, self.telemetry.shutdown)  # it may wait for a collector
+            if self.metrics is not None:
+                self.metrics.lag.start()
+                stack.callback(self.metrics.lag.stop)
             if owned:
                 await stack.enter_async_context(self.runtime)
             await self.dispatcher.recover()
@@ -212,7 +221,14 @@ def create_app(source: KernelRuntime | Topology | Path | str | Mapping[str, Any]
     authenticator = authenticator_of(settings)
     resource = _protected_resource(dispatcher, settings)
     gateway = Gateway(
-        runtime, dispatcher, face, Table(face, (settings.docs_path, settings.mcp_path or "/mcp")), settings, mcp, telemetry
+        runtime,
+        dispatcher,
+        face,
+        Table(face, (settings.docs_path, settings.mcp_path or "/mcp")),
+        settings,
+        mcp,
+        telemetry,
+        Metrics(dispatcher, lambda: face.streams) if settings.metrics_enabled else None,
     )
     app = GatewayApp(
         gateway,
@@ -243,9 +259,13 @@ def create_app(source: KernelRuntime | Topology | Path | str | Mapping[str, Any]
         problem_pages_router(dispatcher.catalogue),
     ):
         app.include_router(router)
+    if gateway.metrics is not None:
+        app.include_router(metrics_router(gateway.metrics))
     if mcp is not None:
         app.router.routes.append(Route(str(settings.mcp_path), endpoint=mcp, methods=["GET", "POST", "DELETE"]))
     _document(app, gateway)
+    if settings.access_log:
+        app.add_middleware(cast("Any", AccessLog), RouteTemplates(app.router.routes))  # around all: it sees what clients see
     if telemetry is not None:
         telemetry.instrument(app)
     return app

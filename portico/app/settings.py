@@ -31,6 +31,9 @@ DEFAULT_ALGORITHMS = ("RS256", "PS256", "ES256", "EdDSA")
 ALGORITHMS = (*DEFAULT_ALGORITHMS, "RS384", "RS512", "PS384", "PS512", "ES384", "ES512")
 """Every one that can be chosen: a verifier needs the public key only."""
 
+LOG_FORMATS = ("text", "json")
+"""What `log_format` can be."""
+
 LONGEST = 1e12
 """What no number of seconds or bytes reaches."""
 
@@ -98,6 +101,12 @@ class GatewayConfig:
     """Where the MCP endpoint is; None for nowhere."""
     data: str | None = None
     """The data directory: runs and states are stored there and survive the program; None for what the topology says."""
+    metrics_enabled: bool = True
+    """Count calls, and serve `/metrics`."""
+    access_log: bool = False
+    """Log every request as a line of JSON, on the logger `portico.access`."""
+    log_format: str = "text"
+    """How `portico serve` writes its log: `text`, or `json` for one object per line."""
     title: str = "Portico"
     """The API's title in its documentation."""
 
@@ -110,14 +119,7 @@ class GatewayConfig:
         for name in ("request_timeout", "run_timeout", "read_timeout", "body_limit", "ping", "drain_timeout", "max_calls"):
             if not 0 < getattr(self, name) < LONGEST:
                 raise ConfigurationError(f"{name} is {getattr(self, name)}: it must be more than 0, and finite.")
-        for name in ("docs_path", "mcp_path"):
-            path: str | None = getattr(self, name)
-            if path is not None and not path.startswith("/"):
-                raise ConfigurationError(f"{name} is {path!r}: it must begin with '/'.")
-        for name, what in (("data", "directory"), ("keys_file", "file")):
-            said: str | None = getattr(self, name)
-            if said is not None and not said.strip():
-                raise ConfigurationError(f"{name} is blank: name the {what}, or leave it out.")
+        self._check_words()
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ConfigurationError("tls_cert and tls_key belong together: give both or none.")
         self._check_callers()
@@ -156,6 +158,18 @@ class GatewayConfig:
     def authenticates(self) -> bool:
         """Whether callers must say who they are."""
         return self.api_key is not None or self.keys_file is not None or self.jwt_issuer is not None
+
+    def _check_words(self) -> None:
+        if self.log_format not in LOG_FORMATS:
+            raise ConfigurationError(f"log_format is {self.log_format!r}: it must be {' or '.join(LOG_FORMATS)}.")
+        for name in ("docs_path", "mcp_path"):
+            path: str | None = getattr(self, name)
+            if path is not None and not path.startswith("/"):
+                raise ConfigurationError(f"{name} is {path!r}: it must begin with '/'.")
+        for name, what in (("data", "directory"), ("keys_file", "file")):
+            said: str | None = getattr(self, name)
+            if said is not None and not said.strip():
+                raise ConfigurationError(f"{name} is blank: name the {what}, or leave it out.")
 
     @property
     def loopback(self) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from portico.cli.arguments import DEFAULT_TOPOLOGY, LogLevel, TopologyArgument, log_to_stderr
+from portico.cli.arguments import DEFAULT_TOPOLOGY, LogLevel, TopologyArgument, log_accesses, log_to_stderr
 from portico.errors import ConfigurationError, StartError, StoreError
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ def serve(
         str | None, typer.Option(help="The directory to store runs and states in. [default: what the topology says, else memory]")
     ] = None,
     workers: Annotated[int | None, typer.Option(hidden=True)] = None,
+    access_log: Annotated[bool, typer.Option("--access-log", help="Log every request as a line of JSON.")] = False,
+    log_format: Annotated[str | None, typer.Option(help="How the log is written: text or json. [default: text]")] = None,
     log_level: LogLevel = "info",
 ) -> None:
     """Serve a topology over HTTP and MCP."""
@@ -41,20 +43,23 @@ def serve(
             "--workers would start several trees that know nothing of each other: two of every agent, with two states. "
             "Scale out by running several gateways, each with agents of its own, behind a load balancer."
         )
-    log_to_stderr(log_level)
+    log_to_stderr(log_level, as_json=log_format == "json")
     allowed = tuple(allowed_host) if allowed_host else None
-    given: dict[str, Any] = {"host": host, "port": port, "data": data, "allowed_hosts": allowed}
-    code = _run(topology, {**given, "insecure": insecure or None})
+    given: dict[str, Any] = {"host": host, "port": port, "data": data, "allowed_hosts": allowed, "log_format": log_format}
+    code = _run(topology, {**given, "insecure": insecure or None, "access_log": access_log or None}, log_level)
     raise typer.Exit(code)
 
 
-def _run(path: Path, given: dict[str, Any]) -> int:
+def _run(path: Path, given: dict[str, Any], log_level: str) -> int:
     from portico.app.loading import load_topology, server_settings
     from portico.app.settings import GatewayConfig
 
     topology = load_topology(path)
     settings = GatewayConfig.from_environ(os.environ, server_settings(topology), **given).with_keys_of(topology.data_directory)
     settings.refuse_exposure()
+    log_to_stderr(log_level, as_json=settings.log_format == "json")
+    if settings.access_log:
+        log_accesses()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(_serve(topology, settings))
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager, ExitStack
+    from types import TracebackType
 
 T = TypeVar("T")
 
@@ -25,11 +26,24 @@ def enter(stack: ExitStack, hook: Callable[[T], AbstractContextManager[str | Non
         logger.exception("an observer failed: %r", hook)
         return None
 
-    def leave(*raised: Any) -> None:
-        try:
-            manager.__exit__(*raised)
-        except Exception:
-            logger.exception("an observer failed: %r", hook)
-
-    stack.push(leave)
+    stack.push(_Harmless(manager, hook))
     return traceparent
+
+
+class _Harmless:
+    """Leaves what was entered. An object and no function: a stack takes those up faster, and this is on the way of every call."""
+
+    __slots__ = ("_hook", "_manager")
+
+    def __init__(self, manager: AbstractContextManager[Any], hook: Any) -> None:
+        self._manager = manager
+        self._hook = hook
+
+    def __enter__(self) -> None:
+        """It was entered already."""
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        try:
+            self._manager.__exit__(kind, error, trace)
+        except Exception:
+            logger.exception("an observer failed: %r", self._hook)

@@ -388,7 +388,11 @@ class Supervision:
 
     def _restarted(self, child: Child) -> None:
         if isinstance(child.life, Incarnation):
-            child.life.mailbox.restarts += 1
+            mailbox = child.life.mailbox
+            mailbox.restarts += 1
+            front = self.router.registry.get(mailbox.behind) if mailbox.behind else None
+            if front is not None:  # it outlives those behind it, so its count only grows
+                front.restarts += 1
         self.router.emit(EventKind.PROCESS_RESTARTED, child.name)
         if isinstance(child.life, Incarnation) and child.life.stopping:
             return  # this life is the one that is to leave: the next one ends the matter

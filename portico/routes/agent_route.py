@@ -27,6 +27,7 @@ from portico.routes.bodies import Bodies
 from portico.routes.compression import LEAST, compressed
 from portico.routes.event_stream import EVENT_STREAM, stream
 from portico.routes.exchange import (
+    CALL,
     JSON,
     PRINCIPAL,
     REPLAYED,
@@ -39,6 +40,7 @@ from portico.routes.exchange import (
     respond,
     respond_with_problem,
 )
+from portico.routes.overhead import timed
 from portico.routes.parameters import Parameters
 from portico.routes.reply_hints import BODILESS, hints_of
 from portico.runs.call import Call
@@ -102,12 +104,16 @@ class AgentRoute:
 
     async def serve(self, scope: Scope, receive: Receive, send: Send, path: Mapping[str, str] | None) -> None:
         """Answer one request. `path`: its path parameters."""
-        call = None
+        call = timing = None
         try:
             headers: dict[bytes, bytes] = dict(scope["headers"])
             accept = headers.get(b"accept")
             streams = accept is not None and accept not in _ANY_JSON and self._negotiate(accept)
+            if b"x-overhead-ms" in headers:
+                timing, send = timed(scope, headers, send)
             call = await self._call(scope, receive, headers, path)
+            call.timing = timing
+            scope[CALL] = call
             if self.spec.mode == "send":
                 await self._refer(scope, send, await self._face.dispatcher.submit(call), call)
             elif streams:

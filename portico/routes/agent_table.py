@@ -11,7 +11,7 @@ from portico.errors import ConfigurationError, MalformedAddress
 from portico.operations.catalogue import GATEWAY_PATHS, default_routes
 from portico.routes.address import SLASH, path_of, without_slash
 from portico.routes.agent_route import AgentRoute
-from portico.routes.exchange import respond_with_problem, route_path
+from portico.routes.exchange import CALL, ENDPOINT, respond_with_problem, route_path
 from portico.routes.parameters import path_pattern
 
 if TYPE_CHECKING:
@@ -125,6 +125,7 @@ class AgentTable:
             if found is not None:
                 route, parameters = found
                 scope["route"] = route.spec  # telemetry names its server span after it
+                scope[ENDPOINT] = route.endpoint
                 await route.serve(scope, receive, send, parameters)
             else:
                 await self._serve_otherwise(scope, receive, send, path)
@@ -145,12 +146,16 @@ class AgentTable:
         found = self._table.find(plain, method)
         if found is not None:
             route, parameters = found
-            scope["route"] = route.spec
+            scope["route"], scope[ENDPOINT] = route.spec, route.endpoint
             await route.serve(served, receive, send, parameters)
+            scope[CALL] = served.get(CALL)
             return
         if plain != path:
             served = {**served, "path": scope["path"][:-1]}
         await self._app(served, receive, send)
+        for found_out in ("route", "path_params", CALL):  # by what is further in, for what is further out
+            if found_out in served:
+                scope[found_out] = served[found_out]
 
 
 def _headers_alone(send: Send) -> Send:

@@ -17,7 +17,7 @@ from portico.errors import (
     UnknownRun,
 )
 from portico.routes.admin import is_admin
-from portico.routes.exchange import JSON, PRINCIPAL, SCOPES, prefix, printable, printed
+from portico.routes.exchange import CALL, JSON, PRINCIPAL, SCOPES, prefix, printable, printed
 from portico.routes.problems import documented
 from portico.routes.runs import EXAMPLE_ID, EXAMPLE_TIME, MAX_PAGE, RunReference
 from portico.runs.call import Call
@@ -106,6 +106,7 @@ def dead_letters_router(face: Face) -> APIRouter:
             traceparent=request.headers.get("traceparent"),
             redrive_of=letter.id,
         )
+        request.scope[CALL] = call
         run = await face.dispatcher.redrive(letter, call)
         response.headers["location"] = f"{prefix(request.scope)}/runs/{run.run_id}"
         return reference(run)

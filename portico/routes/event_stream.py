@@ -55,14 +55,15 @@ async def stream(
     location = f"{prefix(scope)}/runs/{run.run_id}".encode("latin-1")
     headers = [*HEADERS, (b"location", location), *((REPLAYED,) if replayed else ())]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
-    async with asyncio.TaskGroup() as group:
-        writer = group.create_task(_write(scope, send, run, face, after))
-        listener = group.create_task(_left(receive))
-        await asyncio.wait({writer, listener}, return_when=asyncio.FIRST_COMPLETED)
-        if not writer.done() and cancel_on_disconnect:
-            run.cancel("Its caller went away.")
-        writer.cancel()
-        listener.cancel()
+    with face.streaming():
+        async with asyncio.TaskGroup() as group:
+            writer = group.create_task(_write(scope, send, run, face, after))
+            listener = group.create_task(_left(receive))
+            await asyncio.wait({writer, listener}, return_when=asyncio.FIRST_COMPLETED)
+            if not writer.done() and cancel_on_disconnect:
+                run.cancel("Its caller went away.")
+            writer.cancel()
+            listener.cancel()
 
 
 async def _left(receive: Receive) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from portico.routes.disconnects import Disconnects
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
     from portico.runs.dispatcher import Dispatcher
     from portico.runs.run import Run
@@ -42,9 +43,20 @@ class Face:
         self.body_limit = body_limit
         self.ping = ping
         self.compression = compression
+        self.streams = 0
+        """How many event streams are open."""
         self.drained = asyncio.Event()
         self.on_drain: list[Callable[[], None]] = []
         self.disconnects = Disconnects(dispatcher.runtime.router)
+
+    @contextmanager
+    def streaming(self) -> Generator[None]:
+        """While one stream is open."""
+        self.streams += 1
+        try:
+            yield
+        finally:
+            self.streams -= 1
 
     def open(self) -> None:
         """Take calls (again)."""

@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 from portico.errors import Interrupted
 from portico.kernel.messages import new_id
-from portico.routes.exchange import PREFIX, REQUEST_ID, ClientLeftError, header, respond_with_problem
+from portico.routes.exchange import BEGUN, PREFIX, REQUEST_ID, ClientLeftError, header, respond_with_problem
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -40,6 +41,7 @@ class RequestId:
         request_id = given if given is not None and ACCEPTED.fullmatch(given) else new_id()
         scope[REQUEST_ID] = request_id
         scope[PREFIX] = scope.get("root_path", "")
+        scope[BEGUN] = perf_counter()
         stamp = (b"x-request-id", request_id.encode("ascii"))
         begun = ended = False
 

@@ -25,7 +25,7 @@ from portico.errors import (
 from portico.operations.contract import faults_of
 from portico.routes.allowances import allowance_headers
 from portico.routes.event_stream import EVENT_STREAM, stream
-from portico.routes.exchange import JSON, PRINCIPAL, SCOPES, check_media_type, parse, prefix, printable, printed, read_body
+from portico.routes.exchange import CALL, JSON, PRINCIPAL, SCOPES, check_media_type, parse, prefix, printable, printed, read_body
 from portico.routes.exchange import idempotency_key as key_of
 from portico.routes.problems import documented
 from portico.runs.call import Call
@@ -219,6 +219,7 @@ def _routes_of_all(router: APIRouter, face: Face) -> None:
             due=_due(body, delay_until, book.clock),
             metadata=body.metadata,
         )
+        request.scope[CALL] = call
         run = await face.dispatcher.submit(call)
         response.headers["location"] = f"{prefix(request.scope)}/runs/{run.run_id}"
         response.raw_headers.extend(allowance_headers(call.allowance))

@@ -98,6 +98,8 @@ class RunBook:
         """The plain asks, which are only remembered."""
         self.on_failure: list[Callable[[Delivery, PorticoError], object]] = []
         """Who is told of each stored run that fails."""
+        self.on_end: list[Callable[[Run], object]] = []
+        """Who is told of each stored run that has ended, however it did."""
         self.live: dict[str, Run] = {}
         """The stored runs that have not ended, by id."""
         self.keyed: dict[bytes, Run] = {}
@@ -294,6 +296,7 @@ class RunBook:
         """A run has its reply, which its handler's commit has stored."""
         self._is_over(run)
         run.finish(reply, None)
+        self._tell_end(run)
 
     def failed(self, run: Run, error: BaseException) -> None:
         """A run has ended otherwise: nobody knows before that is stored too."""
@@ -339,6 +342,12 @@ class RunBook:
             await sleep(self.clock, AGAIN_AFTER)
         self.close(run)
         run.finish(None, error)
+        self.dead_letters.total += end.dead is not None
+        self._tell_end(run)
+
+    def _tell_end(self, run: Run) -> None:
+        for listener in self.on_end:
+            listener(run)
 
     async def _is_kept(self, run: Run, end: EndRun) -> bool:
         try:
@@ -599,6 +608,7 @@ class RunBook:
             dead=str(error),
         )
         self.submit(end)
+        self.dead_letters.total += 1
         logger.warning("run %s of %r ends: %s", record.run_id, record.agent, error)
 
     async def _read(self, record: RunRecord) -> Run:

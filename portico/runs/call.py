@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from portico.kernel.timed_delivery import Timing
     from portico.operations.catalogue import Endpoint
     from portico.runs.quota import Allowance
     from portico.runs.run import Run
@@ -53,6 +54,8 @@ class Call:
     """What is to be kept with its run, and shown to the handler."""
     redrive_of: str | None = None
     """The dead letter that it sends again."""
+    timing: Timing | None = None
+    """Where it is noted how long it waited and was handled; None where nobody wants to know."""
     run: Run | None = None
     """Its record, once the dispatcher has accepted it."""
     replayed: bool = False

@@ -57,6 +57,8 @@ class DeadLetters:
     def __init__(self, book: RunBook) -> None:
         self._book = book
         self._messages: OrderedDict[str, DeadLetter] = OrderedDict()
+        self.total = 0
+        """How many there have been in this life of the program, of both kinds."""
 
     def bury(self, delivery: Delivery, reason: str) -> None:
         """The kernel will not deliver a message (again). Of what belongs to a stored run, or is asked, others hear."""
@@ -64,6 +66,7 @@ class DeadLetters:
         if delivery.durable is not None or not delivery.one_way or reserved(message.type):
             return
         origin = message.origin
+        self.total += 1
         self._messages[message.id] = DeadLetter(
             message.id,
             message.recipient,

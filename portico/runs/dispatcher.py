@@ -27,6 +27,7 @@ from portico.errors import (
 from portico.kernel import hooks
 from portico.kernel.delivery import new_delivery
 from portico.kernel.messages import Message, Origin, new_id, new_message, new_reply
+from portico.kernel.timed_delivery import TimedDelivery
 from portico.operations.catalogue import Catalogue, Endpoint
 from portico.operations.operation import Operation
 from portico.runs.book import book_of
@@ -65,8 +66,27 @@ SMOOTHING = 0.05
 class CallObserver(Protocol):
     """Sees every call on its way through the door. Implemented by telemetry."""
 
-    def dispatching(self, call: Call) -> AbstractContextManager[str | None]:
-        """Around one call. The context manager may yield the `traceparent` that its message then carries."""
+    def dispatching(self, call: Call) -> AbstractContextManager[str | None] | None:
+        """Around one call. The context manager may yield the `traceparent` that its message then carries.
+
+        None where nothing is to be done around it; the `traceparent` of the call may be set even so.
+        """
+        ...
+
+
+class Meter(Protocol):
+    """Counts calls. Implemented by telemetry. Called for every call, so each takes well below a microsecond, and none may raise."""
+
+    def admitted(self, agent: str, operation: str, *, stored: bool) -> None:
+        """A call has its run."""
+        ...
+
+    def rejected(self, call: Call, error: BaseException) -> None:
+        """A call was refused, and has no run."""
+        ...
+
+    def ended(self, agent: str, operation: str, error: BaseException | None, seconds: float) -> None:
+        """A plain ask that was admitted has ended, `seconds` later."""
         ...
 
 
@@ -81,6 +101,9 @@ class Dispatcher:
         quota: how often one caller may call; None for as often as it likes.
         max_calls: how many plain asks may be in flight; more are refused.
     """
+
+    meter: Meter | None = None
+    """Who counts the calls. The ends of stored runs it hears of from the book, which also has those of earlier lives."""
 
     def __init__(
         self,
@@ -212,18 +235,23 @@ class Dispatcher:
     # --- inside: the door ---------------------------------------------------------------------------------------------
 
     def _let_in(self, call: Call) -> None:
-        """What is asked of every call before anything else. The order is that of what it costs the caller."""
-        if self.draining:
-            raise Draining
-        endpoint = call.endpoint
-        if endpoint.scopes:
-            _authorise(call)
-        payer = call.principal or call.address
-        if payer is not None:
-            if self._budget:
-                self._budget.check(payer)
-            if self._quota is not None:
-                self._take(self._quota, call, payer)
+        """What is asked of every call before anything else, and counted where it is refused."""
+        try:  # the order is that of what it costs the caller
+            if self.draining:
+                raise Draining
+            endpoint = call.endpoint
+            if endpoint.scopes:
+                _authorise(call)
+            payer = call.principal or call.address
+            if payer is not None:
+                if self._budget:
+                    self._budget.check(payer)
+                if self._quota is not None:
+                    self._take(self._quota, call, payer)
+        except PorticoError as error:
+            if self.meter is not None:
+                self.meter.rejected(call, error)
+            raise
 
     def _take(self, quota: Quota, call: Call, payer: str) -> None:
         try:
@@ -290,6 +318,18 @@ class Dispatcher:
             call.traceparent = hooks.enter(stack, observer.dispatching, call) or call.traceparent
 
     def _admit(self, call: Call, default_timeout: float) -> Run:
+        meter = self.meter
+        if meter is None:
+            return self._admit_plain(call, default_timeout)
+        try:
+            run = self._admit_plain(call, default_timeout)
+        except Exception as error:
+            meter.rejected(call, error)
+            raise
+        meter.admitted(run.agent, run.operation, stored=False)
+        return run
+
+    def _admit_plain(self, call: Call, default_timeout: float) -> Run:
         endpoint, timeout = call.endpoint, call.timeout
         if self.in_flight >= self._max_calls:
             raise Overloaded(self._max_calls, self._mean / self._max_calls)
@@ -311,7 +351,12 @@ class Dispatcher:
         if contract.typed_request:
             message.local = contract.accept(call.payload, call.raw)
         future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
-        run.delivery = delivery = new_delivery(message, future, run, call.one_way)
+        delivery = (
+            new_delivery(message, future, run, call.one_way)
+            if call.timing is None
+            else TimedDelivery(message, future, run, call.one_way, call.timing)
+        )
+        run.delivery = delivery
         self._router.deliver(delivery)
         self._router.deadlines.add(delivery)
         self.book.plain.add(run)
@@ -321,24 +366,29 @@ class Dispatcher:
 
     async def _perform(self, run: Run) -> Message:
         delivery = run.delivery
-        began = self._router.clock.now()
+        began, failure = self._router.clock.now(), None
         try:
             if delivery is None or delivery.future is None:
                 raise Cancelled
             reply = await delivery.future
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as error:
             assert delivery is not None  # noqa: S101  # it was waited for
             self._charge(delivery, crashed=delivery.crashed)
             run.cancel("Its caller went away.")
+            failure = error
             raise
         except PorticoError as error:
             if delivery is not None:
                 self._charge_for(delivery, error)
             run.finish(None, error)
+            failure = error
             raise
         finally:
             self.in_flight -= 1
-            self._mean += (self._router.clock.now() - began - self._mean) * SMOOTHING
+            took = self._router.clock.now() - began
+            self._mean += (took - self._mean) * SMOOTHING
+            if self.meter is not None:
+                self.meter.ended(run.agent, run.operation, failure, took)
             if delivery is not None:
                 self._router.deadlines.discard(delivery)
         run.finish(reply, None)
@@ -361,6 +411,14 @@ class Dispatcher:
     # --- inside: stored runs ------------------------------------------------------------------------------------------
 
     async def _accept(self, call: Call) -> Run:
+        try:
+            return await self._accept_or_replay(call)
+        except Exception as error:
+            if self.meter is not None and not call.replayed:
+                self.meter.rejected(call, error)
+            raise
+
+    async def _accept_or_replay(self, call: Call) -> Run:
         scope = scope_of(call)
         known = self._known(call, scope)
         if known is not None:
@@ -375,6 +433,8 @@ class Dispatcher:
         if not await run.accepted():
             return await self._replay(call, run)
         call.run = run
+        if self.meter is not None:
+            self.meter.admitted(run.agent, run.operation, stored=True)
         return run
 
     def _admit_stored(self, call: Call, scope: bytes | None) -> Run:
@@ -390,6 +450,8 @@ class Dispatcher:
         run.await_acceptance()
         delivery = run.delivery
         assert delivery is not None  # noqa: S101  # `open` has made it
+        if call.timing is not None:
+            delivery = run.delivery = TimedDelivery(message, delivery.future, delivery.journal, call.one_way, call.timing)
         try:
             if call.due is None:
                 self._router.deliver(delivery)

@@ -1,38 +1,35 @@
 """Exporting: spans to an OTLP endpoint over HTTP, from a provider of our own: no global provider is set.
 
-The one file that imports OpenTelemetry's SDK, its exporter and its ASGI middleware (`portico[otel]`). `setup.py` decides
-whether it is imported at all; `tracing.py` makes the spans.
+It imports OpenTelemetry's SDK and its exporter (`portico[otel]`); `setup.py` decides whether it is imported at all. Spans are made
+by `spans.py`, for requests in `server_spans.py`, for calls and handlings in `tracing.py`.
 """
 
 from __future__ import annotations
 
 import logging
 import math
+import re
 import threading
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from fastapi.routing import iter_route_contexts
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware  # pyright: ignore[reportMissingTypeStubs]
 from opentelemetry.sdk.resources import SERVICE_NAME, SERVICE_VERSION, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from opentelemetry.trace import get_current_span
-from opentelemetry.util.http import get_excluded_urls, sanitize_method
 
-from portico.operations.operation import RouteSpec
-from portico.telemetry import semconv
+from portico.errors import ConfigurationError
+from portico.telemetry.route_templates import RouteTemplates
+from portico.telemetry.server_spans import ServerSpans, pattern_of
+from portico.telemetry.spans import Spans
 from portico.telemetry.tracing import Tracing
 from portico.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from fastapi import FastAPI
-    from starlette.routing import BaseRoute
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LOGGERS: Final = (
     "opentelemetry.exporter.otlp.common.http",
@@ -67,58 +64,14 @@ class Complaints(logging.Filter):
         return True
 
 
-class RouteNames:
-    """ASGI middleware: names the server span after the route, which is known when the response begins.
-
-    The agent table leaves its `RouteSpec` in the scope as `route`, FastAPI its route object, without the prefixes of its routers.
-    """
-
-    def __init__(self, app: ASGIApp, routes: Sequence[BaseRoute]) -> None:
-        self.app = app
-        self._routes = routes
-        self._paths: dict[int, str | None] | None = None
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one connection."""
-        span = get_current_span()
-        if scope["type"] != "http" or not span.is_recording():
-            await self.app(scope, receive, send)
-            return
-
-        async def named(message: Message) -> None:
-            path = self._path(scope.get("route")) if message["type"] == "http.response.start" else None
-            if path is not None:
-                span.update_name(f"{_method(scope)} {path}")
-                span.set_attribute(semconv.HTTP_ROUTE, path)
-            await send(message)
-
-        await self.app(scope, receive, named)
-
-    def _path(self, route: BaseRoute | RouteSpec | None) -> str | None:
-        if isinstance(route, RouteSpec):
-            return route.path
-        if self._paths is None:
-            self._paths = {id(context.original_route): context.path for context in iter_route_contexts(self._routes)}
-        return self._paths.get(id(route))
-
-
-def _method(scope: Scope) -> str:
-    """The method, or `HTTP` for one that nobody knows: names of spans are few."""
-    method = cast("str", sanitize_method(scope.get("method", "HTTP")))
-    return "HTTP" if method == "_OTHER" else method
-
-
-def _unrouted(scope: Scope) -> tuple[str, dict[str, str]]:
-    """Name and attributes of a server span as long as its route is not known."""
-    return _method(scope), {}
-
-
 @dataclass(slots=True)
 class Telemetry:
     """The traces of one gateway, on their way to one endpoint."""
 
     observer: Tracing
     """For the runtime and the dispatcher."""
+    _spans: Spans
+    _excluded: re.Pattern[str] | None
     _provider: TracerProvider
     _exporter: OTLPSpanExporter
     _complaints: Complaints = field(default_factory=Complaints)
@@ -128,19 +81,12 @@ class Telemetry:
             logging.getLogger(name).addFilter(self._complaints)
 
     def instrument(self, app: FastAPI) -> None:
-        """Give every request one server span. Before the first request; FastAPI's native spans then stay off.
+        """Give every request one server span. Before the first request; the application is made with FastAPI's own spans off.
 
-        The middleware of opentelemetry-instrumentation-fastapi is used without its instrumentor: that one expects Starlette's own
-        stack of middlewares, knows no route outside FastAPI's router, and patches background tasks for the whole process.
+        Not by the middleware of opentelemetry-instrumentation-asgi: it takes as long as everything else of a request together,
+        and knows no route outside FastAPI's router.
         """
-        app.add_middleware(RouteNames, app.router.routes)
-        app.add_middleware(
-            cast("Any", OpenTelemetryMiddleware),
-            tracer_provider=self._provider,
-            exclude_spans=["receive", "send"],
-            default_span_details=_unrouted,
-            excluded_urls=get_excluded_urls("FASTAPI"),
-        )
+        app.add_middleware(cast("Any", ServerSpans), self._spans, RouteTemplates(app.router.routes), self._excluded)
 
     def shutdown(self, timeout: float = 3.0) -> None:
         """Send what is left, and stop. Blocks, but not much longer than `timeout` seconds; what is not sent by then is lost."""
@@ -154,12 +100,26 @@ class Telemetry:
             logging.getLogger(name).removeFilter(self._complaints)
 
 
-def export(endpoint: str, service_name: str | None) -> Telemetry:
-    """Telemetry to an endpoint. `service_name`: None where the environment's resource attributes have it."""
+def export(endpoint: str, service_name: str | None, excluded: str = "") -> Telemetry:
+    """Telemetry to an endpoint.
+
+    Args:
+        endpoint: where traces go.
+        service_name: None where the environment's resource attributes have it.
+        excluded: patterns of paths whose requests have no span, with commas between.
+
+    Raises:
+        ConfigurationError: a pattern that is none.
+    """
+    try:
+        pattern = pattern_of(excluded)
+    except re.error as error:
+        raise ConfigurationError(f"The excluded URLs {excluded!r} are no regular expressions: {error}.") from None
     resource = {SERVICE_VERSION: __version__}
     if service_name is not None:
         resource[SERVICE_NAME] = service_name
     exporter = OTLPSpanExporter(endpoint)
     provider = TracerProvider(resource=Resource.create(resource), shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(exporter))
-    return Telemetry(Tracing(provider.get_tracer(semconv.SCOPE, __version__)), provider, exporter)
+    spans = Spans(provider)
+    return Telemetry(Tracing(spans), spans, pattern, provider, exporter)

@@ -1,10 +1,11 @@
-"""Names of spans, events and attributes: they stand here once, so that dashboards can rely on them.
+"""Names of spans, events, attributes and metrics: they stand here once, so that dashboards can rely on them.
 
 What OpenTelemetry names itself (`error.type`, `http.route`) is written as it names it; the rest begins with `portico.`.
 """
 
 from __future__ import annotations
 
+import traceback
 from typing import Final
 
 SCOPE: Final = "portico"
@@ -45,6 +46,29 @@ ERROR_TYPE: Final = "error.type"
 """A problem's slug, or the class of an unexpected exception."""
 HTTP_ROUTE: Final = "http.route"
 """The template of the path."""
+HTTP_METHOD: Final = "http.request.method"
+HTTP_METHOD_ORIGINAL: Final = "http.request.method_original"
+HTTP_STATUS: Final = "http.response.status_code"
+URL_PATH: Final = "url.path"
+URL_SCHEME: Final = "url.scheme"
+SERVER_ADDRESS: Final = "server.address"
+SERVER_PORT: Final = "server.port"
+CLIENT_ADDRESS: Final = "client.address"
+PROTOCOL_VERSION: Final = "network.protocol.version"
+USER_AGENT: Final = "user_agent.original"
+
+
+def exception(error: BaseException, *, escaped: bool) -> dict[str, str]:
+    """The attributes of the event `exception`."""
+    kind = type(error)
+    module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
+    return {
+        "exception.type": module + kind.__qualname__,
+        "exception.message": str(error),
+        "exception.stacktrace": "".join(traceback.format_exception(error)),
+        "exception.escaped": str(escaped),
+    }
+
 
 # --- events on spans --------------------------------------------------------------------------------------------------
 
@@ -52,3 +76,23 @@ CRASHED: Final = "portico.agent.crashed"
 """The handler crashed on this message: on its own span, and on the span of who waits for it."""
 DEAD_LETTER: Final = "portico.message.dead_letter"
 """The message will not be delivered again: on the span of who waits for it."""
+
+# --- metrics (Prometheus: base units, the unit last; a counter's `_total` is added where it is written) ---------------
+
+CALL_DURATION: Final = "portico_call_duration_seconds"
+CALLS_ADMITTED: Final = "portico_calls_admitted"
+CALLS_REJECTED: Final = "portico_calls_rejected"
+CALLS_IN_FLIGHT: Final = "portico_calls_in_flight"
+RUNS: Final = "portico_runs"
+MAILBOX_MESSAGES: Final = "portico_mailbox_messages"
+MAILBOX_LIMIT: Final = "portico_mailbox_limit_messages"
+MAILBOX_EXPIRED: Final = "portico_mailbox_expired_messages"
+AGENT_UP: Final = "portico_agent_up"
+AGENT_RESTARTS: Final = "portico_agent_restarts"
+AGENT_PROCESSES: Final = "portico_agent_processes"
+STREAMS_OPEN: Final = "portico_streams_open"
+DEAD_LETTERS: Final = "portico_dead_letters"
+STORE_UP: Final = "portico_store_up"
+DRAINING: Final = "portico_draining"
+LOOP_LAG: Final = "portico_event_loop_lag_seconds"
+BUILD: Final = "portico_build"

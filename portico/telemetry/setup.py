@@ -39,7 +39,8 @@ def configure(environ: Mapping[str, str], service_name: str = "portico") -> Tele
         from portico.telemetry.exporting import export  # noqa: PLC0415  # loads the SDK: only where it is wanted
     except ImportError as error:
         raise MissingExtra("Sending traces to an OTLP endpoint", "otel") from error
-    return export(endpoint, _service_name(environ, service_name))
+    excluded = environ.get("OTEL_PYTHON_FASTAPI_EXCLUDED_URLS") or environ.get("OTEL_PYTHON_EXCLUDED_URLS", "")
+    return export(endpoint, _service_name(environ, service_name), excluded)
 
 
 def _endpoint(environ: Mapping[str, str]) -> str | None:

@@ -1,34 +1,33 @@
 """Tracing: the observer that turns calls and handlings into OpenTelemetry spans, with W3C Trace Context between them.
 
-Above: `exporting.py` gives it a tracer. Below: the kernel's `Observer` and the dispatcher's `CallObserver`, whose hooks it
-implements. It knows OpenTelemetry's API only: no SDK, no exporter, no global provider.
+Above: `exporting.py` makes it. Below: the kernel's `Observer` and the dispatcher's `CallObserver`, whose hooks it implements, and
+`spans.py`, which makes the spans. It knows no exporter and no global provider.
 """
 
 from __future__ import annotations
 
 import asyncio
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from opentelemetry.context import Context
-from opentelemetry.trace import Link, SpanKind, Status, StatusCode, get_current_span, set_span_in_context, use_span
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from opentelemetry.context import attach, detach
+from opentelemetry.trace import Link, SpanKind, Status, StatusCode, get_current_span, set_span_in_context
 
 from portico.errors import AgentError, Cancelled, ContractViolation, CrashBudgetSpent, PorticoError, UnknownAgent, UnknownOperation
 from portico.kernel.current import current
 from portico.kernel.events import EventKind
 from portico.telemetry import semconv
+from portico.telemetry.spans import NOWHERE, Current, LiveSpan, UnsampledSpan, is_unsampled, place_of, placed
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping, Sequence
-
-    from opentelemetry.trace import Span, Tracer
+    from collections.abc import Mapping
+    from contextlib import AbstractContextManager
+    from types import TracebackType
 
     from portico.kernel.events import KernelEvent
     from portico.kernel.messages import Message
     from portico.runs.call import Call
+    from portico.telemetry.spans import Place, Spans
 
-_W3C = TraceContextTextMapPropagator()
 _CALLERS_FAULT = (ContractViolation, UnknownAgent, UnknownOperation, CrashBudgetSpent, Cancelled)
 """Ends that say nothing bad of the gateway or its agents."""
 _SERVER_ERROR = 500
@@ -37,49 +36,52 @@ _SERVER_ERROR = 500
 class Tracing:
     """One observer for both doors: `dispatching` around calls, `handling` around handlings."""
 
-    def __init__(self, tracer: Tracer) -> None:
-        self._tracer = tracer
-        self._open: dict[str, Span] = {}
+    def __init__(self, spans: Spans) -> None:
+        self._spans = spans
+        self.open: dict[str, LiveSpan] = {}
+        """Those that have begun and not ended, by their traceparent."""
 
     # --- the dispatcher's hook ----------------------------------------------------------------------------------------
 
-    @contextmanager
-    def dispatching(self, call: Call) -> Generator[str | None]:
+    def dispatching(self, call: Call) -> AbstractContextManager[str | None] | None:
         """A span around one call. It yields the traceparent that its message carries."""
+        server = get_current_span()
+        if isinstance(server, UnsampledSpan) and self._spans.follows and _is_within(call, server):
+            call.traceparent = server.traceparent
+            return None
         agent, operation = call.endpoint.agent, call.endpoint.operation.name
-        parent, links = _parent_of(call)
-        attributes = {semconv.AGENT: agent, semconv.OPERATION: operation, semconv.ONE_WAY: call.one_way}
-        with self._span(semconv.dispatch_span(agent, operation), parent, attributes, links) as (span, traceparent):
-            try:
-                yield traceparent
-            finally:
-                if call.run is not None:
-                    span.set_attribute(semconv.RUN_ID, call.run.run_id)
+        parent, link = _parent_of(call, place_of(server))
+        attributes: dict[str, Any] = {semconv.AGENT: agent, semconv.OPERATION: operation, semconv.ONE_WAY: call.one_way}
+        span = self._spans.begin(semconv.dispatch_span(agent, operation), SpanKind.INTERNAL, parent, attributes)
+        if not isinstance(span, LiveSpan):
+            call.traceparent = span.traceparent
+            return None
+        if link is not None:
+            span.add_link(link.context)
+        return Dispatching(self, span, call)
 
     # --- the kernel's hooks -------------------------------------------------------------------------------------------
 
-    @contextmanager
-    def handling(self, message: Message) -> Generator[str | None]:
+    def handling(self, message: Message) -> AbstractContextManager[str | None]:
         """A span around one handling. It yields the traceparent that outgoing messages carry."""
+        traceparent = message.traceparent
+        if traceparent is not None and self._spans.follows and is_unsampled(traceparent):
+            return Unrecorded(UnsampledSpan(traceparent))
         attributes: dict[str, Any] = {
             semconv.AGENT: message.recipient,
             semconv.OPERATION: message.type,
             semconv.ATTEMPT: message.attempt,
             semconv.INCARNATION: _incarnation(),
         }
+        name = semconv.handle_span(message.recipient, message.type)
+        span = self._spans.begin(name, SpanKind.INTERNAL, placed(traceparent), attributes)
+        if not isinstance(span, LiveSpan):
+            return Unrecorded(span)
         if message.sender:
             attributes[semconv.SENDER] = message.sender
         if message.origin is not None:
             attributes[semconv.RUN_ID] = message.origin.call_id
-        name = semconv.handle_span(message.recipient, message.type)
-        with self._span(name, _extracted(message.traceparent), attributes) as (span, traceparent):
-            try:
-                yield traceparent
-            except Exception as error:
-                if _is_crash(error):
-                    told = {key: attributes[key] for key in (semconv.AGENT, semconv.ATTEMPT, semconv.INCARNATION)}
-                    self._tell(semconv.CRASHED, {**told, semconv.ERROR_TYPE: _error_type(error)}, span, self._sender(message))
-                raise
+        return Handling(self, span, message)
 
     def event(self, event: KernelEvent) -> None:
         """A dead letter becomes an event on the span of whoever sent the message, while that is open."""
@@ -87,62 +89,106 @@ class Tracing:
             return
         message: Message = event.data["message"]
         told = {semconv.AGENT: event.name, semconv.REASON: str(event.data["reason"])}
-        self._tell(semconv.DEAD_LETTER, told, self._sender(message))
+        _tell(semconv.DEAD_LETTER, told, self.sender(message))
 
-    # --- inside -------------------------------------------------------------------------------------------------------
-
-    @contextmanager
-    def _span(
-        self, name: str, parent: Context, attributes: Mapping[str, Any], links: Sequence[Link] = ()
-    ) -> Generator[tuple[Span, str | None]]:
-        """A span that is current inside, and its traceparent."""
-        span = self._tracer.start_span(name, parent, SpanKind.INTERNAL, attributes, links)
-        traceparent = _traceparent(span)
-        self._open[traceparent] = span
-        try:
-            with use_span(span, end_on_exit=True, record_exception=False, set_status_on_exception=False):
-                try:
-                    yield span, traceparent or None
-                except BaseException as error:
-                    _blame(span, error)
-                    raise
-        finally:
-            self._open.pop(traceparent, None)
-
-    def _sender(self, message: Message) -> Span | None:
+    def sender(self, message: Message) -> LiveSpan | None:
         """The span of whoever sent the message, while it is open."""
-        return self._open.get(message.traceparent or "")
-
-    def _tell(self, name: str, attributes: Mapping[str, Any], *spans: Span | None) -> None:
-        for span in spans:
-            if span is not None:
-                span.add_event(name, attributes)
+        return self.open.get(message.traceparent or "")
 
 
-def _parent_of(call: Call) -> tuple[Context, Sequence[Link]]:
+class Unrecorded:
+    """Around a handling that is not sampled: what the handler or its libraries trace is not sampled either."""
+
+    __slots__ = ("_span", "_token")
+
+    def __init__(self, span: UnsampledSpan) -> None:
+        self._span = span
+
+    def __enter__(self) -> str:
+        self._token = attach(set_span_in_context(self._span, NOWHERE))
+        return self._span.traceparent
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        detach(self._token)
+
+
+class Dispatching:
+    """The span of one call. It is not made the current one: nothing of anybody else's runs inside."""
+
+    __slots__ = ("_call", "_span", "_traceparent", "_tracing")
+
+    def __init__(self, tracing: Tracing, span: LiveSpan, call: Call) -> None:
+        self._tracing = tracing
+        self._span = span
+        self._call = call
+        self._traceparent = span.place.traceparent
+
+    def __enter__(self) -> str:
+        self._tracing.open[self._traceparent] = self._span
+        return self._traceparent
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._tracing.open.pop(self._traceparent, None)
+        if self._call.run is not None:
+            self._span.attributes[semconv.RUN_ID] = self._call.run.run_id
+        if error is not None:
+            _blame(self._span, error)
+        self._span.end()
+
+
+class Handling:
+    """The span of one handling. It is the current one inside, for what the handler itself, or its libraries, trace."""
+
+    __slots__ = ("_current", "_message", "_span", "_traceparent", "_tracing")
+
+    def __init__(self, tracing: Tracing, span: LiveSpan, message: Message) -> None:
+        self._tracing = tracing
+        self._span = span
+        self._message = message
+        self._traceparent = span.place.traceparent
+        self._current = Current(span)
+
+    def __enter__(self) -> str:
+        self._tracing.open[self._traceparent] = self._span
+        self._current.enter(NOWHERE)
+        return self._traceparent
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._current.leave()
+        self._tracing.open.pop(self._traceparent, None)
+        span = self._span
+        if error is not None:
+            if _is_crash(error):
+                told = {key: span.attributes.get(key) for key in (semconv.AGENT, semconv.ATTEMPT, semconv.INCARNATION)}
+                _tell(semconv.CRASHED, {**told, semconv.ERROR_TYPE: _error_type(error)}, span, self._tracing.sender(self._message))
+            _blame(span, error)
+        span.end()
+
+
+def _tell(name: str, attributes: Mapping[str, Any], *spans: LiveSpan | None) -> None:
+    for span in spans:
+        if span is not None:
+            span.add_event(name, attributes)
+
+
+def _is_within(call: Call, server: UnsampledSpan) -> bool:
+    """Whether a call belongs to the trace of the request that brought it: its characters 3 to 35 are the trace's identifier."""
+    return call.traceparent is None or call.traceparent[3:35] == server.traceparent[3:35]
+
+
+def _parent_of(call: Call, server: Place | None) -> tuple[Place | None, Link | None]:
     """What a call's span is a child of: the server span that is current, unless the call belongs to another trace.
 
     The server span is a child of what the request's `traceparent` names, and so is of one trace with the call. Where an MCP
     message names another trace than the request that brought it, the message is right, and the request is linked.
     """
-    here, given = get_current_span(), _extracted(call.traceparent)
-    server, caller = here.get_span_context(), get_current_span(given).get_span_context()
-    if not server.is_valid:
-        return given, ()
-    if caller.is_valid and caller.trace_id != server.trace_id:
-        return given, (Link(server),)
-    return set_span_in_context(here, Context()), ()
-
-
-def _extracted(traceparent: str | None) -> Context:
-    """The context of a traceparent; an empty one where there is none or it is malformed. Never what happens to be current."""
-    return _W3C.extract({"traceparent": traceparent} if traceparent else {}, context=Context())
-
-
-def _traceparent(span: Span) -> str:
-    carrier: dict[str, str] = {}
-    _W3C.inject(carrier, context=set_span_in_context(span, Context()))
-    return carrier.get("traceparent", "")
+    if server is None:
+        return placed(call.traceparent), None
+    if call.traceparent is not None and f"{server.trace_id:032x}" not in call.traceparent:
+        caller = placed(call.traceparent)
+        if caller is not None:
+            return caller, Link(server.context)
+    return server, None
 
 
 def _incarnation() -> int:
@@ -158,12 +204,12 @@ def _error_type(error: BaseException) -> str:
     return error.slug if isinstance(error, PorticoError) else type(error).__qualname__
 
 
-def _blame(span: Span, error: BaseException) -> None:
+def _blame(span: LiveSpan, error: BaseException) -> None:
     """Say on a span how it failed. What the caller did wrong, or wished, is told but is no failure."""
     if isinstance(error, asyncio.CancelledError):
-        span.set_attribute(semconv.ERROR_TYPE, Cancelled.slug)
+        span.attributes[semconv.ERROR_TYPE] = Cancelled.slug
         return
-    span.set_attribute(semconv.ERROR_TYPE, _error_type(error))
+    span.attributes[semconv.ERROR_TYPE] = _error_type(error)
     if isinstance(error, _CALLERS_FAULT) or (isinstance(error, AgentError) and error.status < _SERVER_ERROR):
         return
     span.set_status(Status(StatusCode.ERROR, str(error)))

@@ -355,6 +355,9 @@ class ServerSettings(Section):
     max_calls: Count | None = None
     docs: Annotated[DocsSettings, BeforeValidator(_docs)] | None = None
     mcp_path: Text | None = None
+    metrics_enabled: Flag | None = None
+    access_log: Flag | None = None
+    log_format: Annotated[Literal["text", "json"], BeforeValidator(_lower)] | None = None
     title: Text | None = None
 
 

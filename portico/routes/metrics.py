@@ -1,0 +1,45 @@
+"""`/metrics`: the figures of this gateway for Prometheus, and for whoever reads its formats."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from fastapi import APIRouter, Request, Response
+
+if TYPE_CHECKING:
+    from portico.telemetry.metrics import Metrics
+
+PATH: Final = "/metrics"
+
+
+def metrics_router(metrics: Metrics) -> APIRouter:
+    """The route. Who calls needs a credential where the gateway has one: a scraper can send a bearer token."""
+    router = APIRouter(tags=["metrics"])
+
+    @router.head(PATH, include_in_schema=False)
+    @router.get(
+        PATH,
+        summary="Figures for Prometheus",
+        operation_id="metrics",
+        response_class=Response,
+        responses={
+            200: {
+                "content": {
+                    "text/plain": {"schema": {"type": "string"}},
+                    "application/openmetrics-text": {"schema": {"type": "string"}},
+                }
+            }
+        },
+    )
+    async def figures(request: Request) -> Response:  # pyright: ignore[reportUnusedFunction]
+        """Calls, mailboxes, restarts, streams and the process, as Prometheus text, or OpenMetrics where `Accept` names it."""
+        text, media_type = metrics.text(as_openmetrics=_wants_openmetrics(request.headers.get("accept", "")))
+        return Response(text, headers={"content-type": media_type, "cache-control": "no-store"})
+
+    return router
+
+
+def _wants_openmetrics(accept: str) -> bool:
+    """Whether the client names that format. It is not weighed against the other: scrapers that name it prefer it."""
+    kinds = (part.partition(";")[0].strip().lower() for part in accept.split(","))
+    return "application/openmetrics-text" in kinds
