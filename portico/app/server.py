@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING
 import uvicorn
 from uvicorn.server import HANDLED_SIGNALS
 
-from portico.app.protocol import protocol_of
+from portico.app.peer_protocol import PeerProtocol
+from portico.app.protocol import GatewayProtocol, protocol_of
+from portico.app.tls import tls_context
 from portico.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -32,13 +34,17 @@ logger = logging.getLogger("portico")
 
 
 def bind(settings: GatewayConfig) -> socket.socket:
-    """A listening socket on the settings' address. Raises `ConfigurationError` where the address cannot be had."""
+    """A listening socket on the settings' address. Raises `ConfigurationError` where the address cannot be had.
+
+    And where others would reach it without a key: only now it is known what a name stands for.
+    """
     where = f"{settings.host}:{settings.port}"
     try:
         infos = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as error:
         raise ConfigurationError(f"The address {where} cannot be resolved: {error.strerror}.") from None
     family, kind, protocol, _, address = infos[0]
+    settings.refuse_exposure(str(address[0]))
     listener = socket.socket(family, kind, protocol)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -63,6 +69,7 @@ class GatewayServer(uvicorn.Server):
     """
 
     def __init__(self, app: FastAPI, settings: GatewayConfig, listener: socket.socket) -> None:
+        context = tls_context(settings)
         super().__init__(
             uvicorn.Config(
                 app,
@@ -70,18 +77,13 @@ class GatewayServer(uvicorn.Server):
                 access_log=False,
                 log_config=None,
                 server_header=False,
-                http=protocol_of(settings.read_timeout),
-                ssl_certfile=settings.tls_cert,
-                ssl_keyfile=settings.tls_key,
+                http=protocol_of(settings.read_timeout, GatewayProtocol if settings.client_cert_mode == "none" else PeerProtocol),
+                ssl_context_factory=(lambda *_: context) if context is not None else None,
                 timeout_graceful_shutdown=max(1, int(settings.drain_timeout)),
                 ws="none",
             )
         )
-        try:
-            self.config.load()
-        except OSError as error:  # also what ssl raises
-            files = f"{settings.tls_cert} and {settings.tls_key}"
-            raise ConfigurationError(f"The TLS files {files} cannot be used: {error.strerror or error}.") from None
+        self.config.load()
         self.accepting = asyncio.Event()
         self._listener = listener
         self._gateway = app.state.gateway
