@@ -197,7 +197,9 @@ class GatewayConfig:
         if self.enable_http3 and self.tls_cert is None:
             raise ConfigurationError("enable_http3 needs TLS: HTTP/3 has no other form. Set tls_cert and tls_key.")
         if self.enable_http3 and self.client_cert_mode != "none":
-            raise ConfigurationError("enable_http3 and client_cert_mode cannot be had together: over HTTP/3 none would be asked for.")
+            raise ConfigurationError(
+                "enable_http3 and client_cert_mode cannot be had together: over HTTP/3 none would be asked for."
+            )
 
     def _check_origins(self) -> None:
         for origin in self.cors_origins:

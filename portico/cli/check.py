@@ -29,9 +29,9 @@ def check(
     settings = GatewayConfig.from_environ(os.environ, server_settings(loaded)).with_keys_of(loaded.data_directory)
     settings.refuse_exposure()
     from portico.app.factory import create_app  # only now: a mistake is told without waiting for a web framework
-    from portico.app.tls import tls_context
+    from portico.app.server import check_server
 
-    tls_context(settings)
+    check_server(settings)
     gateway = create_app(loaded, settings).state.gateway
     dead = [] if offline or not loaded.tool_servers else asyncio.run(_dead_servers(loaded))
     for line in dead:

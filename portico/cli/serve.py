@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
 from typing import TYPE_CHECKING, Annotated, Any
@@ -68,7 +69,7 @@ async def _serve(topology: Any, settings: GatewayConfig) -> int:
     runtime = app.state.gateway.runtime
     try:
         server = GatewayServer(app, settings, listener)
-        with server.heeding_signals():
+        with contextlib.closing(server), server.heeding_signals():
             async with app.router.lifespan_context(app), asyncio.TaskGroup() as group:
                 watcher = group.create_task(_give_up_with(runtime, server))
                 announcer = group.create_task(_announce(server, listener.getsockname(), settings))
