@@ -14,6 +14,7 @@ from portico.cli.arguments import DEFAULT_TOPOLOGY, LogLevel, TopologyArgument, 
 from portico.errors import ConfigurationError, StartError, StoreError
 
 if TYPE_CHECKING:
+    import socket
     from pathlib import Path
 
     from portico.app.server import GatewayServer
@@ -33,6 +34,8 @@ def serve(
     data: Annotated[
         str | None, typer.Option(help="The directory to store runs and states in. [default: what the topology says, else memory]")
     ] = None,
+    reload: Annotated[bool, typer.Option("--reload", help="Start anew whenever a file beside the topology is edited.")] = False,
+    supervised: Annotated[str | None, typer.Option(hidden=True)] = None,
     workers: Annotated[int | None, typer.Option(hidden=True)] = None,
     log_level: LogLevel = "info",
 ) -> None:
@@ -45,11 +48,18 @@ def serve(
     log_to_stderr(log_level)
     allowed = tuple(allowed_host) if allowed_host else None
     given: dict[str, Any] = {"host": host, "port": port, "data": data, "allowed_hosts": allowed}
-    code = _run(topology, {**given, "insecure": insecure or None})
-    raise typer.Exit(code)
+    given["insecure"] = insecure or None
+    if reload:
+        from portico.cli.reload import serve_and_reload
+
+        raise typer.Exit(serve_and_reload(topology, given, log_level))
+    raise typer.Exit(_run(topology, given, supervised))
 
 
-def _run(path: Path, given: dict[str, Any]) -> int:
+def _run(path: Path, given: dict[str, Any], supervised: str | None) -> int:
+    from portico.cli.reload import inherited
+
+    listener = inherited(supervised) if supervised is not None else None
     from portico.app.loading import load_topology, server_settings
     from portico.app.settings import GatewayConfig
 
@@ -57,15 +67,15 @@ def _run(path: Path, given: dict[str, Any]) -> int:
     settings = GatewayConfig.from_environ(os.environ, server_settings(topology), **given).with_keys_of(topology.data_directory)
     settings.refuse_exposure()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(_serve(topology, settings))
+        return runner.run(_serve(topology, settings, listener))
 
 
-async def _serve(topology: Any, settings: GatewayConfig) -> int:
+async def _serve(topology: Any, settings: GatewayConfig, listener: socket.socket | None) -> int:
     from portico.app.factory import create_app
     from portico.app.server import GatewayServer, bind
 
     app = create_app(topology, settings)
-    listener = bind(settings)
+    listener = listener or bind(settings)
     runtime = app.state.gateway.runtime
     try:
         server = GatewayServer(app, settings, listener)
