@@ -292,7 +292,12 @@ def _middlewares(gateway: Gateway, authenticator: Authenticator | None, resource
 
 def _allowed_hosts(settings: GatewayConfig) -> Sequence[str]:
     """The names that a Host or Origin header may have; empty for any."""
-    return settings.allowed_hosts or (LOOPBACK if settings.loopback else ())
+    return settings.allowed_hosts or (_names_of_loopback(settings.host) if settings.loopback else ())
+
+
+def _names_of_loopback(host: str) -> tuple[str, ...]:
+    """This machine's names, and the address that is bound, which may be another of its own: 127.0.0.2."""
+    return (*LOOPBACK, f"[{host}]" if ":" in host else host)
 
 
 def _always(settings: GatewayConfig) -> list[tuple[bytes, bytes]]:

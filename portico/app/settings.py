@@ -233,7 +233,7 @@ class GatewayConfig:
         loopback = self.loopback if address is None else is_loopback(address)
         known = self.authenticates or self.client_cert_mode == "required"
         if not loopback and not known and not self.insecure:
-            where = self.host or "every address (host is empty)"
+            where = self.host or "every address, since host is empty,"
             where += f", which is {address}," if address not in (None, self.host) else ""
             raise ConfigurationError(
                 f"Binding {where} would let everybody who reaches this machine call its agents. "
