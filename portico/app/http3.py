@@ -121,7 +121,7 @@ class _Connections(QuicProtocol):
         """Wait until what is in flight is answered, for at most `patience` seconds; then close the connections."""
         try:
             async with asyncio.timeout(patience):
-                while any(one.h3 is not None and one.h3.streams for one in self.connections.values()):
+                while any(one.h3 is not None and one.h3.streams for one in self.connections.values()):  # noqa: ASYNC110  # Hypercorn tells no end
                     await asyncio.sleep(0.02)
         except TimeoutError:
             logger.warning("requests over HTTP/3 were not answered within the drain and are cut short")

@@ -123,13 +123,7 @@ class GatewayConfig:
         for about in fields(self):
             if (value := getattr(self, about.name)) is not None or about.default is not None:
                 _check_kind(about.name, value, _like(about))
-        for name in ("port", "port_quic"):
-            port: int | None = getattr(self, name)
-            if port is not None and not 0 <= port <= 65535:  # noqa: PLR2004  # RFC 9293
-                raise ConfigurationError(f"{name} is {port}: it must be between 0 and 65535.")
-        for name in ("request_timeout", "run_timeout", "read_timeout", "body_limit", "ping", "drain_timeout", "max_calls"):
-            if not 0 < getattr(self, name) < LONGEST:
-                raise ConfigurationError(f"{name} is {getattr(self, name)}: it must be more than 0, and finite.")
+        self._check_numbers()
         for name in ("docs_path", "mcp_path"):
             path: str | None = getattr(self, name)
             if path is not None and not path.startswith("/"):
@@ -144,6 +138,15 @@ class GatewayConfig:
         self._check_client_certificates()
         self._check_http3()
         self._check_origins()
+
+    def _check_numbers(self) -> None:
+        for name in ("port", "port_quic"):
+            port: int | None = getattr(self, name)
+            if port is not None and not 0 <= port <= 65535:  # noqa: PLR2004  # RFC 9293
+                raise ConfigurationError(f"{name} is {port}: it must be between 0 and 65535.")
+        for name in ("request_timeout", "run_timeout", "read_timeout", "body_limit", "ping", "drain_timeout", "max_calls"):
+            if not 0 < getattr(self, name) < LONGEST:
+                raise ConfigurationError(f"{name} is {getattr(self, name)}: it must be more than 0, and finite.")
 
     def _check_callers(self) -> None:
         if self.api_key is not None and not self.api_key.strip():

@@ -98,4 +98,6 @@ def _check_dates(file: str, what: str) -> None:
     if now > certificate.not_valid_after_utc:
         raise ConfigurationError(f"{what}: the certificate has expired, on {certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC.")
     if now < certificate.not_valid_before_utc:
-        raise ConfigurationError(f"{what}: the certificate is not valid before {certificate.not_valid_before_utc:%Y-%m-%d %H:%M} UTC.")
+        raise ConfigurationError(
+            f"{what}: the certificate is not valid before {certificate.not_valid_before_utc:%Y-%m-%d %H:%M} UTC."
+        )

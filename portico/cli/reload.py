@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -22,7 +23,6 @@ import typer
 if TYPE_CHECKING:
     from asyncio.subprocess import Process
     from collections.abc import Iterable, Mapping
-    from pathlib import Path
 
 PATIENCE = 5.0
 """Seconds that a server may take to end by itself after its parent was killed."""
@@ -95,7 +95,7 @@ class _Reloader:
         async for changes in awatch(
             folder, watch_filter=lambda change, path: path.endswith(SUFFIXES) and ignored(change, path), stop_event=self._stop
         ):
-            await self._swap({os.path.relpath(path, folder) for _, path in changes}, group)
+            await self._swap({str(Path(path).relative_to(folder)) for _, path in changes}, group)
 
     async def _swap(self, names: Iterable[str], group: asyncio.TaskGroup) -> None:
         changed = ", ".join(sorted(names))

@@ -14,7 +14,7 @@ from portico.operations.decorators import METHODS
 from portico.routes.exchange import header
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Awaitable, Collection
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -97,10 +97,10 @@ class Cors:
         if not self._every:
             added.append((b"vary", b"Origin"))  # also where there is none: a cache must not give this response to a page
 
-        async def sending(message: Message) -> None:
+        def sending(message: Message) -> Awaitable[None]:
             if message["type"] == "http.response.start":
                 message["headers"] = [*message.get("headers", ()), *added]
-            await send(message)
+            return send(message)
 
         await self._app(scope, receive, sending)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import ssl
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from portico.kernel.runtime import Runtime
 from portico.kernel.supervisor import Supervisor
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import AsyncGenerator
     from contextlib import AbstractAsyncContextManager
 

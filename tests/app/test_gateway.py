@@ -176,9 +176,9 @@ async def test_it_is_restarted_like_any_process() -> None:
 
 
 async def test_it_speaks_tls(authority: Authority, pair: Pair) -> None:
-    async with tree(Echo("echo"), tls_cert=pair.cert, tls_key=pair.key) as runtime:
-        async with httpx.AsyncClient(verify=authority.trusting(), trust_env=False) as client:
-            response = await client.get(f"https://localhost:{gateway_of(runtime).port}/livez")
+    client = httpx.AsyncClient(verify=authority.trusting(), trust_env=False)
+    async with tree(Echo("echo"), tls_cert=pair.cert, tls_key=pair.key) as runtime, client:
+        response = await client.get(f"https://localhost:{gateway_of(runtime).port}/livez")
 
     assert response.json() == {"status": "ok"}
 

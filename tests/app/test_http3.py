@@ -221,8 +221,7 @@ async def test_what_is_in_flight_is_answered_before_the_end(authority: Authority
         asked = client.begin("POST", "/agents/slow/wait")
         await waiting(one).began.wait()
         one.server.should_exit = True
-        while not one.gateway.dispatcher.draining:
-            await asyncio.sleep(0.01)
+        await one.gateway.face.drained.wait()
         waiting(one).go_on.set()
         assert (await asked.whole()).status == 200
         await client.wait_closed()

@@ -26,7 +26,9 @@ INVALID = [
 ]
 
 
-@pytest.mark.parametrize("path", ["/livez", "/agents", "/nowhere", "/docs", "/redoc", "/docs/assets/docs.js", "/openapi.json", "/runs"])
+@pytest.mark.parametrize(
+    "path", ["/livez", "/agents", "/nowhere", "/docs", "/redoc", "/docs/assets/docs.js", "/openapi.json", "/runs"]
+)
 async def test_every_response_forbids_to_guess_its_type_and_names_no_server(path: str) -> None:
     async with served(Echo("echo")) as one:
         response = await raw(one.port, GET % path.encode())
@@ -62,11 +64,12 @@ async def test_pages_cannot_be_framed_by_others_and_run_nothing_inline(path: str
 def test_trying_it_out_works_in_a_browser_and_nothing_is_complained_about(tmp_path: Path) -> None:
     with serving(DEMO, folder=tmp_path) as (_, url), new_page(tmp_path / "profile") as page:
         page.show(f"{url}/docs")
-        page.wait_for("document.querySelector('[id*=\"echo\"].opblock .opblock-summary-control')")
-        page.evaluate("document.querySelector('[id*=\"echo\"].opblock .opblock-summary-control').click()")
-        page.wait_for("document.querySelector('.opblock.is-open .execute')")
-        page.evaluate("document.querySelector('.opblock.is-open .execute').click()")
-        shown = page.wait_for("document.querySelector('.opblock.is-open .live-responses-table .response-col_status')?.innerText")
+        block = """[...document.querySelectorAll('.opblock')].find((one) => one.querySelector('[data-path="/agents/echo"]'))"""
+        page.wait_for(f"!!{block}")
+        page.evaluate(f"{block}.querySelector('.opblock-summary-control').click()")
+        page.wait_for(f"!!{block}.querySelector('.execute')")
+        page.evaluate(f"{block}.querySelector('.execute').click()")
+        shown = page.wait_for(f"{block}.querySelector('.live-responses-table .response-col_status')?.innerText")
         assert shown.strip().startswith("200")
         page.show(f"{url}/redoc")
         page.wait_for("document.querySelector('[data-section-id]')")

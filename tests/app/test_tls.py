@@ -11,9 +11,9 @@ import httpx
 import pytest
 from cryptography import x509
 
+from portico.app.peer_protocol import peer_name
 from portico.app.server import GatewayServer, bind, check_server
 from portico.app.settings import GatewayConfig
-from portico.app.peer_protocol import peer_name
 from portico.errors import ConfigurationError
 from portico.routes.exchange import PEER
 from tests.app.certificates import HERE, HOUR, Authority, Pair

@@ -182,5 +182,7 @@ def test_a_parent_that_is_killed_leaves_no_orphan(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_served_at_first_is_a_sentence(tmp_path: Path) -> None:
-    assert "words" in refused("serve", topology(tmp_path, more="supervision: {children: [{type: words.None}]}"), "--reload", folder=tmp_path)
+    assert "words" in refused(
+        "serve", topology(tmp_path, more="supervision: {children: [{type: words.None}]}"), "--reload", folder=tmp_path
+    )
     assert "PORTICO_API_KEY" in refused("serve", topology(tmp_path, "Echo"), "--reload", "--host", "0.0.0.0", folder=tmp_path)

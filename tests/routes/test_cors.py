@@ -123,7 +123,9 @@ async def test_a_page_reads_problems_too(
     assert response.headers["access-control-allow-origin"] == PAGE
 
 
-@pytest.mark.parametrize("origin", ["https://evil.example", "https://app.example.evil", "https://app.example:8443", "null", "http://app.example"])
+@pytest.mark.parametrize(
+    "origin", ["https://evil.example", "https://app.example.evil", "https://app.example:8443", "null", "http://app.example"]
+)
 async def test_pages_of_others_are_refused_as_ever(opened: Served, origin: str) -> None:
     for response in (
         await opened.client.post("/agents/echo", json={"text": "a"}, headers={**KEY, "origin": origin}),
@@ -182,7 +184,8 @@ async def test_without_the_setting_nothing_is_said() -> None:
 
 
 @pytest.mark.parametrize(
-    "origin", ["app.example", "https://app.example/", "https://app.example/x", "https://*.example", "", "null", "https://a:99999999"]
+    "origin",
+    ["app.example", "https://app.example/", "https://app.example/x", "https://*.example", "", "null", "https://a:99999999"],
 )
 def test_what_no_browser_sends_is_refused_with_what_one_does(origin: str) -> None:
     with pytest.raises(ConfigurationError, match=r"cors_origins has .*such as https://app\.example"):
