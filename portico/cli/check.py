@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,6 +20,8 @@ def check(
     offline: Annotated[bool, typer.Option("--offline", help="Do not connect to the external MCP servers.")] = False,
 ) -> None:
     """Check a topology without serving it; the exit code is 0 when it is sound."""
+    import asyncio
+
     from portico.app.loading import load_topology, server_settings
     from portico.app.settings import GatewayConfig
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import gc
 import os
@@ -57,6 +56,8 @@ def serve(
 
 
 def _run(path: Path, given: dict[str, Any], supervised: str | None) -> int:
+    import asyncio
+
     from portico.cli.reload import inherited
 
     listener = inherited(supervised) if supervised is not None else None
@@ -71,6 +72,8 @@ def _run(path: Path, given: dict[str, Any], supervised: str | None) -> int:
 
 
 async def _serve(topology: Any, settings: GatewayConfig, listener: socket.socket | None) -> int:
+    import asyncio
+
     from portico.app.factory import create_app
     from portico.app.server import GatewayServer, bind
 
