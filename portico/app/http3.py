@@ -30,7 +30,7 @@ from hypercorn.protocol.events import Body, EndBody, Response, StreamClosed
 from hypercorn.protocol.h3 import H3Protocol
 from hypercorn.protocol.quic import QuicProtocol
 from hypercorn.typing import ConnectionState
-from hypercorn.utils import parse_socket_addr
+from hypercorn.utils import parse_socket_addr  # pyright: ignore[reportUnknownVariableType]  # a bare `tuple`
 
 if TYPE_CHECKING:
     import socket
@@ -134,12 +134,13 @@ class _Connections(QuicProtocol):
             await connection.task.stop()
 
     async def _handle_events(self, connection: Any, client: tuple[str, int] | None = None) -> None:
+        cids: set[bytes] = connection.cids
         while (event := connection.quic.next_event()) is not None:
             if isinstance(event, ConnectionTerminated):
                 await connection.task.stop()
-                for cid in connection.cids:
+                for cid in cids:
                     self.connections.pop(cid, None)
-                connection.cids = set()
+                cids.clear()
             elif isinstance(event, ProtocolNegotiated):
                 connection.h3 = _Streams(
                     self.app,
@@ -153,14 +154,14 @@ class _Connections(QuicProtocol):
                     lambda: self.send_all(connection),
                 )
             elif isinstance(event, ConnectionIdIssued):
-                connection.cids.add(event.connection_id)
+                cids.add(event.connection_id)
                 self.connections[event.connection_id] = connection
             elif isinstance(event, ConnectionIdRetired):
-                connection.cids.discard(event.connection_id)
+                cids.discard(event.connection_id)
                 self.connections.pop(event.connection_id, None)
             if connection.h3 is not None:
                 await connection.h3.handle(event)
-        if connection.cids:
+        if cids:
             await self.send_all(connection)
 
     async def _handle_timer(self, timer: float, connection: Any) -> None:

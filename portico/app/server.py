@@ -24,7 +24,8 @@ from portico.errors import ConfigurationError, MissingExtra
 
 if TYPE_CHECKING:
     import signal
-    from collections.abc import Generator
+    import ssl
+    from collections.abc import Callable, Generator
 
     from fastapi import FastAPI
 
@@ -95,6 +96,15 @@ def check_server(settings: GatewayConfig) -> None:
         http3_server()
 
 
+def _giving(context: ssl.SSLContext) -> Callable[[uvicorn.Config, Callable[[], ssl.SSLContext]], ssl.SSLContext]:
+    """uvicorn asks for its context this way."""
+
+    def give(_: uvicorn.Config, __: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
+        return context
+
+    return give
+
+
 class GatewayServer(uvicorn.Server):
     """Serves one application on one socket, until it is told to stop.
 
@@ -119,7 +129,7 @@ class GatewayServer(uvicorn.Server):
                 log_config=None,
                 server_header=False,
                 http=protocol_of(settings.read_timeout, GatewayProtocol if settings.client_cert_mode == "none" else PeerProtocol),
-                ssl_context_factory=(lambda *_: context) if context is not None else None,
+                ssl_context_factory=_giving(context) if context is not None else None,
                 timeout_graceful_shutdown=max(1, int(settings.drain_timeout)),
                 ws="none",
                 headers=self._alternatives(),

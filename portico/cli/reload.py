@@ -16,7 +16,7 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import typer
 
@@ -88,7 +88,7 @@ class _Reloader:
                 self._server.send_signal(number)
 
     async def _watch(self, group: asyncio.TaskGroup) -> None:
-        from watchfiles import DefaultFilter, awatch
+        from watchfiles import DefaultFilter, awatch  # pyright: ignore[reportUnknownVariableType]  # an event of any library
 
         ignored = DefaultFilter()
         folder = self._topology.resolve().parent
@@ -153,8 +153,11 @@ class _Reloader:
 
 def _variables(given: Mapping[str, Any]) -> dict[str, str]:
     """Settings as variables of the environment, which `portico check` reads too."""
-    told = {name: value for name, value in given.items() if value is not None}
-    return {f"PORTICO_{name.upper()}": ",".join(value) if isinstance(value, tuple) else str(value) for name, value in told.items()}
+    return {
+        f"PORTICO_{name.upper()}": ",".join(cast("tuple[str, ...]", value)) if isinstance(value, tuple) else str(value)
+        for name, value in given.items()
+        if value is not None
+    }
 
 
 # --- the server -------------------------------------------------------------------------------------------------------

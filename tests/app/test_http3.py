@@ -22,7 +22,7 @@ from tests.routes.agents import Echo, Slow
 pytest.importorskip("hypercorn", reason="pip install 'portico[http3]' to test HTTP/3")
 pytest.importorskip("aioquic", reason="pip install 'portico[http3]' to test HTTP/3")
 
-from aioquic.asyncio.client import connect
+from aioquic.asyncio.client import connect  # pyright: ignore[reportUnknownVariableType]
 from aioquic.asyncio.protocol import QuicConnectionProtocol
 from aioquic.h3.connection import H3_ALPN, ErrorCode, H3Connection
 from aioquic.h3.events import DataReceived, HeadersReceived
@@ -128,7 +128,7 @@ async def speaking(authority: Authority, port: int) -> AsyncGenerator[Client]:
 @asynccontextmanager
 async def both(authority: Authority, pair: Pair, *agents: Any, **more: Any) -> AsyncGenerator[tuple[Served, Client]]:
     """A gateway that speaks both, and a client of HTTP/3 that came by its `Alt-Svc`."""
-    settings = {"tls_cert": pair.cert, "tls_key": pair.key, "enable_http3": True, **more}
+    settings: dict[str, Any] = {"tls_cert": pair.cert, "tls_key": pair.key, "enable_http3": True, **more}
     async with served(*agents, trust=authority.trusting(), **settings) as one:
         told = (await one.client.get("/livez")).headers["alt-svc"]
         port = int(told.removeprefix('h3=":').partition('"')[0])

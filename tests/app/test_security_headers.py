@@ -61,6 +61,7 @@ async def test_pages_cannot_be_framed_by_others_and_run_nothing_inline(path: str
     assert headers["referrer-policy"] == "no-referrer"
 
 
+@pytest.mark.timeout(240)  # a browser and a server start, on a busy machine
 def test_trying_it_out_works_in_a_browser_and_nothing_is_complained_about(tmp_path: Path) -> None:
     with serving(DEMO, folder=tmp_path) as (_, url), new_page(tmp_path / "profile") as page:
         page.show(f"{url}/docs")

@@ -158,7 +158,11 @@ def test_an_address_of_this_machine_alone_needs_neither(host: str) -> None:
 def test_a_name_counts_as_what_it_stands_for(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     found = [(family, socket.SOCK_STREAM, 0, "", (address, 0))]
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)  # pyright: ignore[reportUnknownLambdaType]
+
+    def resolve(*_: object, **__: object) -> list[object]:
+        return [*found]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
     with pytest.raises(ConfigurationError, match=f"Binding localhost, which is {address}, would let everybody"):
         bind(GatewayConfig(host="localhost", port=0))
 

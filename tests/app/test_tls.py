@@ -226,10 +226,10 @@ def test_a_certificate_without_a_name_speaks_for_nobody() -> None:
 async def test_required_certificates_are_as_good_as_a_key_for_an_address_that_others_reach(
     authority: Authority, pair: Pair
 ) -> None:
-    settings = {"host": "0.0.0.0", "allowed_hosts": ("127.0.0.1",), **wanting(pair, authority, "required")}
+    settings: dict[str, Any] = {"host": "0.0.0.0", "allowed_hosts": ("127.0.0.1",), **wanting(pair, authority, "required")}
     GatewayConfig(**settings).refuse_exposure()
     with pytest.raises(ConfigurationError, match="PORTICO_API_KEY"):
-        GatewayConfig(**{**settings, "client_cert_mode": "optional"}).refuse_exposure()
+        GatewayConfig(**dict(settings, client_cert_mode="optional")).refuse_exposure()
     trust = authority.trusting(authority.signed("me", file="client"))
     with anyio.fail_after(20):
         async with served(Echo("echo"), trust=trust, **settings) as one:

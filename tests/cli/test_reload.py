@@ -19,7 +19,7 @@ import pytest
 from tests.cli.programs import environment, refused, topology
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
+    from collections.abc import Generator, Iterable, Mapping
     from pathlib import Path
 
 PATIENCE = 50
@@ -49,8 +49,8 @@ class Reloading:
             threading.Thread(target=self._read, args=(stream,), daemon=True).start()
         self.url = self.until(r"Portico serves (http\S+?),")
 
-    def _read(self, stream: object) -> None:
-        for line in stream or ():  # pyright: ignore[reportGeneralTypeIssues,reportUnknownVariableType]
+    def _read(self, stream: Iterable[str] | None) -> None:
+        for line in stream or ():
             self._lines.put(line)
 
     def until(self, pattern: str) -> str:
