@@ -285,7 +285,8 @@ def _middlewares(gateway: Gateway, authenticator: Authenticator | None, resource
         open_paths = (*PROBES, PROTECTED_RESOURCE, *pages)
         open_prefixes = (STATIC_PATH + "/", PROTECTED_RESOURCE + "/")
         metadata_url = resource.url if resource is not None else None
-        stack.append(Middleware(cast("Any", Authentication), authenticator, open_paths, open_prefixes, metadata_url))
+        guard = (authenticator, open_paths, open_prefixes, metadata_url, settings.client_cert_scopes)
+        stack.append(Middleware(cast("Any", Authentication), *guard))
     stack += [Middleware(imported(middleware, "middleware")) for middleware in settings.middleware]
     return stack
 

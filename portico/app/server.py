@@ -97,7 +97,7 @@ def check_server(settings: GatewayConfig) -> None:
 
 
 def _giving(context: ssl.SSLContext) -> Callable[[uvicorn.Config, Callable[[], ssl.SSLContext]], ssl.SSLContext]:
-    """uvicorn asks for its context this way."""
+    """Uvicorn asks for its context this way."""
 
     def give(_: uvicorn.Config, __: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
         return context

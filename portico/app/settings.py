@@ -55,7 +55,7 @@ class GatewayConfig:
     tls_ca_cert: str | None = None
     """A PEM file with the authorities that may have signed the certificates of clients."""
     client_cert_mode: str = "none"
-    """Whether clients show a certificate: `none`, `optional`, or `required`, which counts as a key does."""
+    """Whether clients show a certificate: `none`; `optional`, where others need a key or a token; `required`."""
     client_cert_scopes: Sequence[str] = ()
     """What a caller may do who has shown a certificate and nothing else; `*` is everything."""
     enable_http3: bool = False
@@ -220,7 +220,8 @@ class GatewayConfig:
     @property
     def authenticates(self) -> bool:
         """Whether callers must say who they are."""
-        return self.api_key is not None or self.keys_file is not None or self.jwt_issuer is not None
+        keys = self.api_key is not None or self.keys_file is not None
+        return keys or self.jwt_issuer is not None or self.client_cert_mode != "none"
 
     @property
     def loopback(self) -> bool:
@@ -234,8 +235,7 @@ class GatewayConfig:
             address: what `host` resolved to; by default its spelling counts.
         """
         loopback = self.loopback if address is None else is_loopback(address)
-        known = self.authenticates or self.client_cert_mode == "required"
-        if not loopback and not known and not self.insecure:
+        if not loopback and not self.authenticates and not self.insecure:
             where = self.host or "every address, since host is empty,"
             where += f", which is {address}," if address not in (None, self.host) else ""
             raise ConfigurationError(

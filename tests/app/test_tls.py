@@ -6,7 +6,6 @@ import ssl
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import anyio
 import httpx
 import pytest
 from cryptography import x509
@@ -15,9 +14,12 @@ from portico.app.peer_protocol import peer_name
 from portico.app.server import GatewayServer, bind, check_server
 from portico.app.settings import GatewayConfig
 from portico.errors import ConfigurationError
+from portico.kernel.process import AgentProcess
+from portico.kernel.protocols import Context  # type hints become contracts
+from portico.operations.decorators import operation
 from portico.routes.exchange import PEER
 from tests.app.certificates import HERE, HOUR, Authority, Pair
-from tests.app.serving import raw, served
+from tests.app.serving import is_problem, raw, served
 from tests.routes.agents import Echo
 
 if TYPE_CHECKING:
@@ -192,11 +194,10 @@ async def test_a_client_certificate_that_has_expired_is_not_taken(authority: Aut
         ("x", (x509.DNSName("a.example"), x509.DNSName("b.example")), "a.example"),
         ("x", (x509.DNSName("a.example"), x509.UniformResourceIdentifier("spiffe://example/billing")), "spiffe://example/billing"),
         ("x", (x509.RFC822Name("me@a.example"),), "x"),
-        (None, (x509.RFC822Name("me@a.example"),), None),
     ],
 )
 async def test_the_server_knows_who_has_shown_one(
-    authority: Authority, pair: Pair, mode: str, common_name: str | None, names: tuple[x509.GeneralName, ...], who: str | None
+    authority: Authority, pair: Pair, mode: str, common_name: str | None, names: tuple[x509.GeneralName, ...], who: str
 ) -> None:
     client = authority.signed(common_name, *names, file="client")
     settings = wanting(pair, authority, mode)
@@ -205,10 +206,41 @@ async def test_the_server_knows_who_has_shown_one(
             assert (await one.client.get("/")).text == repr(who)
 
 
-async def test_who_need_not_show_one_is_nobody(authority: Authority, pair: Pair) -> None:
+async def test_a_certificate_without_a_name_is_nobodys(authority: Authority, pair: Pair) -> None:
+    trust = authority.trusting(authority.signed(None, x509.RFC822Name("me@a.example"), file="client"))
+    async with served(Echo("echo"), trust=trust, **wanting(pair, authority, "required")) as one:
+        is_problem(await one.client.get("/agents"), 401, "unauthenticated")
+
+
+async def test_who_need_not_show_one_needs_a_key(authority: Authority, pair: Pair) -> None:
     settings = wanting(pair, authority, "optional")
-    async with served(Echo("echo"), trust=authority.trusting(), middleware=[TellPeer], **settings) as one:
-        assert (await one.client.get("/")).text == "None"
+    async with served(Echo("echo"), trust=authority.trusting(), api_key="secret", **settings) as one:
+        is_problem(await one.client.get("/agents"), 401, "unauthenticated")
+        assert (await one.client.get("/livez")).status_code == 200
+        assert (await one.client.get("/agents", headers={"authorization": "Bearer secret"})).status_code == 200
+
+
+class Caller(AgentProcess):
+    """Says who calls."""
+
+    @operation
+    async def who(self, ctx: Context) -> str:
+        return str(ctx.principal)
+
+    @operation(scopes=["billing"])
+    async def bill(self) -> str:
+        return "billed"
+
+
+async def test_who_has_shown_one_is_the_principal_with_the_scopes_of_the_settings(authority: Authority, pair: Pair) -> None:
+    trust = authority.trusting(authority.signed("x", x509.DNSName("billing.example"), file="client"))
+    for scopes, status in (((), 403), (("billing",), 200)):
+        settings = {**wanting(pair, authority, "required"), "client_cert_scopes": scopes}
+        async with served(Caller("caller"), trust=trust, **settings) as one:
+            assert (await one.client.post("/agents/caller/who")).json() == "billing.example"
+            assert (await one.client.post("/agents/caller/bill")).status_code == status
+            wrong = await one.client.get("/agents", headers={"authorization": "Bearer wrong"})
+            is_problem(wrong, 401, "unauthenticated")
 
 
 async def test_where_nobody_is_asked_nobody_is_known(authority: Authority, pair: Pair) -> None:
@@ -223,14 +255,12 @@ def test_a_certificate_without_a_name_speaks_for_nobody() -> None:
     assert peer_name({"subject": ((("commonName", ""),),)}) is None
 
 
-async def test_required_certificates_are_as_good_as_a_key_for_an_address_that_others_reach(
-    authority: Authority, pair: Pair
+@pytest.mark.parametrize("mode", ["optional", "required"])
+async def test_certificates_are_as_good_as_a_key_for_an_address_that_others_reach(
+    authority: Authority, pair: Pair, mode: str
 ) -> None:
-    settings: dict[str, Any] = {"host": "0.0.0.0", "allowed_hosts": ("127.0.0.1",), **wanting(pair, authority, "required")}
+    settings: dict[str, Any] = {"host": "0.0.0.0", "allowed_hosts": ("127.0.0.1",), **wanting(pair, authority, mode)}
     GatewayConfig(**settings).refuse_exposure()
-    with pytest.raises(ConfigurationError, match="PORTICO_API_KEY"):
-        GatewayConfig(**dict(settings, client_cert_mode="optional")).refuse_exposure()
     trust = authority.trusting(authority.signed("me", file="client"))
-    with anyio.fail_after(20):
-        async with served(Echo("echo"), trust=trust, **settings) as one:
-            assert (await one.client.post("/agents/echo", json={"text": "a"})).json() == {"echo": "a"}
+    async with served(Echo("echo"), trust=trust, **settings) as one:
+        assert (await one.client.post("/agents/echo", json={"text": "a"})).json() == {"echo": "a"}
