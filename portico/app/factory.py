@@ -49,6 +49,7 @@ from portico.routes.agent_table import AgentTable, Table
 from portico.routes.agents import agents_router, lost_agent, lost_operation
 from portico.routes.authentication import Authentication
 from portico.routes.compression import Compression
+from portico.routes.cors import Cors
 from portico.routes.dead_letters import dead_letters_router
 from portico.routes.exchange import REQUEST_ID, prefix, problem_of, respond_with_problem, route_path
 from portico.routes.face import Face
@@ -88,6 +89,10 @@ _COMES_WITH: Mapping[str, str] = {"HEAD": "GET", "OPTIONS": ""}
 """The methods that nobody declares, and the one that each comes with; OPTIONS comes with every one."""
 _METHODS: Sequence[str] = sorted((*METHODS, *_COMES_WITH))
 """Every method that a path may have."""
+
+HSTS_AGE = 365 * 86_400
+"""Seconds for which browsers come by TLS alone, once they have (RFC 6797)."""
+
 NATIVE_TELEMETRY: Any = {"tracing": False, "metrics": False, "logs": False}
 """FastAPI's own spans are off: ours are `portico.telemetry`'s, never both. Looking whether they are on costs 5 µs a request."""
 
@@ -288,22 +293,40 @@ def _middlewares(gateway: Gateway, authenticator: Authenticator | None, resource
     """What a request passes before the agent table, the outermost first."""
     settings = gateway.settings
     allowed = _allowed_hosts(settings)
-    stack = [Middleware(cast("Any", RequestId))]
+    stack: list[Middleware] = []
+    if settings.cors_origins:
+        credentials = settings.client_cert_mode != "none"
+        stack.append(Middleware(cast("Any", Cors), settings.cors_origins, credentials=credentials))
+    stack.append(Middleware(cast("Any", RequestId), _always(settings)))
     if allowed:
-        stack.append(Middleware(cast("Any", HostGuard), allowed))
+        stack.append(Middleware(cast("Any", HostGuard), allowed, settings.cors_origins))
     if authenticator is not None:
         pages = (settings.docs_path, "/redoc") if settings.docs_enabled else ()
         open_paths = (*PROBES, PROTECTED_RESOURCE, *pages)
         open_prefixes = (STATIC_PATH + "/", PROTECTED_RESOURCE + "/")
         metadata_url = resource.url if resource is not None else None
-        stack.append(Middleware(cast("Any", Authentication), authenticator, open_paths, open_prefixes, metadata_url))
+        guard = (authenticator, open_paths, open_prefixes, metadata_url, settings.client_cert_scopes)
+        stack.append(Middleware(cast("Any", Authentication), *guard))
     stack += [Middleware(imported(middleware, "middleware")) for middleware in settings.middleware]
     return stack
 
 
 def _allowed_hosts(settings: GatewayConfig) -> Sequence[str]:
     """The names that a Host or Origin header may have; empty for any."""
-    return settings.allowed_hosts or (LOOPBACK if settings.loopback else ())
+    return settings.allowed_hosts or (_names_of_loopback(settings.host) if settings.loopback else ())
+
+
+def _names_of_loopback(host: str) -> tuple[str, ...]:
+    """This machine's names, and the address that is bound, which may be another of its own: 127.0.0.2."""
+    return (*LOOPBACK, f"[{host}]" if ":" in host else host)
+
+
+def _always(settings: GatewayConfig) -> list[tuple[bytes, bytes]]:
+    """The headers that every response has."""
+    headers = [(b"x-content-type-options", b"nosniff")]
+    if settings.tls_cert is not None:
+        headers.append((b"strict-transport-security", b"max-age=%d" % HSTS_AGE))
+    return headers
 
 
 def _document(app: FastAPI, gateway: Gateway) -> None:

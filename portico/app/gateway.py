@@ -97,6 +97,8 @@ class HTTPGateway(AgentProcess):
             server.accepting.set()  # `on_start` learns that there is nothing to wait for
 
     def _close(self) -> None:
+        if self._server is not None:
+            self._server.close()
         if self._socket is not None:
             self._socket.close()
             self._socket = None

@@ -144,6 +144,6 @@ def _response(error: PorticoError) -> bytes:
     return head % (status, PHRASES[status], MEDIA_TYPE.encode(), len(body), request_id.encode()) + body
 
 
-def protocol_of(read_timeout: float) -> type[GatewayProtocol]:
+def protocol_of(read_timeout: float, kind: type[GatewayProtocol] = GatewayProtocol) -> type[GatewayProtocol]:
     """The class for one server."""
-    return type("GatewayProtocol", (GatewayProtocol,), {"read_timeout": read_timeout})
+    return type(kind.__name__, (kind,), {"read_timeout": read_timeout})

@@ -17,42 +17,92 @@ from typing import TYPE_CHECKING
 import uvicorn
 from uvicorn.server import HANDLED_SIGNALS
 
-from portico.app.protocol import protocol_of
-from portico.errors import ConfigurationError
+from portico.app.peer_protocol import PeerProtocol
+from portico.app.protocol import GatewayProtocol, protocol_of
+from portico.app.tls import tls_context
+from portico.errors import ConfigurationError, MissingExtra
 
 if TYPE_CHECKING:
     import signal
-    from collections.abc import Generator
+    import ssl
+    from collections.abc import Callable, Generator
 
     from fastapi import FastAPI
 
+    from portico.app.http3 import Http3Server
     from portico.app.settings import GatewayConfig
 
 logger = logging.getLogger("portico")
 
+ALTERNATIVE_AGE = 86_400
+"""Seconds for which clients may remember that there is HTTP/3."""
+
 
 def bind(settings: GatewayConfig) -> socket.socket:
-    """A listening socket on the settings' address. Raises `ConfigurationError` where the address cannot be had."""
-    where = f"{settings.host}:{settings.port}"
+    """A listening socket on the settings' address. Raises `ConfigurationError` where the address cannot be had.
+
+    And where others would reach it without a key: only now it is known what a name stands for.
+    """
+    return _bound(settings, settings.port, socket.SOCK_STREAM)
+
+
+def bind_quic(settings: GatewayConfig, port: int) -> socket.socket:
+    """A UDP socket for HTTP/3, on the same address; `port` is that of TCP. Raises `ConfigurationError` where it cannot be had."""
+    return _bound(settings, port if settings.port_quic is None else settings.port_quic, socket.SOCK_DGRAM)
+
+
+def _bound(settings: GatewayConfig, port: int, kind: socket.SocketKind) -> socket.socket:
+    where = f"{settings.host}:{port}"
     try:
-        infos = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except OSError as error:
-        raise ConfigurationError(f"The address {where} cannot be resolved: {error.strerror}.") from None
+        infos = socket.getaddrinfo(settings.host or None, port, type=kind, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no name"
+        raise ConfigurationError(f"The address {where} cannot be resolved: {reason}.") from None
     family, kind, protocol, _, address = infos[0]
+    settings.refuse_exposure(str(address[0]))
     listener = socket.socket(family, kind, protocol)
     try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if kind is socket.SOCK_STREAM:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
-        listener.listen(2048)
+        if kind is socket.SOCK_STREAM:
+            listener.listen(2048)
         listener.setblocking(False)  # the socket module's own signature
     except OSError as error:
         listener.close()
         if error.errno == errno.EADDRINUSE:
-            text = f"The port {settings.port} of {settings.host} is taken. Choose another with --port, or 0 for any."
+            text = f"The port {port} of {settings.host} is taken. Choose another with --port, or 0 for any."
+            if kind is socket.SOCK_DGRAM:
+                text = f"The UDP port {port} of {settings.host} is taken. Choose another with port_quic, or 0 for any."
         else:
             text = f"The address {where} cannot be bound: {error.strerror}."
         raise ConfigurationError(text) from None
     return listener
+
+
+def http3_server() -> type[Http3Server]:
+    """The server of HTTP/3. Raises `MissingExtra` where its library is not installed."""
+    try:
+        from portico.app.http3 import Http3Server  # noqa: PLC0415  # only where it is wanted
+    except ImportError as error:
+        raise MissingExtra("HTTP/3", "http3") from error
+    return Http3Server
+
+
+def check_server(settings: GatewayConfig) -> None:
+    """Raises what `GatewayServer` would for its settings: `ConfigurationError`, `MissingExtra`. Opens no socket."""
+    tls_context(settings)
+    if settings.enable_http3:
+        http3_server()
+
+
+def _giving(context: ssl.SSLContext) -> Callable[[uvicorn.Config, Callable[[], ssl.SSLContext]], ssl.SSLContext]:
+    """Uvicorn asks for its context this way."""
+
+    def give(_: uvicorn.Config, __: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
+        return context
+
+    return give
 
 
 class GatewayServer(uvicorn.Server):
@@ -63,6 +113,14 @@ class GatewayServer(uvicorn.Server):
     """
 
     def __init__(self, app: FastAPI, settings: GatewayConfig, listener: socket.socket) -> None:
+        context = tls_context(settings)
+        self._stopping = asyncio.Event()
+        self._quic: socket.socket | None = None
+        self._http3: Http3Server | None = None
+        if settings.enable_http3:
+            kind = http3_server()
+            self._quic = bind_quic(settings, listener.getsockname()[1])
+            self._http3 = kind(app, settings, self._quic)
         super().__init__(
             uvicorn.Config(
                 app,
@@ -70,25 +128,39 @@ class GatewayServer(uvicorn.Server):
                 access_log=False,
                 log_config=None,
                 server_header=False,
-                http=protocol_of(settings.read_timeout),
-                ssl_certfile=settings.tls_cert,
-                ssl_keyfile=settings.tls_key,
+                http=protocol_of(settings.read_timeout, GatewayProtocol if settings.client_cert_mode == "none" else PeerProtocol),
+                ssl_context_factory=_giving(context) if context is not None else None,
                 timeout_graceful_shutdown=max(1, int(settings.drain_timeout)),
                 ws="none",
+                headers=self._alternatives(),
             )
         )
-        try:
-            self.config.load()
-        except OSError as error:  # also what ssl raises
-            files = f"{settings.tls_cert} and {settings.tls_key}"
-            raise ConfigurationError(f"The TLS files {files} cannot be used: {error.strerror or error}.") from None
+        self.config.load()
         self.accepting = asyncio.Event()
         self._listener = listener
         self._gateway = app.state.gateway
 
+    def _alternatives(self) -> list[tuple[str, str]]:
+        """Where else the gateway is (RFC 7838)."""
+        if self._quic is None:
+            return []
+        return [("alt-svc", f'h3=":{self._quic.getsockname()[1]}"; ma={ALTERNATIVE_AGE}')]
+
+    def close(self) -> None:
+        """Let go of the sockets: also where `serve` never ran."""
+        self._listener.close()
+        if self._quic is not None:
+            self._quic.close()
+
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         """Until `should_exit`, or a signal where signals are ours."""
-        await super().serve([self._listener] if sockets is None else sockets)
+        async with asyncio.TaskGroup() as group:
+            if self._http3 is not None:
+                group.create_task(self._http3.serve(self._stopping))
+            try:
+                await super().serve([self._listener] if sockets is None else sockets)
+            finally:
+                self._stopping.set()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """The same as uvicorn's, after which connections are accepted."""
@@ -98,6 +170,7 @@ class GatewayServer(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Let the streams end first: one of them would hold everything up for the whole grace time."""
         self._gateway.face.drain()
+        self._stopping.set()
         await super().shutdown(sockets)
 
     @contextlib.contextmanager

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, fields, replace
+from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -14,14 +15,18 @@ from portico.errors import ConfigurationError, did_you_mean, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from dataclasses import Field
 
 PREFIX = "PORTICO_"
 
 KEYS_FILE = "keys.json"
 """What the file with the API keys is called in a data directory."""
 
-LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
-"""Addresses that only this machine reaches."""
+CLIENT_CERT_MODES = ("none", "optional", "required")
+"""Whether clients show a certificate."""
+
+_ORIGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?")
+"""What a browser sends as `Origin`: RFC 6454 §6.2. Names outside ASCII are sent in their xn-- form."""
 
 IN_CODE = ("routes", "middleware", "interceptors")
 """Settings that no variable can hold."""
@@ -49,7 +54,17 @@ class GatewayConfig:
     tls_cert: str | None = None
     """A PEM file with the certificate chain; with `tls_key`, the gateway speaks HTTPS."""
     tls_key: str | None = None
-    """A PEM file with the certificate's key."""
+    """A PEM file with the certificate's key, without a password."""
+    tls_ca_cert: str | None = None
+    """A PEM file with the authorities that may have signed the certificates of clients."""
+    client_cert_mode: str = "none"
+    """Whether clients show a certificate: `none`; `optional`, where others need a key or a token; `required`."""
+    client_cert_scopes: Sequence[str] = ()
+    """What a caller may do who has shown a certificate and nothing else; `*` is everything."""
+    enable_http3: bool = False
+    """Serve HTTP/3 beside, over UDP; needs a certificate and `portico[http3]`."""
+    port_quic: int | None = field(default=None, metadata={"like": 0})
+    """The UDP port of HTTP/3; None for the number of `port`."""
     api_key: str | None = field(default=None, repr=False)
     """A key that may do everything. Without it, `keys_file` and `jwt_issuer`, everybody is let in."""
     keys_file: str | None = None
@@ -69,6 +84,8 @@ class GatewayConfig:
     allowed_hosts: Sequence[str] = ()
     """Names that a Host or Origin header may have, each with or without a port. Empty: this machine's names while bound to
     loopback, else any."""
+    cors_origins: Sequence[str] = ()
+    """Origins whose pages may call the gateway from a browser (CORS), such as `https://app.example`; `*` is every origin."""
     request_timeout: float = 30.0
     """Seconds that a plain ask may take."""
     run_timeout: float = 3600.0
@@ -113,16 +130,25 @@ class GatewayConfig:
     def __post_init__(self) -> None:
         """Raises `ConfigurationError` for values that cannot be."""
         for about in fields(self):
-            _check_kind(about.name, getattr(self, about.name), about.default)
-        if not 0 <= self.port <= 65535:  # noqa: PLR2004  # RFC 9293
-            raise ConfigurationError(f"port is {self.port}: it must be between 0 and 65535.")
-        for name in ("request_timeout", "run_timeout", "read_timeout", "body_limit", "ping", "drain_timeout", "max_calls"):
-            if not 0 < getattr(self, name) < LONGEST:
-                raise ConfigurationError(f"{name} is {getattr(self, name)}: it must be more than 0, and finite.")
+            if (value := getattr(self, about.name)) is not None or about.default is not None:
+                _check_kind(about.name, value, _like(about))
+        self._check_numbers()
         self._check_words()
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ConfigurationError("tls_cert and tls_key belong together: give both or none.")
         self._check_callers()
+        self._check_client_certificates()
+        self._check_http3()
+        self._check_origins()
+
+    def _check_numbers(self) -> None:
+        for name in ("port", "port_quic"):
+            port: int | None = getattr(self, name)
+            if port is not None and not 0 <= port <= 65535:  # noqa: PLR2004  # RFC 9293
+                raise ConfigurationError(f"{name} is {port}: it must be between 0 and 65535.")
+        for name in ("request_timeout", "run_timeout", "read_timeout", "body_limit", "ping", "drain_timeout", "max_calls"):
+            if not 0 < getattr(self, name) < LONGEST:
+                raise ConfigurationError(f"{name} is {getattr(self, name)}: it must be more than 0, and finite.")
 
     def _check_callers(self) -> None:
         if self.api_key is not None and not self.api_key.strip():
@@ -154,10 +180,50 @@ class GatewayConfig:
                     f"jwt_algorithms has {algorithm!r}: it must be asymmetric, one of {', '.join(ALGORITHMS)}.{hint}"
                 )
 
+    def _check_client_certificates(self) -> None:
+        mode = self.client_cert_mode
+        if mode not in CLIENT_CERT_MODES:
+            words = ", ".join(CLIENT_CERT_MODES)
+            raise ConfigurationError(
+                f"client_cert_mode is {mode!r}: it must be one of {words}.{did_you_mean(nearest(mode, CLIENT_CERT_MODES))}"
+            )
+        if mode != "none" and self.tls_cert is None:
+            raise ConfigurationError(f"client_cert_mode is {mode!r}: client certificates need TLS. Set tls_cert and tls_key.")
+        if mode != "none" and self.tls_ca_cert is None:
+            raise ConfigurationError(f"client_cert_mode is {mode!r}: set tls_ca_cert to the authorities that may have signed.")
+        if mode == "none" and self.tls_ca_cert is not None:
+            raise ConfigurationError("tls_ca_cert is set, but client_cert_mode is 'none': say 'optional' or 'required'.")
+        if mode == "none" and self.client_cert_scopes:
+            raise ConfigurationError("client_cert_scopes is set, but client_cert_mode is 'none': nobody would have them.")
+
+    def _check_http3(self) -> None:
+        if self.port_quic is not None and not self.enable_http3:
+            raise ConfigurationError("port_quic is set, but enable_http3 is not: nothing would listen there.")
+        if self.enable_http3 and self.tls_cert is None:
+            raise ConfigurationError("enable_http3 needs TLS: HTTP/3 has no other form. Set tls_cert and tls_key.")
+        if self.enable_http3 and self.client_cert_mode != "none":
+            raise ConfigurationError(
+                "enable_http3 and client_cert_mode cannot be had together: over HTTP/3 none would be asked for."
+            )
+
+    def _check_origins(self) -> None:
+        for origin in self.cors_origins:
+            if origin != "*" and not _ORIGIN.fullmatch(origin):
+                raise ConfigurationError(
+                    f"cors_origins has {origin!r}: it must be '*', or scheme, host and port without a path, "
+                    "such as https://app.example or http://localhost:3000."
+                )
+        if "*" in self.cors_origins and self.client_cert_mode != "none":
+            raise ConfigurationError(
+                "cors_origins has '*', and client_cert_mode is not 'none': any page could use its visitors' certificates. "
+                "Name the origins."
+            )
+
     @property
     def authenticates(self) -> bool:
         """Whether callers must say who they are."""
-        return self.api_key is not None or self.keys_file is not None or self.jwt_issuer is not None
+        keys = self.api_key is not None or self.keys_file is not None
+        return keys or self.jwt_issuer is not None or self.client_cert_mode != "none"
 
     def _check_words(self) -> None:
         if self.log_format not in LOG_FORMATS:
@@ -173,14 +239,21 @@ class GatewayConfig:
 
     @property
     def loopback(self) -> bool:
-        """Whether only this machine reaches the bound address."""
-        return self.host in LOOPBACK_HOSTS
+        """Whether only this machine reaches the address to bind, as far as its spelling tells. Of names, `localhost` alone."""
+        return is_loopback(self.host)
 
-    def refuse_exposure(self) -> None:
-        """Raises `ConfigurationError` where others would reach the gateway without a key or a token."""
-        if not self.loopback and not self.authenticates and not self.insecure:
+    def refuse_exposure(self, address: str | None = None) -> None:
+        """Raises `ConfigurationError` where others would reach the gateway without a key, a token or a certificate.
+
+        Args:
+            address: what `host` resolved to; by default its spelling counts.
+        """
+        loopback = self.loopback if address is None else is_loopback(address)
+        if not loopback and not self.authenticates and not self.insecure:
+            where = self.host or "every address, since host is empty,"
+            where += f", which is {address}," if address not in (None, self.host) else ""
             raise ConfigurationError(
-                f"Binding {self.host} would let everybody who reaches this machine call its agents. "
+                f"Binding {where} would let everybody who reaches this machine call its agents. "
                 "Set PORTICO_API_KEY to a secret, or say --insecure."
             )
 
@@ -210,7 +283,7 @@ class GatewayConfig:
                 continue
             if name not in known:
                 raise ConfigurationError(f"There is no setting {name}.{did_you_mean(nearest(name, known))}")
-            values[known[name].name] = _read(name, text.strip(), known[name].default)
+            values[known[name].name] = _read(name, text.strip(), _like(known[name]))
         values.update((name, value) for name, value in given.items() if value is not None)
         return cls(**values)
 
@@ -234,7 +307,24 @@ def _is_url(text: str, *, plain: bool, query: bool = False) -> bool:
     match = _URL.fullmatch(text)
     if match is None or (match["query"] is not None and not query):
         return False
-    return match["scheme"] == "https" or plain or match["host"].strip("[]") in LOOPBACK_HOSTS
+    return match["scheme"] == "https" or plain or is_loopback(match["host"].strip("[]"))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address, or `localhost`, is one that only this machine reaches: 127.0.0.0/8, ::1, and the first within IPv6."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return False
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return (mapped or address).is_loopback
+
+
+def _like(about: Field[Any]) -> Any:
+    """A value of a setting's kind: its default, where that is not None."""
+    return about.metadata.get("like", about.default)
 
 
 def _check_kind(name: str, value: Any, default: Any) -> None:

@@ -18,6 +18,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # help as plain text: loading what draws boxes takes longer than everything else of `--help`
 )
 app.command("serve")(serve.serve)
 app.command("run", hidden=True)(serve.serve)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
@@ -28,6 +27,8 @@ def ask(
     topology: TopologyOption = DEFAULT_TOPOLOGY,
 ) -> None:
     """Ask an agent of a topology and print its reply as JSON."""
+    import asyncio
+
     from pydantic_core import from_json, to_json
 
     text = sys.stdin.buffer.read() if payload == "-" else payload

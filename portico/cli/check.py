@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,6 +20,8 @@ def check(
     offline: Annotated[bool, typer.Option("--offline", help="Do not connect to the external MCP servers.")] = False,
 ) -> None:
     """Check a topology without serving it; the exit code is 0 when it is sound."""
+    import asyncio
+
     from portico.app.loading import load_topology, server_settings
     from portico.app.settings import GatewayConfig
 
@@ -29,7 +30,9 @@ def check(
     settings = GatewayConfig.from_environ(os.environ, server_settings(loaded)).with_keys_of(loaded.data_directory)
     settings.refuse_exposure()
     from portico.app.factory import create_app  # only now: a mistake is told without waiting for a web framework
+    from portico.app.server import check_server
 
+    check_server(settings)
     gateway = create_app(loaded, settings).state.gateway
     dead = [] if offline or not loaded.tool_servers else asyncio.run(_dead_servers(loaded))
     for line in dead:

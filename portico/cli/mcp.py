@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,6 +21,8 @@ def mcp(
     log_level: LogLevel = "warning",
 ) -> None:
     """Serve a topology as an MCP server over standard input and output; logs go to standard error."""
+    import asyncio
+
     log_to_stderr(log_level)
     asyncio.run(_serve(topology, data))
 

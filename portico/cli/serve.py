@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 import gc
 import os
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +13,7 @@ from portico.cli.arguments import DEFAULT_TOPOLOGY, LogLevel, TopologyArgument, 
 from portico.errors import ConfigurationError, StartError, StoreError
 
 if TYPE_CHECKING:
+    import socket
     from pathlib import Path
 
     from portico.app.server import GatewayServer
@@ -32,6 +33,8 @@ def serve(
     data: Annotated[
         str | None, typer.Option(help="The directory to store runs and states in. [default: what the topology says, else memory]")
     ] = None,
+    reload: Annotated[bool, typer.Option("--reload", help="Start anew whenever a file beside the topology is edited.")] = False,
+    supervised: Annotated[str | None, typer.Option(hidden=True)] = None,
     workers: Annotated[int | None, typer.Option(hidden=True)] = None,
     access_log: Annotated[bool, typer.Option("--access-log", help="Log every request as a line of JSON.")] = False,
     log_format: Annotated[str | None, typer.Option(help="How the log is written: text or json. [default: text]")] = None,
@@ -46,11 +49,20 @@ def serve(
     log_to_stderr(log_level, as_json=log_format == "json")
     allowed = tuple(allowed_host) if allowed_host else None
     given: dict[str, Any] = {"host": host, "port": port, "data": data, "allowed_hosts": allowed, "log_format": log_format}
-    code = _run(topology, {**given, "insecure": insecure or None, "access_log": access_log or None}, log_level)
-    raise typer.Exit(code)
+    given |= {"insecure": insecure or None, "access_log": access_log or None}
+    if reload:
+        from portico.cli.reload import serve_and_reload
+
+        raise typer.Exit(serve_and_reload(topology, given, log_level))
+    raise typer.Exit(_run(topology, given, log_level, supervised))
 
 
-def _run(path: Path, given: dict[str, Any], log_level: str) -> int:
+def _run(path: Path, given: dict[str, Any], log_level: str, supervised: str | None) -> int:
+    import asyncio
+
+    from portico.cli.reload import inherited
+
+    listener = inherited(supervised) if supervised is not None else None
     from portico.app.loading import load_topology, server_settings
     from portico.app.settings import GatewayConfig
 
@@ -61,19 +73,21 @@ def _run(path: Path, given: dict[str, Any], log_level: str) -> int:
     if settings.access_log:
         log_accesses()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(_serve(topology, settings))
+        return runner.run(_serve(topology, settings, listener))
 
 
-async def _serve(topology: Any, settings: GatewayConfig) -> int:
+async def _serve(topology: Any, settings: GatewayConfig, listener: socket.socket | None) -> int:
+    import asyncio
+
     from portico.app.factory import create_app
     from portico.app.server import GatewayServer, bind
 
     app = create_app(topology, settings)
-    listener = bind(settings)
+    listener = listener or bind(settings)
     runtime = app.state.gateway.runtime
     try:
         server = GatewayServer(app, settings, listener)
-        with server.heeding_signals():
+        with contextlib.closing(server), server.heeding_signals():
             async with app.router.lifespan_context(app), asyncio.TaskGroup() as group:
                 watcher = group.create_task(_give_up_with(runtime, server))
                 announcer = group.create_task(_announce(server, listener.getsockname(), settings))

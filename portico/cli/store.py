@@ -5,7 +5,6 @@ What only reads works beside a running server, too; what writes needs the direct
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 import sys
@@ -41,6 +40,8 @@ SIZE = "a number of bytes, or a text such as 100MB, 512MiB, 2GiB"
 @app.command("list")
 def list_contents(data: DataOption = None, topology: StoreTopologyOption = None, as_data: JsonOption = False) -> None:
     """Print what is in the store."""
+    import asyncio
+
     summary = asyncio.run(_summary(chosen(data, topology)))
     if as_data:
         echo(as_json(asdict(summary)))
@@ -67,6 +68,8 @@ def show(
     as_data: JsonOption = False,
 ) -> None:
     """Print the state of a process."""
+    import asyncio
+
     state, suspended = asyncio.run(_state(chosen(data, topology), name))
     if as_data:
         echo(as_json(state))
@@ -92,6 +95,8 @@ async def _state(directory: Path, name: str) -> tuple[dict[str, Any], str | None
 @app.command()
 def verify(data: DataOption = None, topology: StoreTopologyOption = None) -> None:
     """Look for damage; the exit code is 0 when there is none."""
+    import asyncio
+
     damage = asyncio.run(_damage(chosen(data, topology)))
     for line in damage or ["sound"]:
         echo(line)
@@ -121,6 +126,8 @@ def prune(
     topology: StoreTopologyOption = None,
 ) -> None:
     """Remove what is kept no longer, as the topology's retention has it or as the options say. No server may use the store."""
+    import asyncio
+
     directory = chosen(data, topology)
     retention = _retention(runs, payloads, max_size, topology)
     if dry_run:
@@ -206,6 +213,8 @@ def export_lines(
     topology: StoreTopologyOption = None,
 ) -> None:
     """Write runs, events, steps and states as JSON Lines."""
+    import asyncio
+
     directory = chosen(data, topology)
     count = asyncio.run(_export(directory, file))
     typer.echo(f"Lines written: {count}.", err=True)
@@ -226,6 +235,8 @@ def import_lines(
     topology: StoreTopologyOption = None,
 ) -> None:
     """Add what was exported; the directory is made where there is none. No server may use the store."""
+    import asyncio
+
     directory = chosen(data, topology)
     try:
         count = asyncio.run(_import(directory, file))

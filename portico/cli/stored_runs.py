@@ -5,7 +5,6 @@ Above: the commands of `portico runs`. Below: `SqliteStore`. What it returns loo
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from pydantic_core import from_json
@@ -42,6 +41,8 @@ class StoredRuns:
         self, *, limit: int, status: str | None = None, agent: str | None = None, parent: str | None = None
     ) -> list[dict[str, Any]]:
         """At most `limit` runs, the newest first."""
+        import asyncio
+
         query = RunQuery(
             everyone=True, status=RunStatus(status) if status is not None else None, agent=agent, parent=parent, limit=limit
         )
@@ -49,11 +50,15 @@ class StoredRuns:
 
     def dead_letters(self, *, limit: int, agent: str | None = None) -> list[dict[str, Any]]:
         """At most `limit` dead letters, the newest first."""
+        import asyncio
+
         query = RunQuery(everyone=True, agent=agent, dead=True, limit=limit)
         return [_letter(record) for record in asyncio.run(self._records(query))]
 
     def story(self, run_id: str) -> Story:
         """What became of a run so far. Raises `UnknownRun`."""
+        import asyncio
+
         return asyncio.run(self._story(run_id))
 
     async def _records(self, query: RunQuery) -> list[RunRecord]:

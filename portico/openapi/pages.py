@@ -39,7 +39,7 @@ POLICY: Final = (
 """What a page may load and do: nothing from elsewhere."""
 HEADERS: Final = {
     "Content-Security-Policy": "; ".join(POLICY),
-    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "SAMEORIGIN",  # what `frame-ancestors` says, for those that do not know it
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-cache",
 }

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from portico.auth.principal import credential_of
+from portico.auth.principal import Principal, credential_of
 from portico.errors import AuthUnavailable, Unauthenticated
-from portico.routes.exchange import PRINCIPAL, SCOPES, respond_with_problem, route_path
+from portico.routes.exchange import PEER, PRINCIPAL, SCOPES, respond_with_problem, route_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, MutableMapping
 
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-    from portico.auth.principal import Authenticator, Principal
+    from portico.auth.principal import Authenticator
 
 SUBPROTOCOL: Final = "portico.bearer."
 """What begins a WebSocket subprotocol that carries a credential: a browser can set no header, but offer subprotocols."""
@@ -37,6 +37,7 @@ class Authentication:
         open_prefixes: paths that begin with one of them need none either.
         metadata_url: from a request's scope to where its client finds out how to get a token (RFC 9728); None where no tokens
             are taken.
+        peer_scopes: what a caller may do who sends no credential, but has shown a TLS certificate (`PEER`).
     """
 
     def __init__(
@@ -46,12 +47,14 @@ class Authentication:
         open_paths: Collection[str],
         open_prefixes: tuple[str, ...],
         metadata_url: Callable[[MutableMapping[str, Any]], str | None] | None = None,
+        peer_scopes: Collection[str] = (),
     ) -> None:
         self._app = app
         self._authenticator = authenticator
         self._open_paths = frozenset(open_paths)
         self._open_prefixes = open_prefixes
         self._metadata_url = metadata_url
+        self._peer_scopes = frozenset(peer_scopes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection, or refuse it."""
@@ -73,6 +76,9 @@ class Authentication:
         """Who sends a credential that must be verified first; None for anybody on an open path."""
         is_open = self._is_open(route_path(scope))
         if credential is None:
+            peer: str | None = scope.get(PEER)
+            if peer is not None:
+                return Principal(peer, self._peer_scopes)
             if is_open:
                 return None
             raise Unauthenticated(metadata=self._metadata(scope))

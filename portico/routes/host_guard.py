@@ -13,7 +13,7 @@ from portico.errors import ForeignHost
 from portico.routes.exchange import header, respond_with_problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -25,10 +25,17 @@ _ORIGIN = re.compile(r"https?://(?P<host>[^/?#@]+)")
 
 
 class HostGuard:
-    """ASGI middleware. `allowed`: names, each with or without a port; one without a port allows every port."""
+    """ASGI middleware.
 
-    def __init__(self, app: ASGIApp, allowed: Iterable[str]) -> None:
+    Args:
+        app: what it guards.
+        allowed: names, each with or without a port; one without a port allows every port.
+        origins: whole origins that may call beside those names; `*` is every origin.
+    """
+
+    def __init__(self, app: ASGIApp, allowed: Iterable[str], origins: Collection[str] = ()) -> None:
         self._app = app
+        self._origins = frozenset(origin.lower() for origin in origins)
         self._allowed = frozenset(name.lower() for name in allowed)
         self._seen: dict[str, bool] = {}
 
@@ -44,7 +51,7 @@ class HostGuard:
     def _objection(self, host: str, origin: str | None) -> ForeignHost | None:
         if not self._is_allowed(host):
             return ForeignHost("Host", host)
-        if origin is not None:
+        if origin is not None and "*" not in self._origins and origin.lower() not in self._origins:
             match = _ORIGIN.fullmatch(origin)
             if match is None or not self._is_allowed(match["host"]):
                 return ForeignHost("Origin", origin)

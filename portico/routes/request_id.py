@@ -16,7 +16,7 @@ from portico.kernel.messages import new_id
 from portico.routes.exchange import BEGUN, PREFIX, REQUEST_ID, ClientLeftError, header, respond_with_problem
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Iterable
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -27,10 +27,11 @@ ACCEPTED = re.compile(r"[A-Za-z0-9._~:/+=@-]{1,128}")
 
 
 class RequestId:
-    """ASGI middleware."""
+    """ASGI middleware. `always`: headers that every response has beside its id."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, always: Iterable[tuple[bytes, bytes]] = ()) -> None:
         self._app = app
+        self._always = tuple(always)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
@@ -43,13 +44,14 @@ class RequestId:
         scope[PREFIX] = scope.get("root_path", "")
         scope[BEGUN] = perf_counter()
         stamp = (b"x-request-id", request_id.encode("ascii"))
+        always = self._always
         begun = ended = False
 
         def stamped(message: Message) -> Awaitable[None]:  # not a coroutine of its own: each would cost as much as its work
             nonlocal begun, ended
             if message["type"] == "http.response.start":
                 begun = True
-                message["headers"] = [*message.get("headers", ()), stamp]
+                message["headers"] = [*message.get("headers", ()), stamp, *always]
             else:
                 ended = not message.get("more_body", False)
             return send(message)

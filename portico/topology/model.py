@@ -333,6 +333,11 @@ class ServerSettings(Section):
     port: Port | None = None
     tls_cert: Text | None = None
     tls_key: Text | None = None
+    tls_ca_cert: Text | None = None
+    client_cert_mode: Annotated[Literal["none", "optional", "required"], BeforeValidator(_lower)] | None = None
+    client_cert_scopes: list[Text] | None = None
+    enable_http3: Flag | None = None
+    port_quic: Port | None = None
     api_key: Text | None = Field(default=None, repr=False)
     keys_file: Text | None = None
     jwt_issuer: Text | None = None
@@ -342,6 +347,7 @@ class ServerSettings(Section):
     public_url: Text | None = None
     insecure: Flag | None = None
     allowed_hosts: list[Text] | None = None
+    cors_origins: list[Text] | None = None
     request_timeout: Seconds | None = None
     run_timeout: Seconds | None = None
     read_timeout: Seconds | None = None

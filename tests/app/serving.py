@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ from portico.kernel.runtime import Runtime
 from portico.kernel.supervisor import Supervisor
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import AsyncGenerator
     from contextlib import AbstractAsyncContextManager
 
@@ -50,16 +52,24 @@ class Served:
 
 @asynccontextmanager
 async def listening(
-    app: FastAPI, settings: GatewayConfig = ANY_PORT, *, lifespan: AbstractAsyncContextManager[object] | None = None
+    app: FastAPI,
+    settings: GatewayConfig = ANY_PORT,
+    *,
+    lifespan: AbstractAsyncContextManager[object] | None = None,
+    trust: ssl.SSLContext | None = None,
 ) -> AsyncGenerator[Served]:
-    """An application of `create_app` on a real socket, in this event loop, within its own lifespan unless another is given."""
-    with bind(settings) as listener:
+    """An application of `create_app` on a real socket, in this event loop, within its own lifespan unless another is given.
+
+    Where the settings have a certificate, the client comes by TLS, with `trust`.
+    """
+    with bind(settings) as listener, contextlib.closing(GatewayServer(app, settings, listener)) as server:
         port = listener.getsockname()[1]
-        server = GatewayServer(app, settings, listener)
         async with lifespan or app.router.lifespan_context(app), asyncio.TaskGroup() as group:
             serving = group.create_task(server.serve())
             await server.accepting.wait()
-            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20, trust_env=False) as client:
+            scheme = "https" if settings.tls_cert else "http"
+            address = f"{scheme}://127.0.0.1:{port}"
+            async with httpx.AsyncClient(base_url=address, verify=trust or True, timeout=20, trust_env=False) as client:
                 try:
                     yield Served(app, server, port, client)
                 finally:
@@ -68,11 +78,13 @@ async def listening(
 
 
 @asynccontextmanager
-async def served(*agents: AgentProcess | Supervisor, patience: float | None = 20, **settings: Any) -> AsyncGenerator[Served]:
+async def served(
+    *agents: AgentProcess | Supervisor, patience: float | None = 20, trust: ssl.SSLContext | None = None, **settings: Any
+) -> AsyncGenerator[Served]:
     """Agents under one supervisor, behind a gateway with these settings, for at most `patience` seconds."""
     runtime = Runtime(Supervisor("root", children=list(agents), max_restarts=3, backoff_base=0.001))
     config = replace(ANY_PORT, **settings)
-    async with asyncio.timeout(patience), listening(create_app(runtime, config), config) as gateway:
+    async with asyncio.timeout(patience), listening(create_app(runtime, config), config, trust=trust) as gateway:
         yield gateway
 
 

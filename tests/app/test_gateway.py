@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import ssl
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -18,6 +17,8 @@ from tests.routes.agents import Echo, Mirror, Slow
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tests.app.certificates import Authority, Pair
 
 pytestmark = pytest.mark.anyio
 
@@ -174,12 +175,10 @@ async def test_it_is_restarted_like_any_process() -> None:
     assert old.port is None
 
 
-async def test_it_speaks_tls(tmp_path: Path, certificate: tuple[str, str]) -> None:
-    cert, key = certificate
-    async with tree(Echo("echo"), tls_cert=cert, tls_key=key) as runtime:
-        context = ssl.create_default_context(cafile=cert)
-        async with httpx.AsyncClient(verify=context, trust_env=False) as client:
-            response = await client.get(f"https://localhost:{gateway_of(runtime).port}/livez")
+async def test_it_speaks_tls(authority: Authority, pair: Pair) -> None:
+    client = httpx.AsyncClient(verify=authority.trusting(), trust_env=False)
+    async with tree(Echo("echo"), tls_cert=pair.cert, tls_key=pair.key) as runtime, client:
+        response = await client.get(f"https://localhost:{gateway_of(runtime).port}/livez")
 
     assert response.json() == {"status": "ok"}
 

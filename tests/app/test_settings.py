@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from portico.app.factory import create_app
 from portico.app.loading import load_topology, server_settings
+from portico.app.server import bind
 from portico.app.settings import GatewayConfig
 from portico.errors import ConfigurationError
 from portico.topology.model import ServerSettings
@@ -118,6 +120,10 @@ def test_a_value_that_cannot_be_is_refused_with_what_can(name: str, value: str, 
         {"port": True},
         {"port": 80.5},
         {"port": None},
+        {"port_quic": "443"},
+        {"cors_origins": "https://app.example"},
+        {"client_cert_mode": None},
+        {"client_cert_mode": "yes"},
         {"host": None},
         {"host": 7},
         {"request_timeout": "30"},
@@ -143,7 +149,25 @@ def test_an_unknown_key_of_a_mapping_is_refused_with_the_nearest() -> None:
         GatewayConfig.from_mapping({"prot": 1})
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "gateway.example", ""])
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.1", "localhost", "LOCALHOST", "::1", "0:0:0:0:0:0:0:1", "::ffff:127.0.0.1"])
+def test_an_address_of_this_machine_alone_needs_neither(host: str) -> None:
+    GatewayConfig(host=host).refuse_exposure()
+
+
+@pytest.mark.parametrize("address", ["192.0.2.1", "0.0.0.0", "::"])
+def test_a_name_counts_as_what_it_stands_for(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    found = [(family, socket.SOCK_STREAM, 0, "", (address, 0))]
+
+    def resolve(*_: object, **__: object) -> list[object]:
+        return [*found]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    with pytest.raises(ConfigurationError, match=f"Binding localhost, which is {address}, would let everybody"):
+        bind(GatewayConfig(host="localhost", port=0))
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "::ffff:0.0.0.0", "192.0.2.1", "gateway.example", "", "0", "localhost.example"])
 def test_an_address_that_others_reach_needs_a_key_or_a_word(host: str) -> None:
     with pytest.raises(ConfigurationError, match="PORTICO_API_KEY"):
         GatewayConfig(host=host).refuse_exposure()

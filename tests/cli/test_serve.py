@@ -175,15 +175,25 @@ def test_workers_are_refused_with_the_way_to_scale_out(tmp_path: Path) -> None:
     assert "Scale out by running several gateways" in text
 
 
-@pytest.mark.parametrize("arguments", [["--host", "0.0.0.0"], ["--host", "::"]])
-def test_an_address_that_others_reach_is_refused_without_a_key(tmp_path: Path, arguments: list[str]) -> None:
-    assert "PORTICO_API_KEY" in refused("serve", topology(tmp_path, "Echo"), "--port", "0", *arguments, folder=tmp_path)
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "", "0", "::ffff:0.0.0.0", "gateway.invalid", socket.gethostname()])
+def test_an_address_that_others_reach_is_refused_without_a_key(tmp_path: Path, host: str) -> None:
+    text = refused("serve", topology(tmp_path, "Echo"), "--port", "0", "--host", host, folder=tmp_path)
+
+    assert text.startswith(f"portico: Binding {host or 'every address'}")
+    assert "PORTICO_API_KEY" in text
+
+
+@pytest.mark.parametrize("host", ["localhost", "LocalHost", "127.0.0.2", "::1", "::ffff:127.0.0.1"])
+def test_every_address_of_this_machine_alone_is_bound_without_one(tmp_path: Path, host: str) -> None:
+    with serving(topology(tmp_path, "Echo"), "--host", host, folder=tmp_path) as (_, url):
+        assert httpx.post(f"{url}/agents/echo", json={"a": 1}, trust_env=False).json() == {"a": 1}
 
 
 @pytest.mark.parametrize(("arguments", "env"), [(["--insecure"], {}), ([], {"PORTICO_API_KEY": "secret"})])
 def test_it_is_bound_with_a_key_or_a_word(tmp_path: Path, arguments: list[str], env: dict[str, str]) -> None:
-    with serving(topology(tmp_path, "Echo"), "--host", "0.0.0.0", *arguments, folder=tmp_path, env=env) as (process, url):
-        response = httpx.get(f"{url.replace('0.0.0.0', '127.0.0.1')}/agents", trust_env=False)
+    host = "" if env else "0.0.0.0"  # nothing at all is every address, too
+    with serving(topology(tmp_path, "Echo"), "--host", host, *arguments, folder=tmp_path, env=env) as (process, url):
+        response = httpx.get(f"http://127.0.0.1:{url.rpartition(':')[2]}/agents", trust_env=False)
         process.send_signal(signal.SIGTERM)
         code, stderr = ended(process, 5)
 
@@ -217,7 +227,19 @@ def test_settings_that_cannot_be_are_a_sentence(tmp_path: Path, name: str, value
 def test_certificates_that_are_not_there_are_a_sentence(tmp_path: Path) -> None:
     env = {"PORTICO_TLS_CERT": "none.pem", "PORTICO_TLS_KEY": "none.pem"}
 
-    assert "The TLS files none.pem" in refused("serve", topology(tmp_path, "Echo"), "--port", "0", folder=tmp_path, env=env)
+    for command in (["serve", "--port", "0"], ["check"]):
+        assert "The TLS files none.pem" in refused(command[0], topology(tmp_path, "Echo"), *command[1:], folder=tmp_path, env=env)
+
+
+def test_settings_of_the_server_are_checked_by_the_check_too(tmp_path: Path) -> None:
+    path = topology(tmp_path, "Echo")
+    for name, value, told in (
+        ("PORTICO_CORS_ORIGINS", "app.example", "cors_origins has 'app.example'"),
+        ("PORTICO_CLIENT_CERT_MODE", "requird", "Did you mean 'required'"),
+        ("PORTICO_ENABLE_HTTP3", "yes", "enable_http3 needs TLS"),
+        ("PORTICO_PORT_QUIC", "many", "it must be a whole number"),
+    ):
+        assert told in refused("check", path, folder=tmp_path, env={name: value})
 
 
 def test_a_dead_mcp_server_is_shown_but_does_not_stop_the_start_unless_it_is_required(tmp_path: Path) -> None:
