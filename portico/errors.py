@@ -632,8 +632,8 @@ class NotAcceptable(BadRequest):
     slug = "not-acceptable"
     title = "Not acceptable"
 
-    def __init__(self, accept: str) -> None:
-        super().__init__(f"The reply is application/json or text/event-stream; the request accepts only {accept!r}.")
+    def __init__(self, accept: str, offered: Sequence[str]) -> None:
+        super().__init__(f"The reply is {', '.join(offered[:-1])} or {offered[-1]}; the request accepts only {accept!r}.")
 
 
 class RouteNotFound(BadRequest):

@@ -75,6 +75,10 @@ EVENTS: Final[Mapping[str, Any]] = {
     "schema": {"type": "string", "description": "Server-Sent Events: those of the run until its last."}
 }
 
+EVENT_LINES: Final[Mapping[str, Any]] = {
+    "schema": {"type": "string", "description": "The same events, one JSON object per line: seq, type, at, data."}
+}
+
 
 class Responses:
     """Makes the responses of every operation of one document."""
@@ -96,7 +100,7 @@ class Responses:
     def of_ask(self, operation: Operation, reply: Object, *, scoped: bool = False) -> Object:
         """Of an ask: the reply, its events, a run that was asked for instead, problems. `scoped`: it demands scopes."""
         headers = {name: {"$ref": f"#/components/headers/{name}"} for name in REPLY_HEADERS}
-        content: Object = {"text/event-stream": dict(EVENTS)}
+        content: Object = {"text/event-stream": dict(EVENTS), "application/jsonl": dict(EVENT_LINES)}
         responses: Object = {}
         if operation.returns_nothing:
             responses["200"] = {"description": "The run's events, where they were asked for.", "content": content}

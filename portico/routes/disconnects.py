@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from portico.kernel.router import Router
     from portico.runs.call import Call
 
-SWEEP = 0.05
-"""Seconds between two looks at the list; an ask that is younger than that is not watched."""
+SWEEP = 0.025
+"""Seconds between two looks at the list. Each ask is watched after one to two of them, and so well within 100 ms."""
 
 
 class Watch:
@@ -65,10 +65,13 @@ class Disconnects:
                     watch.watcher = self._router.start_task(self._await_disconnect(watch), "disconnect")
 
     async def _await_disconnect(self, watch: Watch) -> None:
-        while True:
-            message = await watch.receive()
-            if message["type"] == "http.disconnect":
-                break
+        await until_left(watch.receive)
         watch.left = True
         if watch.call.run is not None:
             watch.call.run.cancel("Its caller went away.")
+
+
+async def until_left(receive: Receive) -> None:
+    """Until the client has left; more of its body is read and forgotten."""
+    while (await receive())["type"] != "http.disconnect":
+        pass

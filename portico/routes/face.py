@@ -6,10 +6,14 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from portico.routes.disconnects import Disconnects
+from portico.routes.json_lines import JsonLines
+from portico.routes.open_streams import OpenStreams
+from portico.routes.server_sent_events import ServerSentEvents
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    from portico.routes.event_form import EventForm
     from portico.runs.dispatcher import Dispatcher
     from portico.runs.run import Run
 
@@ -34,6 +38,9 @@ class Face:
         self.drained = asyncio.Event()
         self.on_drain: list[Callable[[], None]] = []
         self.disconnects = Disconnects(dispatcher.runtime.router)
+        self.streams = OpenStreams(ping)
+        forms: Sequence[EventForm] = (ServerSentEvents(), *map(JsonLines, JsonLines.media_types))
+        self.event_forms: dict[str, EventForm] = {form.media_type: form for form in forms}
 
     def open(self) -> None:
         """Take calls (again)."""
@@ -44,6 +51,7 @@ class Face:
         """Take no new calls, and let the open streams end. What is in flight goes on."""
         self.dispatcher.draining = True
         self.drained.set()
+        self.streams.ring()
         for end_streams in self.on_drain:
             end_streams()
 

@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from portico.errors import ContractViolation, MalformedHeader
+from portico.errors import ContractViolation, MalformedHeader, NotAcceptable
 from portico.operations.contract import faults_of
 from portico.routes.allowances import allowance_headers
-from portico.routes.event_stream import EVENT_STREAM, stream
+from portico.routes.accept import accepted, preferred
+from portico.routes.event_stream import EventStream
 from portico.routes.exchange import JSON, PRINCIPAL, SCOPES, check_media_type, parse, prefix, printable, printed, read_body
 from portico.routes.exchange import idempotency_key as key_of
+from portico.routes.json_lines import JsonLines
 from portico.routes.problems import documented
+from portico.routes.server_sent_events import ServerSentEvents
 from portico.runs.call import Call
 from portico.runs.run_view import reference, view
 from portico.runs.status import RunStatus
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
     from portico.kernel.clock import Clock
+    from portico.routes.event_form import EventForm
     from portico.routes.face import Face
     from portico.runs.run import Run
 
@@ -129,17 +133,24 @@ INPUT: dict[str, Any] = {
 """The body of `POST /runs/{id}/input`: any JSON, as the run's own schema has it."""
 
 
+EVENTS: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The events.", "content": {JsonLines.media_types[0]: {"schema": {"type": "string"}}}},
+    **documented(400, 404, 406),
+}
+"""The answers of `GET /runs/{id}/events`, beside the form that FastAPI knows of."""
+
+
 class _Stream(Response):
     """A run's events, for FastAPI to return."""
 
-    media_type = EVENT_STREAM
+    media_type = ServerSentEvents.media_type
 
-    def __init__(self, run: Run, face: Face, after: int) -> None:
+    def __init__(self, run: Run, face: Face, form: EventForm, after: int) -> None:
         super().__init__()
-        self._run, self._face, self._after = run, face, after
+        self._run, self._face, self._form, self._after = run, face, form, after
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await stream(scope, receive, send, self._run, self._face, after=self._after)
+        await EventStream(scope, self._run, self._face, self._form, after=self._after).serve(receive, send)
 
 
 def runs_router(face: Face) -> APIRouter:
@@ -229,15 +240,22 @@ def _routes_of_one(router: APIRouter, face: Face) -> None:
             await face.ended_within_or_drained(run, wait)
         return _json(_record(run))
 
-    @router.get("/{run_id}/events", status_code=200, summary="Follow a run", response_class=_Stream, responses=documented(400, 404))
+    @router.get("/{run_id}/events", status_code=200, summary="Follow a run", response_class=_Stream, responses=EVENTS)
     async def events(  # pyright: ignore[reportUnusedFunction]
         run_id: str, request: Request, last_event_id: Annotated[str | None, Header()] = None
     ) -> Response:
-        """A run's events as Server-Sent Events: the backlog, then live, until the last one. `Last-Event-ID` resumes."""
+        """A run's events: the backlog, then live, until the last one. `Last-Event-ID` resumes.
+
+        As Server-Sent Events, or as JSON lines where `Accept` wants those more.
+        """
         run = await owned(run_id, request)
+        accept = accepted(request.scope) or ""
+        form = preferred(accept, tuple(face.event_forms))
+        if form is None:
+            raise NotAcceptable(accept, tuple(face.event_forms))
         if last_event_id is not None and not _EVENT_ID.fullmatch(last_event_id):
             raise MalformedHeader(f"Last-Event-ID is {last_event_id!r}: it must be the id of an event of this run.")
-        return _Stream(run, face, int(last_event_id or 0))
+        return _Stream(run, face, face.event_forms[form], int(last_event_id or 0))
 
     @router.post("/{run_id}/cancel", response_model=RunRecord, summary="Cancel a run", responses=documented(404))
     async def cancel(run_id: str, request: Request) -> Any:  # pyright: ignore[reportUnusedFunction]

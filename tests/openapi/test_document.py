@@ -164,7 +164,7 @@ def test_an_operation_that_returns_nothing_answers_204() -> None:
     responses = operations(document())["DELETE /chat/{session_id}"]["responses"]
 
     assert "204" in responses
-    assert list(responses["200"]["content"]) == ["text/event-stream"]
+    assert list(responses["200"]["content"]) == ["text/event-stream", "application/jsonl"]
 
 
 def test_asks_can_be_streamed_and_sends_refer_to_their_run() -> None:
