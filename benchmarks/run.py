@@ -13,7 +13,9 @@ import http_asks
 import idle
 import keyed
 import sends
+import streams
 
 if __name__ == "__main__":
-    results = [benchmark.main() for benchmark in (asks, erlang, sends, keyed, crashes, idle, http_asks, half_load, durable)]
+    parts = (asks, erlang, sends, keyed, crashes, idle, http_asks, half_load, streams, durable)
+    results = [benchmark.main() for benchmark in parts]
     sys.exit(0 if all(results) else 1)

@@ -12,6 +12,7 @@ from portico.operations.catalogue import GATEWAY_PATHS, default_routes
 from portico.routes.agent_route import AgentRoute
 from portico.routes.exchange import route_path
 from portico.routes.parameters import path_pattern
+from portico.routes.run_events import RunEvents
 
 if TYPE_CHECKING:
     import re
@@ -32,6 +33,7 @@ class Table:
             ConfigurationError: two routes with one method and path, or one that hides the gateway's own.
             InvalidOperation: a path or a contract that cannot be compiled.
         """
+        self.face = face
         self._fixed: dict[str, dict[str, AgentRoute]] = {}
         self._patterns: list[tuple[re.Pattern[str], dict[str, AgentRoute], str]] = []
         catalogue = face.dispatcher.catalogue
@@ -100,15 +102,22 @@ class AgentTable:
     def __init__(self, app: ASGIApp, table: Table) -> None:
         self._app = app
         self._table = table
+        self._run_events = RunEvents(table.face)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection, or pass it on."""
         if scope["type"] == "http":
-            found = self._table.find(route_path(scope), scope["method"])
+            path, method = route_path(scope), scope["method"]
+            found = self._table.find(path, method)
             if found is not None:
                 route, parameters = found
                 scope["route"] = route.spec  # telemetry names its server span after it
                 await route.serve(scope, receive, send, parameters)
+                return
+            run_id = self._run_events.find(path, method)
+            if run_id is not None:
+                scope["route"] = self._run_events.spec
+                await self._run_events.serve(scope, receive, send, run_id)
                 return
         await self._app(scope, receive, send)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from portico.errors import Interrupted, PorticoError
 from portico.routes.disconnects import until_left
-from portico.routes.exchange import REPLAYED, ClientLeftError, prefix, problem_of
+from portico.routes.exchange import ClientLeftError, prefix, problem_of
 from portico.runs.event import TERMINAL, EventName
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class EventStream:
         after: only those with a higher number.
         asks: it is the answer to an ask: its head waits for the first event, and a gateway that drains lets it end.
         cancels: a client that leaves cancels the run.
-        replayed: the run is that of an earlier request with the same key.
+        headers: more of the response.
     """
 
     __slots__ = (
@@ -61,9 +61,9 @@ class EventStream:
         "_cancels",
         "_face",
         "_form",
+        "_headers",
         "_last",
         "_left",
-        "_replayed",
         "_run",
         "_scope",
         "_send",
@@ -81,11 +81,11 @@ class EventStream:
         after: int = 0,
         asks: bool = False,
         cancels: bool = False,
-        replayed: bool = False,
+        headers: Sequence[tuple[bytes, bytes]] = (),
     ) -> None:
         self._scope, self._run, self._face, self._form = scope, run, face, form
         self._last = after
-        self._asks, self._cancels, self._replayed = asks, cancels, replayed
+        self._asks, self._cancels, self._headers = asks, cancels, headers
         self._beat = self._left = self._begun = self._sending = False
         self._waiter: asyncio.Future[None] | None = None
         self._send: Send | None = None
@@ -207,9 +207,7 @@ class EventStream:
             (b"location", f"{prefix(self._scope)}/runs/{self._run.run_id}".encode("latin-1")),
         ]
         self._begun = True
-        await self._send(
-            {"type": "http.response.start", "status": 200, "headers": [*headers, REPLAYED] if self._replayed else headers}
-        )
+        await self._send({"type": "http.response.start", "status": 200, "headers": [*headers, *self._headers]})
         await self._write(self._form.opening(self._run.run_id))
 
     async def _write_all(self, events: Sequence[Event]) -> bool:

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from portico.routes.disconnects import Disconnects
-from portico.routes.json_lines import JsonLines
+from portico.routes.json_lines import JSON_LINES, JsonLines
 from portico.routes.open_streams import OpenStreams
 from portico.routes.server_sent_events import ServerSentEvents
 
@@ -39,7 +39,7 @@ class Face:
         self.on_drain: list[Callable[[], None]] = []
         self.disconnects = Disconnects(dispatcher.runtime.router)
         self.streams = OpenStreams(ping)
-        forms: Sequence[EventForm] = (ServerSentEvents(), *map(JsonLines, JsonLines.media_types))
+        forms: Sequence[EventForm] = (ServerSentEvents(), *map(JsonLines, JSON_LINES))
         self.event_forms: dict[str, EventForm] = {form.media_type: form for form in forms}
 
     def open(self) -> None:

@@ -10,16 +10,16 @@ from portico.runs.run_view import rfc3339
 if TYPE_CHECKING:
     from portico.runs.event import Event
 
+JSON_LINES: Final = ("application/jsonl", "application/x-ndjson")
+"""What it is called; both mean the same."""
+
 
 class JsonLines:
     """An `EventForm`: `{"seq", "type", "at", "data"}`; what is no event of the run has no `seq`."""
 
-    media_types: Final = ("application/jsonl", "application/x-ndjson")
-    """What it is called; both mean the same."""
-    ping: Final = b'{"type":"ping"}\n'
-
     def __init__(self, media_type: str) -> None:
-        self.media_type = media_type
+        self.media_type: Final = media_type
+        self.ping: Final = b'{"type":"ping"}\n'
         self._last: tuple[Event, bytes] | None = None
 
     def opening(self, run_id: str) -> bytes:  # noqa: ARG002  # the response's Location names it

@@ -10,14 +10,15 @@ from portico.runs.run_view import rfc3339
 if TYPE_CHECKING:
     from portico.runs.event import Event
 
+EVENT_STREAM: Final = "text/event-stream"
+
 
 class ServerSentEvents:
     """An `EventForm`. The number of an event is its `id`, which a browser sends back as `Last-Event-ID`."""
 
-    media_type: Final = "text/event-stream"
-    ping: Final = b": ping\n\n"
-
     def __init__(self) -> None:
+        self.media_type: Final = EVENT_STREAM
+        self.ping: Final = b": ping\n\n"
         self._last: tuple[Event, bytes] | None = None
 
     def opening(self, run_id: str) -> bytes:
