@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic_core import to_json
 
 from portico.errors import Cancelled, InvalidReply, KeyInProgress, MalformedHeader, NotAcceptable, PorticoError, QuotaExceeded
-from portico.routes.allowances import allowance_headers
 from portico.routes.accept import accepted, preferred
+from portico.routes.allowances import allowance_headers
 from portico.routes.event_stream import EventStream
 from portico.routes.exchange import (
     JSON,
@@ -178,9 +178,7 @@ class AgentRoute:
         run = await dispatcher.submit(call) if stored else await dispatcher.start(call)
         cancels = self.spec.on_disconnect == "cancel" or (self.spec.on_disconnect is None and not stored)
         headers = [*allowance_headers(call.allowance), *([REPLAYED] if call.replayed else [])]
-        stream = EventStream(
-            scope, run, self._face, form, asks=True, cancels=cancels and not call.replayed, headers=headers
-        )
+        stream = EventStream(scope, run, self._face, form, asks=True, cancels=cancels and not call.replayed, headers=headers)
         await stream.serve(receive, send)
 
     async def _replied(self, send: Send, call: Call, reply: Message) -> None:
