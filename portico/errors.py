@@ -47,6 +47,7 @@ sentence: what happened, to whom, what to do.
     │   │   ├── InsufficientScope     this caller may not do that
     │   │   ├── AuthUnavailable       who calls cannot be found out for now
     │   │   ├── QuotaExceeded         this caller called too often
+    │   │   ├── TooManyAsks           one connection has as many asks open as it may
     │   │   └── Overloaded            the gateway has as many calls in flight as it takes
     │   ├── AgentError                declared by the agent itself
     │   ├── AgentCrashed              handled, crashed, attempts spent
@@ -582,6 +583,16 @@ class Overloaded(Refused):
             f"The gateway has {limit} calls in flight and takes no more. Try again in {max(1, math.ceil(retry_after))} s."
         )
         self.retry_after = retry_after
+
+
+class TooManyAsks(Refused):
+    """One connection has as many asks and subscriptions open as it may."""
+
+    slug = "too-many-asks"
+    title = "Too many asks at a time"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"This connection has {limit} asks and subscriptions open. Wait until one of them ends.")
 
 
 class BadRequest(Refused):

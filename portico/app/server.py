@@ -18,6 +18,7 @@ import uvicorn
 from uvicorn.server import HANDLED_SIGNALS
 
 from portico.app.protocol import protocol_of
+from portico.app.websocket_protocol import WebSocketProtocol
 from portico.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -74,7 +75,10 @@ class GatewayServer(uvicorn.Server):
                 ssl_certfile=settings.tls_cert,
                 ssl_keyfile=settings.tls_key,
                 timeout_graceful_shutdown=max(1, int(settings.drain_timeout)),
-                ws="none",
+                ws=WebSocketProtocol,
+                ws_max_size=settings.body_limit,
+                ws_ping_interval=settings.ping,
+                ws_per_message_deflate=False,  # two zlib states per connection, for frames that are short
             )
         )
         try:

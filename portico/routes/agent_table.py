@@ -13,6 +13,7 @@ from portico.routes.agent_route import AgentRoute
 from portico.routes.exchange import route_path
 from portico.routes.parameters import path_pattern
 from portico.routes.run_events import RunEvents
+from portico.routes.websocket import AgentSockets
 
 if TYPE_CHECKING:
     import re
@@ -103,6 +104,7 @@ class AgentTable:
         self._app = app
         self._table = table
         self._run_events = RunEvents(table.face)
+        self._sockets = AgentSockets(table.face)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection, or pass it on."""
@@ -118,6 +120,11 @@ class AgentTable:
             if run_id is not None:
                 scope["route"] = self._run_events.spec
                 await self._run_events.serve(scope, receive, send, run_id)
+                return
+        elif scope["type"] == "websocket":
+            agent = self._sockets.find(route_path(scope))
+            if agent is not None:
+                await self._sockets.serve(scope, receive, send, agent)
                 return
         await self._app(scope, receive, send)
 

@@ -161,13 +161,25 @@ async def respond_with_problem(
     replayed: bool = False,
     headers: Sequence[tuple[bytes, bytes]] = (),
 ) -> None:
-    """Send an error as a problem, with `headers` beside its own.
+    """Send an error as a problem, with `headers` beside its own. Of a WebSocket, it is the answer to the handshake.
 
     `replayed`: it is the stored outcome of an earlier request with the same key.
     """
     about = problem_of(scope, error, run_id)
     own = encoded(headers_of(error))
+    if scope["type"] == "websocket":
+        await _refuse_handshake(scope, send, about, own)
+        return
     await respond(send, status_of(error), rendered(about), [*own, *headers, REPLAYED] if replayed else [*own, *headers])
+
+
+async def _refuse_handshake(scope: Scope, send: Send, about: Mapping[str, Any], headers: Headers) -> None:
+    """Answer a WebSocket handshake with a problem; with a close, where the server cannot send a whole response (an ASGI extension)."""
+    if "websocket.http.response" not in scope.get("extensions", {}):
+        await send({"type": "websocket.close", "code": 1008, "reason": about["title"]})
+        return
+    await send({"type": "websocket.http.response.start", "status": about["status"], "headers": headers})
+    await send({"type": "websocket.http.response.body", "body": rendered(about)})
 
 
 def problem_of(scope: Scope, error: BaseException, run_id: str | None = None) -> dict[str, Any]:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from portico.routes.event_form import EventForm
+    from portico.routes.socket_session import SocketSession
     from portico.runs.dispatcher import Dispatcher
     from portico.runs.run import Run
 
@@ -39,6 +40,7 @@ class Face:
         self.on_drain: list[Callable[[], None]] = []
         self.disconnects = Disconnects(dispatcher.runtime.router)
         self.streams = OpenStreams(ping)
+        self.sockets: set[SocketSession] = set()
         forms: Sequence[EventForm] = (ServerSentEvents(), *map(JsonLines, JSON_LINES))
         self.event_forms: dict[str, EventForm] = {form.media_type: form for form in forms}
 
@@ -52,6 +54,8 @@ class Face:
         self.dispatcher.draining = True
         self.drained.set()
         self.streams.ring()
+        for session in list(self.sockets):
+            session.drain()
         for end_streams in self.on_drain:
             end_streams()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from portico.errors import Interrupted
@@ -33,7 +34,7 @@ class RequestId:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
-        if scope["type"] != "http":
+        if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
         given = header(scope, b"x-request-id")
@@ -41,6 +42,9 @@ class RequestId:
         scope[REQUEST_ID] = request_id
         scope[PREFIX] = scope.get("root_path", "")
         stamp = (b"x-request-id", request_id.encode("ascii"))
+        await (self._respond if scope["type"] == "http" else self._connect)(scope, receive, send, stamp)
+
+    async def _respond(self, scope: Scope, receive: Receive, send: Send, stamp: tuple[bytes, bytes]) -> None:
         begun = ended = False
 
         def stamped(message: Message) -> Awaitable[None]:  # not a coroutine of its own: each would cost as much as its work
@@ -61,8 +65,35 @@ class RequestId:
                 raise
             await respond_with_problem(scope, stamped, Interrupted())
         except Exception as error:
-            logger.exception("request %s failed", request_id)
+            logger.exception("request %s failed", scope[REQUEST_ID])
             if not begun:
                 await respond_with_problem(scope, stamped, error)
             elif not ended:
                 raise  # the server closes the connection: the client sees that the response is cut short
+
+    async def _connect(self, scope: Scope, receive: Receive, send: Send, stamp: tuple[bytes, bytes]) -> None:
+        """Serve a WebSocket: its id is on the answer to the handshake."""
+        begun = False
+
+        def stamped(message: Message) -> Awaitable[None]:
+            nonlocal begun
+            if message["type"] in ("websocket.accept", "websocket.http.response.start"):
+                begun = True
+                message["headers"] = [*message.get("headers", ()), stamp]
+            return send(message)
+
+        try:
+            await self._app(scope, receive, stamped)
+        except asyncio.CancelledError:
+            if begun:
+                raise
+            await respond_with_problem(scope, stamped, Interrupted())
+        except OSError:
+            return  # as ASGI says it: the client has left
+        except Exception as error:
+            logger.exception("the connection %s failed", scope[REQUEST_ID])
+            if begun:
+                with suppress(OSError, RuntimeError):  # the client has left, or is told already
+                    await send({"type": "websocket.close", "code": 1011})
+            else:
+                await respond_with_problem(scope, stamped, error)
