@@ -47,6 +47,7 @@ from portico.routes.protected_resource import PATH as PROTECTED_RESOURCE
 from portico.routes.protected_resource import ProtectedResource, protected_resource_router
 from portico.routes.request_id import RequestId
 from portico.routes.runs import runs_router
+from portico.routes.websocket import refusing_sockets
 from portico.runs.commit import StoreCommit
 from portico.telemetry.setup import configure
 from portico.topology.runtime import Runtime
@@ -199,6 +200,7 @@ def create_app(source: KernelRuntime | Topology | Path | str | Mapping[str, Any]
         },
     )
     app.state.gateway = gateway
+    app.router.default = refusing_sockets(app.router.default)
     for router in (
         agents_router(face),
         runs_router(face),

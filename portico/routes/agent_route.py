@@ -6,6 +6,7 @@ no dependency injection. It translates and decides nothing: everything else happ
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
 from pydantic_core import to_json
@@ -146,13 +147,15 @@ class AgentRoute:
         if self.spec.on_disconnect == "continue":
             await self._replied(send, call, await self._face.dispatcher.ask_regardless(call))
             return
-        watch = self._disconnects.watch(call, receive)
+        asking = asyncio.current_task()
+        watch = self._disconnects.watch(call, receive, asking)
         try:
             reply = await self._face.dispatcher.ask(call)
-        except Cancelled:
-            if watch.left:
-                raise ClientLeftError from None
-            raise
+        except asyncio.CancelledError:
+            if asking is None or not watch.left:
+                raise
+            asking.uncancel()
+            raise ClientLeftError from None
         finally:
             watch.end()
         await self._replied(send, call, reply)

@@ -8,12 +8,12 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from portico.errors import Draining, PorticoError
-from portico.routes.exchange import respond_with_problem
+from portico.errors import Draining, PorticoError, RouteNotFound
+from portico.routes.exchange import respond_with_problem, route_path
 from portico.routes.socket_session import SocketSession
 
 if TYPE_CHECKING:
-    from starlette.types import Receive, Scope, Send
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
     from portico.routes.face import Face
 
@@ -42,3 +42,16 @@ class AgentSockets:
             await respond_with_problem(scope, send, error)
             return
         await SocketSession(scope, receive, send, self._face, agent).serve()
+
+
+def refusing_sockets(default: ASGIApp) -> ASGIApp:
+    """What an application does with a path that it does not serve; a WebSocket there is refused with a problem."""
+
+    async def unserved(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "websocket":
+            await default(scope, receive, send)
+            return
+        await receive()  # `websocket.connect`
+        await respond_with_problem(scope, send, RouteNotFound(route_path(scope)))
+
+    return unserved

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable  # noqa: TC003  # type hints become contracts
 from typing import Any
 
 from pydantic import BaseModel, Field
@@ -174,3 +175,26 @@ class Flood(AgentProcess):
             await asyncio.sleep(0)
         self.over.set()
         return "over"
+
+
+class Chain(AgentProcess):
+    """Waits for somebody else: another agent, or a tool."""
+
+    def __init__(self, name: str, **options: Any) -> None:
+        super().__init__(name, **options)
+        self.cancelled = asyncio.Event()
+
+    @operation
+    async def nested(self) -> Any:
+        return await self._noticing(self.ask("slow", {}, "wait"))
+
+    @operation
+    async def tool(self, name: str) -> Any:
+        return await self._noticing(self.tools.get(name).execute())
+
+    async def _noticing(self, work: Awaitable[Any]) -> Any:
+        try:
+            return await work
+        except asyncio.CancelledError:
+            self.cancelled.set()
+            raise

@@ -254,6 +254,10 @@ async def test_an_unknown_agent_refuses_the_handshake_with_a_problem(gateway: Se
     assert "'echo'" in problem["detail"]
 
 
+async def test_a_path_that_has_none_refuses_the_handshake_with_a_problem(gateway: Served) -> None:
+    is_problem(await refused(gateway, "/agents/echo/sw"), 404, "not-found")
+
+
 async def test_a_foreign_host_or_origin_refuses_the_handshake(gateway: Served) -> None:
     origin = await refused(gateway, "/agents/echo/ws", origin="https://evil.example")
     is_problem(origin, 403, "foreign-host")
