@@ -1,8 +1,9 @@
-"""The agent of the benchmark of streams: one run stays open, and tells when it is asked to."""
+"""The agents of the benchmarks of streams and of disconnects: a run stays open, and tells when it is asked, or when it ended."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 from portico import AgentProcess, Context, operation
@@ -14,6 +15,8 @@ class Herald(AgentProcess):
     def __init__(self, name: str, **options: Any) -> None:
         super().__init__(name, **options)
         self.open: Context | None = None
+        self.staying = False
+        self.ends: asyncio.Queue[float] = asyncio.Queue()
 
     @operation
     async def hold(self, ctx: Context) -> str:
@@ -39,3 +42,34 @@ class Herald(AgentProcess):
         """Reply after a while."""
         await asyncio.sleep(seconds)
         return "rested"
+
+    @operation
+    async def stay(self) -> str:
+        """Stay until the caller leaves."""
+        self.staying = True
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            self.staying = False
+            self.ends.put_nowait(time.monotonic())
+            raise
+        return "never"
+
+    @operation
+    async def begun(self) -> bool:
+        """Whether somebody stays."""
+        return self.staying
+
+    @operation
+    async def cancelled(self) -> float:
+        """When the last of them was cancelled: seconds of the monotonic clock."""
+        return await self.ends.get()
+
+
+class Crier(AgentProcess):
+    """Asks the herald."""
+
+    @operation
+    async def stay(self) -> Any:
+        """Stay with it."""
+        return (await self.ask("herald", {}, "stay")).payload

@@ -6,6 +6,7 @@ import sys
 
 import asks
 import crashes
+import disconnects
 import durable
 import erlang
 import half_load
@@ -16,6 +17,6 @@ import sends
 import streams
 
 if __name__ == "__main__":
-    parts = (asks, erlang, sends, keyed, crashes, idle, http_asks, half_load, streams, durable)
+    parts = (asks, erlang, sends, keyed, crashes, idle, http_asks, half_load, streams, disconnects, durable)
     results = [benchmark.main() for benchmark in parts]
     sys.exit(0 if all(results) else 1)

@@ -18,6 +18,7 @@ import uvicorn
 from uvicorn.server import HANDLED_SIGNALS
 
 from portico.app.protocol import protocol_of
+from portico.app.stalled import cut_stalled
 from portico.app.websocket_protocol import WebSocketProtocol
 from portico.errors import ConfigurationError
 
@@ -102,7 +103,13 @@ class GatewayServer(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Let the streams end first: one of them would hold everything up for the whole grace time."""
         self._gateway.face.drain()
-        await super().shutdown(sockets)
+        async with asyncio.TaskGroup() as group:
+            cutting = group.create_task(cut_stalled(self._transports))
+            await super().shutdown(sockets)
+            cutting.cancel()
+
+    def _transports(self) -> list[asyncio.Transport]:
+        return [connection.transport for connection in list(self.server_state.connections)]
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None]:
