@@ -53,7 +53,7 @@ def main(rounds: int = 20) -> bool:
         "ask, FIN": ("/agents/herald/stay", "*/*", "FIN"),
         "ask, RST": ("/agents/herald/stay", "*/*", "RST"),
         "ask, half-closed": ("/agents/herald/stay", "*/*", "half"),
-        "ask of an ask, FIN": ("/agents/crier/stay", "*/*", "FIN"),
+        "ask of an ask, FIN": ("/agents/crier", "*/*", "FIN"),
         "stream, FIN": ("/agents/herald/stay", "text/event-stream", "FIN"),
     }
     times: dict[str, list[float]] = {}
