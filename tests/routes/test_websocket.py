@@ -362,6 +362,12 @@ async def test_a_client_that_does_not_read_is_not_buffered_for_without_bound(mon
     assert len(kinds) < 900
 
 
+async def test_a_connection_is_kept_however_long_nothing_is_said_on_it() -> None:
+    async with served(Echo("echo"), read_timeout=0.1) as gateway, connected(gateway, "echo") as frames:
+        await asyncio.sleep(0.5)  # several times as long as a request may take to come
+        assert (await frames.ask(id=1, type="ping"))["type"] == "pong"
+
+
 async def test_many_connections_at_once_keep_their_answers_apart(gateway: Served) -> None:
     async def talk(number: int) -> list[str]:
         async with connected(gateway, "echo") as frames:
