@@ -31,7 +31,9 @@ async def refused(gateway: Served, path: str, **options: Any) -> RawResponse:
         async with connect(f"ws://127.0.0.1:{gateway.port}{path}", proxy=None, **options):
             pass
     response = caught.value.response
-    return RawResponse(response.status_code, {name.lower(): value for name, value in response.headers.raw_items()}, response.body)
+    return RawResponse(
+        response.status_code, {name.lower(): value for name, value in response.headers.raw_items()}, bytes(response.body)
+    )
 
 
 # --- frames -----------------------------------------------------------------------------------------------------------
