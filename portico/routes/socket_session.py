@@ -36,7 +36,7 @@ logger = logging.getLogger("portico.http")
 
 OPEN: Final = 100
 """Asks, sends and subscriptions of one connection that may be open at a time."""
-SUBPROTOCOL: Final = "portico"
+SUBPROTOCOL: Final = "portico.v1"
 """What a client offers beside its credential: the answer to a handshake must name something that it has offered."""
 LAST_WORD: Final = 1.0
 """Seconds that the close may take, where the server does not wait for anything any more."""
