@@ -174,7 +174,7 @@ async def respond_with_problem(
 
 
 async def _refuse_handshake(scope: Scope, send: Send, about: Mapping[str, Any], headers: Headers) -> None:
-    """Answer a WebSocket handshake with a problem; with a close, where the server cannot send a whole response (an ASGI extension)."""
+    """Answer a WebSocket handshake with a problem; with a close, where the server has no `websocket.http.response` extension."""
     if "websocket.http.response" not in scope.get("extensions", {}):
         await send({"type": "websocket.close", "code": 1008, "reason": about["title"]})
         return

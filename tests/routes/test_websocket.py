@@ -277,10 +277,10 @@ async def test_a_missing_key_refuses_the_handshake_and_the_right_one_is_let_in()
 
 
 async def test_a_browser_brings_its_key_as_a_subprotocol_and_another_is_chosen() -> None:
-    async with served(Echo("echo"), api_key="a-key") as gateway:
-        async with connected(gateway, "echo", subprotocols=["portico.v1", "portico.bearer.a-key"]) as frames:
-            chosen = frames.connection.subprotocol
-            result = await frames.ask(id=1, type="ask", payload={"text": "hello"})
+    offered = ["portico.v1", "portico.bearer.a-key"]
+    async with served(Echo("echo"), api_key="a-key") as gateway, connected(gateway, "echo", subprotocols=offered) as frames:
+        chosen = frames.connection.subprotocol
+        result = await frames.ask(id=1, type="ask", payload={"text": "hello"})
 
     assert (chosen, result["type"]) == ("portico.v1", "result")
 
