@@ -6,6 +6,7 @@ import sys
 
 import asks
 import crashes
+import disconnects
 import durable
 import erlang
 import half_load
@@ -13,7 +14,9 @@ import http_asks
 import idle
 import keyed
 import sends
+import streams
 
 if __name__ == "__main__":
-    results = [benchmark.main() for benchmark in (asks, erlang, sends, keyed, crashes, idle, http_asks, half_load, durable)]
+    parts = (asks, erlang, sends, keyed, crashes, idle, http_asks, half_load, streams, disconnects, durable)
+    results = [benchmark.main() for benchmark in parts]
     sys.exit(0 if all(results) else 1)

@@ -47,6 +47,7 @@ sentence: what happened, to whom, what to do.
     │   │   ├── InsufficientScope     this caller may not do that
     │   │   ├── AuthUnavailable       who calls cannot be found out for now
     │   │   ├── QuotaExceeded         this caller called too often
+    │   │   ├── TooManyAsks           one connection has as many asks open as it may
     │   │   └── Overloaded            the gateway has as many calls in flight as it takes
     │   ├── AgentError                declared by the agent itself
     │   ├── AgentCrashed              handled, crashed, attempts spent
@@ -584,6 +585,16 @@ class Overloaded(Refused):
         self.retry_after = retry_after
 
 
+class TooManyAsks(Refused):
+    """One connection has as many asks and subscriptions open as it may."""
+
+    slug = "too-many-asks"
+    title = "Too many asks at a time"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"This connection has {limit} asks and subscriptions open. Wait until one of them ends.")
+
+
 class BadRequest(Refused):
     """What came in is not even a call."""
 
@@ -643,8 +654,8 @@ class NotAcceptable(BadRequest):
     slug = "not-acceptable"
     title = "Not acceptable"
 
-    def __init__(self, accept: str) -> None:
-        super().__init__(f"The reply is application/json or text/event-stream; the request accepts only {accept!r}.")
+    def __init__(self, accept: str, offered: Sequence[str]) -> None:
+        super().__init__(f"The reply is {', '.join(offered[:-1])} or {offered[-1]}; the request accepts only {accept!r}.")
 
 
 class RouteNotFound(BadRequest):

@@ -63,6 +63,7 @@ from portico.routes.protected_resource import PATH as PROTECTED_RESOURCE
 from portico.routes.protected_resource import ProtectedResource, protected_resource_router
 from portico.routes.request_id import RequestId
 from portico.routes.runs import runs_router
+from portico.routes.websocket import refusing_sockets
 from portico.runs.commit import StoreCommit
 from portico.telemetry.metrics import Metrics
 from portico.telemetry.route_templates import RouteTemplates
@@ -104,6 +105,7 @@ TAGS: Any = [
     {"name": "runs", "description": "Calls that outlive their request: started, listed, followed, answered, cancelled."},
     {"name": "probes", "description": "For orchestrators: open to everybody."},
     {"name": "problems", "description": "What the `type` of a problem leads to."},
+    {"name": "metrics", "description": "Figures for Prometheus."},
     {"name": "documentation", "description": "This document."},
 ]
 """What the gateway's own operations are sorted by."""
@@ -233,7 +235,7 @@ def create_app(source: KernelRuntime | Topology | Path | str | Mapping[str, Any]
         settings,
         mcp,
         telemetry,
-        Metrics(dispatcher, lambda: face.streams) if settings.metrics_enabled else None,
+        Metrics(dispatcher, lambda: len(face.streams)) if settings.metrics_enabled else None,
     )
     app = GatewayApp(
         gateway,
@@ -255,6 +257,7 @@ def create_app(source: KernelRuntime | Topology | Path | str | Mapping[str, Any]
         },
     )
     app.state.gateway = gateway
+    app.router.default = refusing_sockets(app.router.default)
     for router in (
         agents_router(face),
         runs_router(face),

@@ -19,7 +19,9 @@ from uvicorn.server import HANDLED_SIGNALS
 
 from portico.app.peer_protocol import PeerProtocol
 from portico.app.protocol import GatewayProtocol, protocol_of
+from portico.app.stalled import cut_stalled
 from portico.app.tls import tls_context
+from portico.app.websocket_protocol import WebSocketProtocol
 from portico.errors import ConfigurationError, MissingExtra
 
 if TYPE_CHECKING:
@@ -131,7 +133,10 @@ class GatewayServer(uvicorn.Server):
                 http=protocol_of(settings.read_timeout, GatewayProtocol if settings.client_cert_mode == "none" else PeerProtocol),
                 ssl_context_factory=_giving(context) if context is not None else None,
                 timeout_graceful_shutdown=max(1, int(settings.drain_timeout)),
-                ws="none",
+                ws=WebSocketProtocol,
+                ws_max_size=settings.body_limit,
+                ws_ping_interval=settings.ping,
+                ws_per_message_deflate=False,  # two zlib states per connection, for frames that are short
                 headers=self._alternatives(),
             )
         )
@@ -171,7 +176,13 @@ class GatewayServer(uvicorn.Server):
         """Let the streams end first: one of them would hold everything up for the whole grace time."""
         self._gateway.face.drain()
         self._stopping.set()
-        await super().shutdown(sockets)
+        async with asyncio.TaskGroup() as group:
+            cutting = group.create_task(cut_stalled(self._transports))
+            await super().shutdown(sockets)
+            cutting.cancel()
+
+    def _transports(self) -> list[asyncio.Transport]:
+        return [connection.transport for connection in list(self.server_state.connections)]
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None]:

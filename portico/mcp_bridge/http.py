@@ -136,7 +136,7 @@ def _with_owner(scope: Scope) -> Scope:
     if principal is None:
         return scope
     # The SDK asks for a token's owner and what it may do, not for the token.
-    scopes = sorted(scope.get(SCOPES) or ())
+    scopes: list[str] = sorted(scope.get(SCOPES) or ())
     return {**scope, "user": AuthenticatedUser(AccessToken(token="", client_id=principal, scopes=scopes))}
 
 

@@ -159,6 +159,11 @@ class Catalogue:
         """
         return _find(self._endpoints, agent, operation)
 
+    def check(self, agent: str) -> None:
+        """Raises `UnknownAgent` where no agent of that name is exposed."""
+        if agent not in self._endpoints:
+            raise UnknownAgent(agent, nearest(agent, self._endpoints))
+
     def has(self, agent: str) -> bool:
         """Whether an agent of that name is exposed."""
         return agent in self._endpoints

@@ -6,7 +6,7 @@ no dependency injection. It translates and decides nothing: everything else happ
 
 from __future__ import annotations
 
-import re
+import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
 from pydantic_core import to_json
@@ -22,10 +22,11 @@ from portico.errors import (
     QuotaExceeded,
 )
 from portico.operations.members import Members
+from portico.routes.accept import accepted, preferred
 from portico.routes.allowances import allowance_headers
 from portico.routes.bodies import Bodies
 from portico.routes.compression import LEAST, compressed
-from portico.routes.event_stream import EVENT_STREAM, stream
+from portico.routes.event_stream import EventStream
 from portico.routes.exchange import (
     CALL,
     JSON,
@@ -55,15 +56,15 @@ if TYPE_CHECKING:
     from portico.operations.catalogue import Endpoint
     from portico.operations.operation import RouteSpec
     from portico.routes.disconnects import Disconnects
+    from portico.routes.event_form import EventForm
     from portico.routes.face import Face
     from portico.runs.run import Run
 
 JSON_HEADER: Final = (b"content-type", JSON)
+JSON_TYPE: Final = JSON.decode()
 _ANY_JSON: Final = frozenset({b"*/*", b"application/json", b"application/*"})
 _VARIES: Final = (b"vary", b"Accept, Prefer")
 _ZERO: Final = (b"agent-attempt", b"0")
-_UNWANTED: Final = re.compile(r";\s*q=0(?:\.0*)?\s*(?:;|$)")
-"""A media range that the client does not want at all (RFC 9110 §12.4.2)."""
 
 
 class AgentRoute:
@@ -108,7 +109,7 @@ class AgentRoute:
         try:
             headers: dict[bytes, bytes] = dict(scope["headers"])
             accept = headers.get(b"accept")
-            streams = accept is not None and accept not in _ANY_JSON and self._negotiate(accept)
+            form = self._negotiate(scope) if accept is not None and accept not in _ANY_JSON else None
             if b"x-overhead-ms" in headers:
                 timing, send = timed(scope, headers, send)
             call = await self._call(scope, receive, headers, path)
@@ -116,8 +117,8 @@ class AgentRoute:
             scope[CALL] = call
             if self.spec.mode == "send":
                 await self._refer(scope, send, await self._face.dispatcher.submit(call), call)
-            elif streams:
-                await self._stream(scope, receive, send, call)
+            elif form is not None:
+                await self._stream(scope, receive, send, call, form)
             elif b"prefer" in headers:
                 await self._prefer(scope, receive, send, call, headers)
             elif self._stored(call):
@@ -170,16 +171,13 @@ class AgentRoute:
         """Whether an ask is stored before it is handled, and outlives the program."""
         return self.spec.durable or call.idempotency_key is not None
 
-    def _negotiate(self, accept: bytes) -> bool:
-        """Whether the client wants a stream. Raises `NotAcceptable` where it wants neither that nor JSON (RFC 9110 §12.5.1)."""
-        ranges = [part.strip().lower() for part in accept.decode("latin-1").split(",")]
-        kinds = [kind.partition(";")[0].strip() for kind in ranges if kind and not _UNWANTED.search(kind)]
-        if EVENT_STREAM in kinds and "application/json" not in kinds:
-            return True
-        acceptable = any(kind in ("*/*", "application/*", "application/json") or kind.endswith("+json") for kind in kinds)
-        if ranges != [""] and not acceptable and not self._any_kind:
-            raise NotAcceptable(accept.decode("latin-1"))
-        return False
+    def _negotiate(self, scope: Scope) -> EventForm | None:
+        """In which form the client wants a stream, if at all. Raises `NotAcceptable` where it wants neither that nor JSON."""
+        accept, forms = accepted(scope) or "", self._face.event_forms
+        wanted = preferred(accept, (JSON_TYPE, *forms))
+        if wanted is None and not self._any_kind:
+            raise NotAcceptable(accept, (JSON_TYPE, *forms))
+        return forms.get(wanted) if wanted is not None else None
 
     # --- the response -------------------------------------------------------------------------------------------------
 
@@ -187,13 +185,15 @@ class AgentRoute:
         if self.spec.on_disconnect == "continue":
             await self._replied(send, call, await self._face.dispatcher.ask_regardless(call), asked)
             return
-        watch = self._disconnects.watch(call, receive)
+        asking = asyncio.current_task()
+        watch = self._disconnects.watch(call, receive, asking)
         try:
             reply = await self._face.dispatcher.ask(call)
-        except Cancelled:
-            if watch.left:
-                raise ClientLeftError from None
-            raise
+        except asyncio.CancelledError:
+            if asking is None or not watch.left:
+                raise
+            asking.uncancel()
+            raise ClientLeftError from None
         finally:
             watch.end()
         await self._replied(send, call, reply, asked)
@@ -213,12 +213,14 @@ class AgentRoute:
                 watch.end()
         await self._replied(send, call, reply, asked)
 
-    async def _stream(self, scope: Scope, receive: Receive, send: Send, call: Call) -> None:
+    async def _stream(self, scope: Scope, receive: Receive, send: Send, call: Call, form: EventForm) -> None:
         dispatcher = self._face.dispatcher
         stored = self._stored(call)
         run = await dispatcher.submit(call) if stored else await dispatcher.start(call)
-        leaves = self.spec.on_disconnect == "cancel" or (self.spec.on_disconnect is None and not stored)
-        await stream(scope, receive, send, run, self._face, cancel_on_disconnect=leaves, replayed=call.replayed)
+        cancels = self.spec.on_disconnect == "cancel" or (self.spec.on_disconnect is None and not stored)
+        headers = [*allowance_headers(call.allowance), *([REPLAYED] if call.replayed else [])]
+        stream = EventStream(scope, run, self._face, form, asks=True, cancels=cancels and not call.replayed, headers=headers)
+        await stream.serve(receive, send)
 
     async def _replied(
         self, send: Send, call: Call, reply: Message, asked: Mapping[bytes, bytes], applied: str | None = None

@@ -13,10 +13,12 @@ from portico.routes.address import SLASH, path_of, without_slash
 from portico.routes.agent_route import AgentRoute
 from portico.routes.exchange import CALL, ENDPOINT, respond_with_problem, route_path
 from portico.routes.parameters import path_pattern
+from portico.routes.run_events import RunEvents
+from portico.routes.websocket import AgentSockets
 
 if TYPE_CHECKING:
     import re
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Awaitable, Iterable, Iterator
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -33,6 +35,7 @@ class Table:
             ConfigurationError: two routes with one method and path, or one that hides the gateway's own.
             InvalidOperation: a path or a contract that cannot be compiled.
         """
+        self.face = face
         self._fixed: dict[str, dict[str, AgentRoute]] = {}
         self._patterns: list[tuple[re.Pattern[str], dict[str, AgentRoute], str]] = []
         catalogue = face.dispatcher.catalogue
@@ -108,6 +111,8 @@ class AgentTable:
     def __init__(self, app: ASGIApp, table: Table) -> None:
         self._app = app
         self._table = table
+        self._run_events = RunEvents(table.face)
+        self._sockets = AgentSockets(table.face)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection, or pass it on."""
@@ -121,16 +126,26 @@ class AgentTable:
                     return
             else:
                 path = route_path(scope)
-            found = self._table.find(path, scope["method"])
-            if found is not None:
-                route, parameters = found
-                scope["route"] = route.spec  # telemetry names its server span after it
-                scope[ENDPOINT] = route.endpoint
-                await route.serve(scope, receive, send, parameters)
-            else:
-                await self._serve_otherwise(scope, receive, send, path)
-            return
-        await self._app(scope, receive, send)
+            answer = self._answer(scope, receive, send, path)
+            await (self._serve_otherwise(scope, receive, send, path) if answer is None else answer)
+        elif scope["type"] == "websocket" and (agent := self._sockets.find(route_path(scope))) is not None:
+            await self._sockets.serve(scope, receive, send, agent)
+        else:
+            await self._app(scope, receive, send)
+
+    def _answer(self, scope: Scope, receive: Receive, send: Send, path: str) -> Awaitable[None] | None:
+        """What is to be awaited for a request whose path and method stand here; None for any other."""
+        found = self._table.find(path, scope["method"])
+        if found is not None:
+            route, parameters = found
+            scope["route"] = route.spec  # telemetry names its server span after it
+            scope[ENDPOINT] = route.endpoint
+            return route.serve(scope, receive, send, parameters)
+        run_id = self._run_events.find(path, scope["method"])
+        if run_id is not None:
+            scope["route"] = self._run_events.spec
+            return self._run_events.serve(scope, receive, send, run_id)
+        return None
 
     async def _serve_otherwise(self, scope: Scope, receive: Receive, send: Send, path: str) -> None:
         """What the table has under another name, or does not have, and passes on.
@@ -138,22 +153,14 @@ class AgentTable:
         A HEAD is a GET without its body (RFC 9110 §9.3.2), and a slash at the end of a path makes no difference: a redirect would
         lose the bodies of some clients. The same for what stands behind the table.
         """
-        plain, method = without_slash(path), scope["method"]
-        served = scope
-        if method == "HEAD":
-            method, send = "GET", _headers_alone(send)
-            served = {**scope, "method": method}
-        found = self._table.find(plain, method)
-        if found is not None:
-            route, parameters = found
-            scope["route"], scope[ENDPOINT] = route.spec, route.endpoint
-            await route.serve(served, receive, send, parameters)
-            scope[CALL] = served.get(CALL)
-            return
+        plain, served = without_slash(path), scope
+        if scope["method"] == "HEAD":
+            served, send = {**scope, "method": "GET"}, _headers_alone(send)
         if plain != path:
             served = {**served, "path": scope["path"][:-1]}
-        await self._app(served, receive, send)
-        for found_out in ("route", "path_params", CALL):  # by what is further in, for what is further out
+        answer = None if served is scope else self._answer(served, receive, send, plain)
+        await (self._app(served, receive, send) if answer is None else answer)
+        for found_out in ("route", "path_params", ENDPOINT, CALL):  # by what is further in, for what is further out
             if found_out in served:
                 scope[found_out] = served[found_out]
 

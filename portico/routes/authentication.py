@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 SUBPROTOCOL: Final = "portico.bearer."
 """What begins a WebSocket subprotocol that carries a credential: a browser can set no header, but offer subprotocols."""
 _NO_SCOPES: Final[frozenset[str]] = frozenset()
-_POLICY_VIOLATION: Final = 1008
-_REFUSABLE: Final = "websocket.http.response"
-"""The ASGI extension by which a WebSocket handshake is refused with a whole response."""
 
 
 class Authentication:
@@ -128,15 +125,6 @@ def _offered(scope: Scope) -> bytes | None:
 
 async def _refuse(scope: Scope, receive: Receive, send: Send, error: Unauthenticated | AuthUnavailable) -> None:
     """Answer with the problem; a WebSocket before it is accepted."""
-    if scope["type"] == "http":
-        await respond_with_problem(scope, send, error)
-        return
-    await receive()  # the handshake
-    if _REFUSABLE not in scope.get("extensions", {}):
-        await send({"type": "websocket.close", "code": _POLICY_VIOLATION, "reason": error.title})
-        return
-
-    async def as_response(message: MutableMapping[str, Any]) -> None:
-        await send({**message, "type": f"websocket.{message['type']}"})
-
-    await respond_with_problem(scope, as_response, error)
+    if scope["type"] == "websocket":
+        await receive()  # the handshake
+    await respond_with_problem(scope, send, error)

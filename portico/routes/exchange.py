@@ -209,16 +209,27 @@ async def respond_with_problem(
     headers: Sequence[tuple[bytes, bytes]] = (),
     receive: Receive | None = None,
 ) -> None:
-    """Send an error as a problem, with `headers` beside its own.
+    """Send an error as a problem, with `headers` beside its own. Of a WebSocket, it is the answer to the handshake.
 
     `replayed`: it is the stored outcome of an earlier request with the same key. `receive`: from where a body may still come.
     """
     about = problem_of(scope, error, run_id)
     own = [*encoded(headers_of(error)), *headers]
-    if receive is not None and isinstance(error, BodyTooLarge):
+    if scope["type"] == "websocket":
+        await _refuse_handshake(scope, send, about, own)
+    elif receive is not None and isinstance(error, BodyTooLarge):
         await respond_unread(receive, send, status_of(error), rendered(about), own)
+    else:
+        await respond(send, status_of(error), rendered(about), [*own, REPLAYED] if replayed else own)
+
+
+async def _refuse_handshake(scope: Scope, send: Send, about: Mapping[str, Any], headers: Headers) -> None:
+    """Answer a WebSocket handshake with a problem; with a close, where the server has no `websocket.http.response` extension."""
+    if "websocket.http.response" not in scope.get("extensions", {}):
+        await send({"type": "websocket.close", "code": 1008, "reason": about["title"]})
         return
-    await respond(send, status_of(error), rendered(about), [*own, REPLAYED] if replayed else own)
+    await send({"type": "websocket.http.response.start", "status": about["status"], "headers": headers})
+    await send({"type": "websocket.http.response.body", "body": rendered(about)})
 
 
 def problem_of(scope: Scope, error: BaseException, run_id: str | None = None) -> dict[str, Any]:

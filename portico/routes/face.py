@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from portico.routes.disconnects import Disconnects
+from portico.routes.json_lines import JSON_LINES, JsonLines
+from portico.routes.open_streams import OpenStreams
+from portico.routes.server_sent_events import ServerSentEvents
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Sequence
 
+    from portico.routes.event_form import EventForm
+    from portico.routes.socket_session import SocketSession
     from portico.runs.dispatcher import Dispatcher
     from portico.runs.run import Run
 
@@ -43,20 +47,13 @@ class Face:
         self.body_limit = body_limit
         self.ping = ping
         self.compression = compression
-        self.streams = 0
-        """How many event streams are open."""
         self.drained = asyncio.Event()
         self.on_drain: list[Callable[[], None]] = []
         self.disconnects = Disconnects(dispatcher.runtime.router)
-
-    @contextmanager
-    def streaming(self) -> Generator[None]:
-        """While one stream is open."""
-        self.streams += 1
-        try:
-            yield
-        finally:
-            self.streams -= 1
+        self.streams = OpenStreams(ping)
+        self.sockets: set[SocketSession] = set()
+        forms: Sequence[EventForm] = (ServerSentEvents(), *map(JsonLines, JSON_LINES))
+        self.event_forms: dict[str, EventForm] = {form.media_type: form for form in forms}
 
     def open(self) -> None:
         """Take calls (again)."""
@@ -67,6 +64,9 @@ class Face:
         """Take no new calls, and let the open streams end. What is in flight goes on."""
         self.dispatcher.draining = True
         self.drained.set()
+        self.streams.ring()
+        for session in list(self.sockets):
+            session.drain()
         for end_streams in self.on_drain:
             end_streams()
 

@@ -41,7 +41,7 @@ class HostGuard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection, or refuse it."""
-        if scope["type"] == "http":
+        if scope["type"] in ("http", "websocket"):
             error = self._objection(header(scope, b"host") or "", header(scope, b"origin"))
             if error is not None:
                 await respond_with_problem(scope, send, error)

@@ -20,13 +20,16 @@ def metrics_router(metrics: Metrics) -> APIRouter:
     @router.get(
         PATH,
         summary="Figures for Prometheus",
-        operation_id="metrics",
+        operation_id="read_metrics",
         response_class=Response,
         responses={
             200: {
                 "content": {
-                    "text/plain": {"schema": {"type": "string"}},
-                    "application/openmetrics-text": {"schema": {"type": "string"}},
+                    "text/plain": {"schema": {"type": "string"}, "example": "portico_calls_in_flight 0.0\n"},
+                    "application/openmetrics-text": {
+                        "schema": {"type": "string"},
+                        "example": "portico_calls_in_flight 0.0\n# EOF\n",
+                    },
                 }
             }
         },

@@ -63,6 +63,7 @@ STATUSES: Final[Mapping[str, int]] = {
     "head-too-large": 431,
     "crash-budget-spent": 429,
     "quota-exceeded": 429,
+    "too-many-asks": 429,
     "internal-error": 500,
     "invalid-reply": 500,
     "no-reply": 500,

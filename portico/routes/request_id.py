@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+from contextlib import suppress
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -36,14 +37,9 @@ class RequestId:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
+            await (self._connect if scope["type"] == "websocket" else self._app)(scope, receive, send)
             return
-        given = header(scope, b"x-request-id")
-        request_id = given if given is not None and ACCEPTED.fullmatch(given) else new_id()
-        scope[REQUEST_ID] = request_id
-        scope[PREFIX] = scope.get("root_path", "")
-        scope[BEGUN] = perf_counter()
-        stamp = (b"x-request-id", request_id.encode("ascii"))
+        stamp = _begun(scope)
         always = self._always
         begun = ended = False
 
@@ -65,8 +61,45 @@ class RequestId:
                 raise
             await respond_with_problem(scope, stamped, Interrupted())
         except Exception as error:
-            logger.exception("request %s failed", request_id)
+            logger.exception("request %s failed", scope[REQUEST_ID])
             if not begun:
                 await respond_with_problem(scope, stamped, error)
             elif not ended:
                 raise  # the server closes the connection: the client sees that the response is cut short
+
+    async def _connect(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a WebSocket: its id is on the answer to the handshake."""
+        stamp, begun = _begun(scope), False
+
+        def stamped(message: Message) -> Awaitable[None]:
+            nonlocal begun
+            if message["type"] in ("websocket.accept", "websocket.http.response.start"):
+                begun = True
+                message["headers"] = [*message.get("headers", ()), stamp, *self._always]
+            return send(message)
+
+        try:
+            await self._app(scope, receive, stamped)
+        except asyncio.CancelledError:
+            if begun:
+                raise
+            await respond_with_problem(scope, stamped, Interrupted())
+        except OSError:
+            return  # as ASGI says it: the client has left
+        except Exception as error:
+            logger.exception("the connection %s failed", scope[REQUEST_ID])
+            if begun:
+                with suppress(OSError, RuntimeError):  # the client has left, or is told already
+                    await send({"type": "websocket.close", "code": 1011})
+            else:
+                await respond_with_problem(scope, stamped, error)
+
+
+def _begun(scope: Scope) -> tuple[bytes, bytes]:
+    """Note in the scope what is known of a request when it comes. Returns the header with its id."""
+    given = header(scope, b"x-request-id")
+    request_id = given if given is not None and ACCEPTED.fullmatch(given) else new_id()
+    scope[REQUEST_ID] = request_id
+    scope[PREFIX] = scope.get("root_path", "")
+    scope[BEGUN] = perf_counter()
+    return b"x-request-id", request_id.encode("ascii")

@@ -113,7 +113,7 @@ class Run:
         """What was stored of it when it was accepted, or read; None for a plain ask."""
         self._book = book
         self._events: list[Event] | None = None
-        self._waiters: list[asyncio.Future[None]] | None = None
+        self._waiters: dict[asyncio.Future[None], None] | None = None
         self._replay: Replay | None = None
         self._execution: Execution | None = None
         self._nested: dict[Delivery, Execution] | None = None
@@ -403,18 +403,22 @@ class Run:
         """Its events with `seq` above `after`: the backlog, then live, until the last. A gap in `seq` means removed events."""
         last = after
         while True:
-            more = await self._next_events(last)
+            more = await self.next_events(last)
             for event in more:
                 last = event.seq
                 yield event
                 if event.type in TERMINAL:
                     return
             if not more:
-                if self.finished is not None and last >= self.last_visible:
+                if self.is_over_at(last):
                     return
-                await self._changed(partial(self._nothing_after, last))
+                await self._changed(partial(self.is_silent_after, last))
 
-    def _nothing_after(self, last: int) -> bool:
+    def is_over_at(self, last: int) -> bool:
+        """Whether no event comes after that number, ever."""
+        return self.finished is not None and last >= self.last_visible
+
+    def is_silent_after(self, last: int) -> bool:
         """Whether there is nothing to show beyond that number, yet."""
         return last >= self.last_visible and self.finished is None
 
@@ -430,7 +434,7 @@ class Run:
         """The number of the terminal event of a run that has ended."""
         return self.backlog()[-1].seq
 
-    async def _next_events(self, last: int) -> list[Event]:
+    async def next_events(self, last: int) -> list[Event]:
         """Some events after that number, those that there are now: from memory, or from the store where they are older."""
         events = self._events
         if self.record is not None and self.finished is not None and events is None:
@@ -539,14 +543,22 @@ class Run:
         if not still():
             return
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        if self._waiters is None:
-            self._waiters = []
-        self._waiters.append(waiter)
+        self.waken(waiter)
         try:
             await waiter
         finally:
-            if waiter in self._waiters:
-                self._waiters.remove(waiter)
+            self.forget(waiter)
+
+    def waken(self, waiter: asyncio.Future[None]) -> None:
+        """Resolve a future at the next change, for who waits for other things too. `forget` it when it is not needed any more."""
+        if self._waiters is None:
+            self._waiters = {}
+        self._waiters[waiter] = None
+
+    def forget(self, waiter: asyncio.Future[None]) -> None:
+        """Nobody waits for it any more."""
+        if self._waiters is not None:
+            self._waiters.pop(waiter, None)
 
     def _wake(self) -> None:
         if self._waiters is not None:

@@ -441,6 +441,8 @@ class Client:
         """The run of a keyed ask, which a stream of the same key tells."""
         headers = {"idempotency-key": request.name, "accept": "text/event-stream"}
         response = await self.insist("POST", request.kind.path, json=request.payload, headers=headers)
+        if "location" not in response.headers:  # it failed before it told anything: a problem, which names its run
+            return response.json()["run_id"]
         return response.headers["location"].rpartition("/")[2]
 
     # --- streams ------------------------------------------------------------------------------------------------------
@@ -457,7 +459,11 @@ class Client:
                         await self._come_later(response)
                         continue
                     if response.status_code != HTTPStatus.OK:
-                        self.soak.complain(f"{request.name} was answered {response.status_code}: {await response.aread()!r}")
+                        about = json.loads(await response.aread())
+                        if "run_id" in about:  # it failed before it told anything
+                            request.run_id, request.accepted = about["run_id"], True
+                            break
+                        self.soak.complain(f"{request.name} was answered {response.status_code}: {about}")
                         return
                     request.run_id, request.accepted = response.headers["location"].rpartition("/")[2], True
                     await self._read(request, stream, response)
@@ -487,7 +493,7 @@ class Client:
     async def _read(self, request: Request, stream: Stream, response: httpx.Response) -> bool:
         """Read what comes. Returns whether the reader left before the end."""
         async for number, kind, data in events_of(response):
-            if kind == "stream.draining":
+            if kind in ("stream.draining", "error"):
                 continue
             if number is None:
                 self.soak.complain(f"the stream of {request.run_id} ({request.name}) has an event {kind}: {data}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable  # noqa: TC003  # type hints become contracts
 from typing import Any
 
 from pydantic import BaseModel, Field
@@ -129,6 +130,11 @@ class Slow(AgentProcess):
     async def patiently(self) -> str:
         return await self._wait()
 
+    @route("POST", "/impatient", on_disconnect="cancel")
+    @operation
+    async def impatiently(self) -> str:
+        return await self._wait()
+
     @route("POST", "/hasty", timeout=0.05)
     @operation
     async def hastily(self) -> str:
@@ -153,3 +159,42 @@ class Teller(AgentProcess):
     async def fail_late(self, ctx: Context) -> str:
         ctx.progress(1, 2)
         raise RuntimeError("the secret of the house")
+
+
+class Flood(AgentProcess):
+    """Tells more than anybody reads: 50 MB."""
+
+    def __init__(self, name: str, **options: Any) -> None:
+        super().__init__(name, **options)
+        self.over = asyncio.Event()
+
+    @operation
+    async def flood(self, ctx: Context) -> str:
+        for _ in range(1000):
+            ctx.delta("x" * 50_000)
+            await asyncio.sleep(0)
+        self.over.set()
+        return "over"
+
+
+class Chain(AgentProcess):
+    """Waits for somebody else: another agent, or a tool."""
+
+    def __init__(self, name: str, **options: Any) -> None:
+        super().__init__(name, **options)
+        self.cancelled = asyncio.Event()
+
+    @operation
+    async def nested(self) -> Any:
+        return await self._noticing(self.ask("slow", {}, "wait"))
+
+    @operation
+    async def tool(self, name: str) -> Any:
+        return await self._noticing(self.tools.get(name).execute())
+
+    async def _noticing(self, work: Awaitable[Any]) -> Any:
+        try:
+            return await work
+        except asyncio.CancelledError:
+            self.cancelled.set()
+            raise

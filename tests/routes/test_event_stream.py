@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import re
+import socket
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import anyio
 import pytest
 
+from portico.errors import StoreUnavailable
+from portico.routes import event_stream
 from portico.runs import run as run_module
-from tests.app.serving import is_problem, served
-from tests.routes.agents import Slow, Teller
+from portico.runs.run import Run
+from tests.app.serving import head, is_problem, served
+from tests.routes.agents import Flood, Slow, Teller
 
 if TYPE_CHECKING:
     import httpx
@@ -67,11 +73,12 @@ async def test_a_stream_says_where_its_run_is(gateway: Served) -> None:
 async def test_what_goes_wrong_after_the_first_byte_is_the_last_event_and_a_problem() -> None:
     async with served(Teller("teller")) as gateway:
         response = await gateway.client.post("/agents/teller/fail_late", headers=STREAM)
-    last = events(response.text)[-1]
+    *_, last, error = events(response.text)
 
     assert response.status_code == 200
     assert last.name == "run.failed"
-    problem = last.data["data"]
+    assert (error.name, error.id, error.data) == ("error", None, last.data["data"])
+    problem = error.data
     assert (problem["type"], problem["status"], problem["attempts"]) == ("/problems/agent-crashed", 502, 1)
     assert problem["run_id"] in response.headers["location"]
     assert problem["request_id"] == response.headers["x-request-id"]
@@ -84,12 +91,68 @@ async def test_what_goes_wrong_before_the_first_byte_is_a_plain_problem(gateway:
     is_problem(response, 422, "contract-violated")
 
 
-async def test_a_deadline_ends_a_stream_with_its_problem() -> None:
+async def test_a_deadline_ends_a_stream_with_its_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(event_stream, "HELD", 0.01)
+    async with served(Slow("slow", expose=True)) as gateway:
+        response = await gateway.client.post("/agents/slow/wait", headers={**STREAM, "Request-Timeout": "0.3"})
+    *_, last, error = events(response.text)
+
+    assert last.name == "run.timed_out"
+    assert last.data["data"]["type"] == "/problems/deadline-exceeded"
+    assert error.data == last.data["data"]
+
+
+async def test_a_deadline_that_passes_before_anything_was_told_is_a_plain_problem() -> None:
     async with served(Slow("slow", expose=True)) as gateway:
         response = await gateway.client.post("/agents/slow/wait", headers={**STREAM, "Request-Timeout": "0.05"})
 
-    assert events(response.text)[-1].name == "run.timed_out"
-    assert events(response.text)[-1].data["data"]["type"] == "/problems/deadline-exceeded"
+    is_problem(response, 504, "deadline-exceeded")
+
+
+@pytest.mark.parametrize("accept", ["text/event-stream", "application/jsonl", "application/x-ndjson"])
+async def test_an_agents_error_before_it_told_anything_is_a_plain_problem(gateway: Served, accept: str) -> None:
+    headers = {"accept": accept}
+    sold_out = await gateway.client.post("/agents/errors/buy", json={"item": "tea"}, headers=headers)
+    crashed = await gateway.client.post("/agents/crashing/once", headers=headers)
+
+    assert is_problem(sold_out, 409, "sold-out")["run_id"]
+    assert is_problem(crashed, 502, "agent-crashed")["run_id"]
+
+
+async def test_a_keyed_ask_that_failed_is_replayed_as_the_same_problem(gateway: Served) -> None:
+    headers = {**STREAM, "idempotency-key": "the-only-one"}
+    first = await gateway.client.post("/agents/errors/buy", json={"item": "tea"}, headers=headers)
+    second = await gateway.client.post("/agents/errors/buy", json={"item": "tea"}, headers=headers)
+
+    assert is_problem(first, 409, "sold-out")["run_id"] == is_problem(second, 409, "sold-out")["run_id"]
+    assert second.headers["idempotency-replayed"] == "true"
+
+
+async def test_a_followed_run_that_failed_ends_with_its_own_event_and_is_no_error_of_the_follower(gateway: Served) -> None:
+    location = (await gateway.client.post("/agents/errors/buy/cast", json={"item": "tea"})).headers["location"]
+    await gateway.client.get(location, params={"wait": 5})
+    told = events((await gateway.client.get(f"{location}/events")).text)
+
+    assert [event.name for event in told] == ["run.started", "run.failed"]
+    assert told[-1].data["data"]["status"] == 409
+
+
+async def test_a_store_that_fails_meanwhile_is_the_error_at_the_end_of_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = Slow("slow", expose=True)
+    async with served(slow) as gateway:
+        location = (await gateway.client.post("/agents/slow/wait/cast")).headers["location"]
+
+        async def failing(_: Run, last: int) -> list[object]:
+            raise StoreUnavailable(f"nothing is read after {last}")
+
+        monkeypatch.setattr(Run, "next_events", failing)
+        response = await gateway.client.get(f"{location}/events")
+        monkeypatch.undo()
+        slow.go_on.set()
+    (error,) = events(response.text)
+
+    assert response.status_code == 200
+    assert (error.name, error.data["type"], error.data["status"]) == ("error", "/problems/store-unavailable", 503)
 
 
 async def test_an_agents_own_events_cannot_break_the_stream(gateway: Served) -> None:
@@ -142,15 +205,68 @@ async def test_a_stream_has_a_heartbeat() -> None:
         assert [line async for line in lines if line.startswith("event:")] == ["event: run.succeeded"]
 
 
-async def test_a_client_that_leaves_the_stream_of_its_ask_cancels_it() -> None:
+@pytest.mark.parametrize("key", [{}, {"idempotency-key": "a-key"}])
+async def test_a_client_that_leaves_the_stream_of_its_ask_cancels_it(key: dict[str, str]) -> None:
+    slow = Slow("slow", expose=True)
+    async with served(slow) as gateway:
+        path = "/impatient" if key else "/agents/slow/wait"
+        async with gateway.client.stream("POST", path, headers={**STREAM, **key}) as response:
+            await first_line(response)
+            await slow.began.wait()
+        with anyio.fail_after(2):  # 100 ms on a machine that is not busy: see benchmarks/disconnects.py
+            await slow.cancelled.wait()
+        run = (await gateway.client.get(response.headers["location"], params={"wait": 5})).json()
+
+    assert run["status"] == "cancelled"
+
+
+async def test_a_client_that_leaves_before_the_head_of_its_stream_cancels_it_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(event_stream, "HELD", 10)
+    slow = Slow("slow", expose=True)
+    async with served(slow) as gateway:
+        _, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+        writer.write(head("POST", "/agents/slow/wait", "Content-Length: 0", "Accept: text/event-stream"))
+        await slow.began.wait()
+        writer.close()
+        with anyio.fail_after(5):
+            await slow.cancelled.wait()
+        assert (await gateway.client.get("/runs")).json()["runs"][0]["status"] == "cancelled"
+
+
+async def test_the_stream_of_a_plain_ask_ends_with_its_reply_though_the_gateway_drains() -> None:
     slow = Slow("slow", expose=True)
     async with served(slow) as gateway:
         async with gateway.client.stream("POST", "/agents/slow/wait", headers=STREAM) as response:
-            await first_line(response)
-            await slow.began.wait()
-        with anyio.fail_after(0.3):
-            await slow.cancelled.wait()
-        assert (await gateway.client.get(response.headers["location"])).json()["status"] == "cancelled"
+            lines = response.aiter_lines()
+            await anext(lines)
+            gateway.gateway.face.drain()
+            slow.go_on.set()
+            names = [line async for line in lines if line.startswith("event:")]
+        gateway.gateway.face.open()
+
+    assert names == ["event: run.started", "event: run.succeeded"]
+
+
+async def test_a_client_that_does_not_read_gets_what_is_kept_when_it_does_and_is_told_of_the_gap(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(run_module, "MAX_EVENTS", 100)
+    flood = Flood("flood")
+    async with served(flood) as gateway:
+        small = socket.socket()
+        small.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
+        small.connect(("127.0.0.1", gateway.port))
+        reader, writer = await asyncio.open_connection(sock=small, limit=1024)
+        writer.write(head("POST", "/agents/flood", "Content-Length: 0", "Accept: text/event-stream", "Connection: close"))
+        with anyio.fail_after(15):
+            await flood.over.wait()  # 50 MB were told, and nobody has read a byte of it
+            text = (await reader.read()).decode()
+        writer.close()
+    read = re.findall(r"^event: (.*)$", text, re.MULTILINE)
+
+    assert read[-1] == "run.succeeded"
+    assert "gap" in read
+    assert len(text) < 25_000_000
 
 
 async def test_where_the_route_says_continue_it_does_not() -> None:
