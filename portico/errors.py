@@ -43,6 +43,7 @@ sentence: what happened, to whom, what to do.
     │   │   ├── KeyInProgress         …or for one that has no outcome yet
     │   │   ├── NotWaiting            the run waits for no input
     │   │   ├── NotRedrivable         a dead letter whose request is not kept whole
+    │   │   ├── NotRedeliverable      a run that has no callback to send again
     │   │   ├── CrashBudgetSpent      this caller's calls crashed agents too often
     │   │   ├── InsufficientScope     this caller may not do that
     │   │   ├── AuthUnavailable       who calls cannot be found out for now
@@ -522,6 +523,16 @@ class NotRedrivable(Refused):
 
     def __init__(self, letter: str, reason: str = "its request is not kept whole: send it anew.") -> None:
         super().__init__(f"{letter!r} cannot be sent again: {reason}")
+
+
+class NotRedeliverable(Refused):
+    """A run's callback is to be sent again, and the run has none, or has not ended."""
+
+    slug = "not-redeliverable"
+    title = "No callback to send again"
+
+    def __init__(self, run_id: str, reason: str) -> None:
+        super().__init__(f"The callback of run {run_id!r} cannot be sent again: {reason}")
 
 
 class CrashBudgetSpent(Refused):

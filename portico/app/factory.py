@@ -71,6 +71,8 @@ from portico.telemetry.setup import configure
 from portico.topology.runtime import Runtime
 from portico.topology.topology import Topology
 from portico.version import __version__
+from portico.webhooks.deliverer import Deliverer
+from portico.webhooks.guard import Guard
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -148,6 +150,7 @@ class Gateway:
             if owned:
                 await stack.enter_async_context(self.runtime)
             await self.dispatcher.recover()
+            await stack.enter_async_context(self.face.callbacks.running())
             if self.mcp is not None:
                 await stack.enter_async_context(self.mcp.lifespan())
             self.face.open()
@@ -213,8 +216,10 @@ def create_app(source: KernelRuntime | Topology | Path | str | Mapping[str, Any]
         runtime = Runtime.from_topology(topology, data=settings.data)
         routes = topology.routes
     dispatcher = open_door(runtime, routes, settings, observers=observers)
+    guard = Guard(settings.callback_allowed_hosts)
     face = Face(
         dispatcher,
+        Deliverer(dispatcher.book, settings.callback_secret, guard),
         request_timeout=settings.request_timeout,
         run_timeout=settings.run_timeout,
         body_limit=settings.body_limit,

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from portico.errors import ConfigurationError, did_you_mean, nearest
+from portico.webhooks.signature import secrets_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,6 +39,8 @@ ALGORITHMS = (*DEFAULT_ALGORITHMS, "RS384", "RS512", "PS384", "PS512", "ES384", 
 
 LOG_FORMATS = ("text", "json")
 """What `log_format` can be."""
+
+_HOST = re.compile(r"[^\s/@?#*]+")
 
 LONGEST = 1e12
 """What no number of seconds or bytes reaches."""
@@ -79,6 +82,11 @@ class GatewayConfig:
     """The signature algorithms that are taken; asymmetric ones alone."""
     public_url: str | None = None
     """What clients call the gateway; None: what each request says in its Host header."""
+    callback_secret: str | None = field(default=None, repr=False)
+    """What callbacks are signed with: `whsec_` and the base64 of 24 to 64 random bytes; several with commas between them while
+    receivers change from one to the next. None takes no callbacks."""
+    callback_allowed_hosts: Sequence[str] = ()
+    """Hosts that callbacks may go to wherever they lead, each with or without a port: any other must be on the open Internet."""
     insecure: bool = False
     """Allow to bind an address that others reach, without a key."""
     allowed_hosts: Sequence[str] = ()
@@ -134,6 +142,7 @@ class GatewayConfig:
                 _check_kind(about.name, value, _like(about))
         self._check_numbers()
         self._check_words()
+        _check_callbacks(self.callback_secret, self.callback_allowed_hosts)
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ConfigurationError("tls_cert and tls_key belong together: give both or none.")
         self._check_callers()
@@ -258,9 +267,10 @@ class GatewayConfig:
             )
 
     def keyed(self, environ: Mapping[str, str]) -> Self:
-        """The same, with the key of the environment where there is none."""
-        key = environ.get(PREFIX + "API_KEY", "").strip()
-        return self if self.api_key is not None or not key else replace(self, api_key=key)
+        """The same, with the key and the secret of the environment where there are none."""
+        missing = (name for name in ("api_key", "callback_secret") if getattr(self, name) is None)
+        found = {name: environ.get(PREFIX + name.upper(), "").strip() for name in missing}
+        return replace(self, **{name: text for name, text in found.items() if text})
 
     def with_keys_of(self, directory: Path | str | None) -> Self:
         """The same, with the key file of a data directory where there is one and no other was chosen."""
@@ -325,6 +335,18 @@ def is_loopback(host: str) -> bool:
 def _like(about: Field[Any]) -> Any:
     """A value of a setting's kind: its default, where that is not None."""
     return about.metadata.get("like", about.default)
+
+
+def _check_callbacks(secret: str | None, hosts: Sequence[str]) -> None:
+    """Raises `ConfigurationError` where callbacks cannot be signed with that secret, which it does not show, or a host is none."""
+    for host in hosts:
+        if not _HOST.fullmatch(host):
+            raise ConfigurationError(f"callback_allowed_hosts has {host!r}: write a host alone, with or without a port.")
+    if secret is not None:
+        try:
+            secrets_of(secret)
+        except ValueError as error:
+            raise ConfigurationError(f"callback_secret cannot be used: {error}.") from None
 
 
 def _check_kind(name: str, value: Any, default: Any) -> None:

@@ -132,6 +132,11 @@ class RemoteRuns:
         with self._sentences():
             return dict(self._client.runs.input(_checked(run_id), value).data)
 
+    def redeliver(self, run_id: str) -> dict[str, Any]:
+        """Tell again of the end of a run. Returns where to find it. Raises `CallError`."""
+        with self._sentences():
+            return {"run_id": self._client.runs.redeliver(_checked(run_id)).run_id}
+
     def redrive(self, letter_id: str) -> dict[str, Any]:
         """Send a dead letter again. Returns where to find the new run. Raises `CallError`."""
         with self._sentences():

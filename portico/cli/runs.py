@@ -152,6 +152,14 @@ def answer(
 
 
 @app.command()
+def redeliver(run_id: RunArgument, url: UrlOption = None) -> None:
+    """Send the callback of a run that has ended again, whatever became of it."""
+    with _remote(url) as remote:
+        remote.redeliver(run_id)
+    echo(f"The callback of run {run_id} is sent again.")
+
+
+@app.command()
 def redrive(
     letter_id: Annotated[str | None, typer.Argument(metavar="[ID]", help="The dead letter's id.", show_default=False)] = None,
     every: Annotated[bool, typer.Option("--all", help="All of them, the oldest first.")] = False,

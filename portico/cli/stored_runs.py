@@ -13,8 +13,8 @@ from portico.cli.data_directory import opened
 from portico.cli.event_sentences import GAP
 from portico.cli.story import Story
 from portico.errors import UnknownRun
-from portico.routes.exchange import printed
 from portico.runs.event import Event, EventName
+from portico.runs.printing import printed
 from portico.runs.run import Run
 from portico.runs.run_view import rfc3339, view
 from portico.runs.status import RunStatus

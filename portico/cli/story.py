@@ -91,7 +91,21 @@ class Story:
             if waits["kind"] == "input":
                 told["answer"] = f"portico runs input {one_line(run['run_id'])} JSON"
                 told["schema"] = shown(waits["schema"]) if waits["schema"] else ""
-        return told
+        callback = run.get("callback")  # an older gateway has none
+        return told | ({"callback": _callback(callback)} if callback is not None else {})
+
+
+def _callback(callback: Mapping[str, Any]) -> str:
+    """Who is told of its end, and how far that has come."""
+    lines = [f"{callback['status']}: {one_line(callback['url'])}"]
+    if callback["attempts"]:
+        when = f", the last at {time_of_day(callback['delivered_at'])}" if callback["delivered_at"] else ""
+        lines.append(f"attempts: {callback['attempts']}{when}")
+    if callback["last_error"]:
+        lines.append(said(callback["last_error"]))
+    if callback["next_at"]:
+        lines.append(f"again at {time_of_day(callback['next_at'])}")
+    return "\n".join(lines)
 
 
 def event_line(event: Mapping[str, Any], record: Mapping[str, Any]) -> str:

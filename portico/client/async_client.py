@@ -401,12 +401,13 @@ class AsyncRuns:
         run_id: str | None = None,
         delay: float | datetime | None = None,
         metadata: Mapping[str, Any] | None = None,
+        callback_url: str | None = None,
         idempotency_key: str | None = None,
     ) -> RunReference:
         """Start a run, and return when it is stored. `run_id`: an id of your choice, which never runs twice.
 
-        `delay`: seconds, or a time with its zone, until it is delivered. `metadata`: kept with it. Unless it has a key or an id it
-        gets a key, so that a retry never starts two.
+        `delay`: seconds, or a time with its zone, until it is delivered. `metadata`: kept with it. `callback_url`: where its
+        end is told. Unless it has a key or an id it gets a key, so that a retry never starts two.
         """
         return await self._client.carry_out(
             self._calls.start(
@@ -416,6 +417,7 @@ class AsyncRuns:
                 run_id=run_id,
                 delay=delay,
                 metadata=metadata,
+                callback_url=callback_url,
                 idempotency_key=idempotency_key,
             )
         )
@@ -447,6 +449,10 @@ class AsyncRuns:
     async def cancel(self, run_id: str) -> Run:
         """Cancel a run, and return its record. One that has ended stays as it is. Raises `NotFound`."""
         return await self._client.carry_out(self._calls.cancel(run_id))
+
+    async def redeliver(self, run_id: str) -> RunReference:
+        """Have the end of a run told again to its callback. Raises `Conflict` where it has none, or has not ended, `NotFound`."""
+        return await self._client.carry_out(self._calls.redeliver(run_id))
 
     async def input(self, run_id: str, value: Any) -> Run:
         """Give a run the input that it waits for. Raises `Conflict` where it waits for none, `ContractViolated`, `NotFound`."""

@@ -181,10 +181,12 @@ class Calls:
         run_id: str | None,
         delay: float | datetime | None,
         metadata: Mapping[str, Any] | None,
+        callback_url: str | None,
         idempotency_key: str | None,
     ) -> Plan[RunReference]:
         """Start a run."""
         body: dict[str, Any] = {"agent": agent, "operation": operation, "run_id": run_id, "metadata": metadata}
+        body["callback_url"] = callback_url
         if payload is not None:
             body["payload"] = payload
         if delay is not None:
@@ -221,6 +223,12 @@ class Calls:
     def cancel(self, run_id: str) -> Plan[Run]:
         """Cancel a run."""
         return self._read("POST", path_of("runs", run_id, "cancel"), Run.read, idempotent=True)
+
+    def redeliver(self, run_id: str) -> Plan[RunReference]:
+        """Tell of a run's end again."""
+        path = path_of("runs", run_id, "callback", "redeliver")
+        request = Outgoing("POST", path, self.timeout, idempotent=True)
+        return answers.reference((yield from self._attempts.answered(request)))
 
     def input(self, run_id: str, value: Any) -> Plan[Run]:
         """Answer a run."""

@@ -46,6 +46,7 @@ from portico.routes.parameters import Parameters
 from portico.routes.reply_hints import BODILESS, hints_of
 from portico.runs.call import Call
 from portico.runs.run_view import reference
+from portico.webhooks.guard import ClosedError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -116,10 +117,12 @@ class AgentRoute:
             call.timing = timing
             scope[CALL] = call
             if self.spec.mode == "send":
+                self._call_back(call, headers)
                 await self._refer(scope, send, await self._face.dispatcher.submit(call), call)
             elif form is not None:
                 await self._stream(scope, receive, send, call, form)
             elif b"prefer" in headers:
+                self._call_back(call, headers)
                 await self._prefer(scope, receive, send, call, headers)
             elif self._stored(call):
                 await self._ask_stored(receive, send, call, headers)
@@ -166,6 +169,16 @@ class AgentRoute:
             traceparent=traceparent.decode("latin-1") if traceparent is not None else None,
             idempotency_key=idempotency_key(headers.get(b"idempotency-key")),
         )
+
+    def _call_back(self, call: Call, headers: Mapping[bytes, bytes]) -> None:
+        """Where the end of what is stored is to be told. Raises `MalformedHeader` where it cannot be."""
+        url = headers.get(b"callback-url")
+        if url is not None:
+            call.callback_url = url.decode("latin-1")
+            try:
+                self._face.callbacks.check(call.callback_url)
+            except ClosedError as error:
+                raise MalformedHeader(f"Callback-Url: {error}") from None
 
     def _stored(self, call: Call) -> bool:
         """Whether an ask is stored before it is handled, and outlives the program."""

@@ -17,10 +17,11 @@ from portico.errors import (
     UnknownRun,
 )
 from portico.routes.admin import is_admin
-from portico.routes.exchange import CALL, JSON, PRINCIPAL, SCOPES, prefix, printable, printed
+from portico.routes.exchange import CALL, JSON, PRINCIPAL, SCOPES, prefix
 from portico.routes.problems import documented
 from portico.routes.runs import EXAMPLE_ID, EXAMPLE_TIME, MAX_PAGE, RunReference
 from portico.runs.call import Call
+from portico.runs.printing import printable, printed
 from portico.runs.run_view import dead_letter_view, reference
 from portico.runs.store import RunQuery
 

@@ -10,7 +10,7 @@ import re
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
-from pydantic_core import from_json, to_json
+from pydantic_core import from_json
 
 from portico.errors import BadRequest, BodyTooLarge, MalformedBody, MalformedHeader, UnsupportedEncoding, UnsupportedMediaType
 from portico.routes.problems import headers_of, problem, rendered, status_of
@@ -151,23 +151,6 @@ def parse(body: bytes) -> Any:
         return from_json(body, allow_inf_nan=False)
     except ValueError as error:
         raise MalformedBody(f"The body is not JSON: {error}.") from None
-
-
-def printed(value: Any) -> bytes:
-    """A value as JSON text for somebody to read: bytes as base64url, and what is not JSON-able as its text."""
-    try:
-        return to_json(value, inf_nan_mode="null", bytes_mode="base64", fallback=str)
-    except ValueError:
-        return to_json(ascii(value))
-
-
-def printable(value: Any) -> Any:
-    """The value, where `printed` can print it; else its text."""
-    try:
-        to_json(value, bytes_mode="base64", fallback=str)
-    except ValueError:
-        return ascii(value)
-    return value
 
 
 def encoded(headers: Mapping[str, str]) -> Headers:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from portico.routes.socket_session import SocketSession
     from portico.runs.dispatcher import Dispatcher
     from portico.runs.run import Run
+    from portico.webhooks.deliverer import Deliverer
 
 
 class Face:
@@ -24,6 +25,7 @@ class Face:
 
     Args:
         dispatcher: the one door.
+        callbacks: tells who asked for it of the ends of runs.
         request_timeout: seconds that a plain ask may take; a route may say otherwise.
         run_timeout: seconds that a send or an async run may take.
         body_limit: bytes that a request body may have.
@@ -34,6 +36,7 @@ class Face:
     def __init__(
         self,
         dispatcher: Dispatcher,
+        callbacks: Deliverer,
         *,
         request_timeout: float,
         run_timeout: float,
@@ -42,6 +45,7 @@ class Face:
         compression: bool = True,
     ) -> None:
         self.dispatcher = dispatcher
+        self.callbacks = callbacks
         self.request_timeout = request_timeout
         self.run_timeout = run_timeout
         self.body_limit = body_limit

@@ -51,6 +51,7 @@ STATUSES: Final[Mapping[str, int]] = {
     "cancelled": 409,
     "key-in-progress": 409,
     "not-redrivable": 409,
+    "not-redeliverable": 409,
     "not-waiting": 409,
     "agent-error": 409,
     "body-too-large": 413,

@@ -14,6 +14,7 @@ from portico.errors import (
     MalformedBody,
     MalformedHeader,
     NotAcceptable,
+    NotRedeliverable,
     NotWaiting,
     StoreUnavailable,
     Suspended,
@@ -24,15 +25,20 @@ from portico.errors import (
 )
 from portico.operations.contract import faults_of
 from portico.routes.allowances import allowance_headers
-from portico.routes.exchange import CALL, JSON, PRINCIPAL, SCOPES, check_media_type, parse, prefix, printable, printed, read_body
+from portico.routes.exchange import CALL, JSON, PRINCIPAL, SCOPES, check_media_type, parse, prefix, read_body
 from portico.routes.exchange import idempotency_key as key_of
 from portico.routes.json_lines import JSON_LINES
 from portico.routes.problems import documented
 from portico.routes.server_sent_events import EVENT_STREAM
 from portico.runs.call import Call
-from portico.runs.run_view import reference, view
+from portico.runs.callback import CallbackStatus
+from portico.runs.printing import printed
+from portico.runs.run_view import printable_view, reference
 from portico.runs.status import RunStatus
 from portico.runs.store import RunQuery
+from portico.webhooks.guard import LONGEST as MAX_URL
+from portico.webhooks.guard import ClosedError
+from portico.webhooks.signature import ID, SIGNATURE, TIMESTAMP
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -96,6 +102,11 @@ class NewRun(BaseModel):
         None, description="When it is to be delivered, instead of `delay`: RFC 3339."
     )
     metadata: dict[str, Any] | None = Field(None, description="Kept with the run, and shown to the handler as `ctx.metadata`.")
+    callback_url: str | None = Field(
+        None,
+        max_length=MAX_URL,
+        description="Where the run's end is told, by a signed request: on the open Internet, unless its host was opened.",
+    )
 
 
 class RunReference(BaseModel):
@@ -123,6 +134,20 @@ class RunWait(BaseModel):
     schema_: dict[str, Any] | None = Field(None, alias="schema", description="JSON Schema of the answer; null for anything.")
 
 
+class RunCallback(BaseModel):
+    """How far it has come to tell of a run's end."""
+
+    url: str
+    status: CallbackStatus
+    attempts: int = Field(description="How often it was sent, since it was last asked for.")
+    next_at: str | None = Field(
+        description="When it is sent (again). RFC 3339, UTC; null before the run's end, and when it is not."
+    )
+    last_status: int | None = Field(description="The HTTP status of the last answer; null where there was none.")
+    last_error: str | None = Field(description="Why the last attempt has failed.")
+    delivered_at: str | None = Field(description="When its receiver has taken it. RFC 3339, UTC.")
+
+
 class RunRecord(RunReference):
     """A run's record."""
 
@@ -139,6 +164,7 @@ class RunRecord(RunReference):
     error: RunError | None = Field(examples=[None])
     waiting_for: RunWait | None = Field(examples=[None])
     metadata: dict[str, Any]
+    callback: RunCallback | None = Field(description="Who is told of its end; null for nobody.", examples=[None])
     stored: bool = Field(description="Whether it is in the store, or only remembered: a plain ask.")
 
 
@@ -149,7 +175,33 @@ class RunPage(BaseModel):
     next: str | None = Field(description="Pass it as `before` for the next page; null on the last.", examples=[None])
 
 
-NEW_RUN: dict[str, Any] = {"requestBody": {"required": True, "content": {JSON.decode(): {"schema": NewRun.model_json_schema()}}}}
+def _told() -> dict[str, Any]:
+    """The request that a callback is, as OpenAPI has it (Callback Object, OAS 3.1 §4.8.18)."""
+    headers = {ID: "The same at every attempt.", TIMESTAMP: "Seconds since the epoch.", SIGNATURE: "`v1,` and base64; see above."}
+    text: dict[str, Any] = {"type": "string"}
+    properties = {"type": text, "timestamp": {**text, "format": "date-time"}, "data": {"$ref": "#/components/schemas/RunRecord"}}
+    schema = {"type": "object", "required": list(properties), "properties": properties}
+    return {
+        "operationId": "run_ended",
+        "summary": "Told of the run's end",
+        "description": "Signed as Standard Webhooks has it, and sent again for three days until it is taken.",
+        "parameters": [
+            {"name": name, "in": "header", "required": True, "description": about, "schema": text}
+            for name, about in headers.items()
+        ],
+        "requestBody": {"required": True, "content": {JSON.decode(): {"schema": schema}}},
+        "responses": {
+            "2XX": {"description": "It is taken."},
+            "410": {"description": "No more of it is wanted."},
+            "default": {"description": "It is sent again later."},
+        },
+    }
+
+
+NEW_RUN: dict[str, Any] = {
+    "requestBody": {"required": True, "content": {JSON.decode(): {"schema": NewRun.model_json_schema()}}},
+    "callbacks": {"runEnded": {"{$request.body#/callback_url}": {"post": _told()}}},
+}
 """The body of `POST /runs` as OpenAPI has it: FastAPI does not read it, for it takes NaN and bodies of any length."""
 INPUT: dict[str, Any] = {
     "requestBody": {
@@ -213,6 +265,7 @@ def _routes_of_all(router: APIRouter, face: Face) -> None:
             run_id=body.run_id,
             due=_due(body, delay_until, book.clock),
             metadata=body.metadata,
+            callback_url=_callback(body, face),
         )
         request.scope[CALL] = call
         run = await face.dispatcher.submit(call)
@@ -246,7 +299,7 @@ def _routes_of_all(router: APIRouter, face: Face) -> None:
         query = RunQuery(principal=principal, status=status, agent=agent, parent=parent, before=older, limit=limit + 1)
         runs = await book.page(query)
         more = len(runs) > limit
-        return _json({"runs": [_record(run) for run in runs[:limit]], "next": runs[limit - 1].run_id if more else None})
+        return _json({"runs": [printable_view(run) for run in runs[:limit]], "next": runs[limit - 1].run_id if more else None})
 
 
 def _routes_of_one(router: APIRouter, face: Face) -> None:
@@ -271,7 +324,7 @@ def _routes_of_one(router: APIRouter, face: Face) -> None:
         run = await owned(run_id, request)
         if wait:
             await face.ended_within_or_drained(run, wait)
-        return _json(_record(run))
+        return _json(printable_view(run))
 
     @router.get(
         "/{run_id}/events",
@@ -303,7 +356,7 @@ def _routes_of_one(router: APIRouter, face: Face) -> None:
         """Cancel a run: its handler and what that waits for. A run that has ended stays as it is."""
         run = await owned(run_id, request)
         await book.cancel(run)
-        return _json(_record(run))
+        return _json(printable_view(run))
 
     @router.post(
         "/{run_id}/input",
@@ -320,7 +373,32 @@ def _routes_of_one(router: APIRouter, face: Face) -> None:
         text = await read_body(request.receive, headers, face.body_limit)
         check_media_type(headers.get(b"content-type", b""))
         await book.answer(run, parse(text))
-        return _json(_record(run))
+        return _json(printable_view(run))
+
+    @router.post(
+        "/{run_id}/callback/redeliver",
+        status_code=202,
+        response_model=RunReference,
+        summary="Tell of a run's end again",
+        operation_id="redeliver_callback",
+        responses=documented(UnknownRun, NotRedeliverable, StoreUnavailable),
+    )
+    async def redeliver(run_id: RunId, request: Request) -> Any:  # pyright: ignore[reportUnusedFunction]
+        """Send the callback of a run that has ended again, from the first attempt on, whatever became of it."""
+        run = await owned(run_id, request)
+        await face.callbacks.redeliver(run)
+        return reference(run)
+
+
+def _callback(body: NewRun, face: Face) -> str | None:
+    """Where a new run's end is to be told. Raises `ContractViolation` where it cannot be."""
+    if body.callback_url is not None:
+        try:
+            face.callbacks.check(body.callback_url)
+        except ClosedError as error:
+            fault = {"path": "/callback_url", "message": str(error), "type": "callback"}
+            raise ContractViolation("POST /runs", [fault]) from None
+    return body.callback_url
 
 
 def _due(body: NewRun, header: datetime | None, clock: Clock) -> float | None:
@@ -350,12 +428,6 @@ async def _new_run(request: Request, limit: int) -> NewRun:
         return NewRun.model_validate(parse(text) if text else {})
     except ValidationError as error:
         raise ContractViolation("POST /runs", faults_of(error)) from None
-
-
-def _record(run: Run) -> dict[str, Any]:
-    """A run's record with an output that can be printed: one agent's odd reply must not hide every other run of a list."""
-    record = view(run)
-    return {**record, "output": printable(record["output"]), "input": printable(record["input"])}
 
 
 def _json(content: Any) -> Response:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from portico.routes.exchange import printed
+from portico.runs.printing import printed
 from portico.runs.run_view import rfc3339
 
 if TYPE_CHECKING:

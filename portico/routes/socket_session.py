@@ -16,11 +16,12 @@ from pydantic_core import to_json
 
 from portico.errors import BadRequest, Cancelled, InvalidReply, PorticoError, TooManyAsks
 from portico.routes import socket_frames as frames
-from portico.routes.exchange import PRINCIPAL, REQUEST_ID, SCOPES, header, printed, problem_of
+from portico.routes.exchange import PRINCIPAL, REQUEST_ID, SCOPES, header, problem_of
 from portico.routes.json_lines import JSON_LINES
 from portico.routes.reply_hints import hints_of
 from portico.runs.call import Call
 from portico.runs.event import TERMINAL
+from portico.runs.printing import printed
 from portico.runs.run_view import reference
 
 if TYPE_CHECKING:

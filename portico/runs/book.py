@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from portico.kernel.messages import Message
     from portico.kernel.protocols import Ended, Lineage
     from portico.kernel.runtime import Runtime
+    from portico.runs.callback import Callback
     from portico.runs.event import Event
     from portico.runs.store import Change, Retention, RunStore
 
@@ -100,6 +101,10 @@ class RunBook:
         """Who is told of each stored run that fails."""
         self.on_end: list[Callable[[Run], object]] = []
         """Who is told of each stored run that has ended, however it did."""
+        self.on_callback: list[Callable[[str, Callback], object]] = []
+        """Who is told of each run with a callback that has ended, once its end is stored."""
+        self.calling_back: set[str] = set()
+        """The runs whose callback is under way, by whichever gateway of this runtime."""
         self.live: dict[str, Run] = {}
         """The stored runs that have not ended, by id."""
         self.keyed: dict[bytes, Run] = {}
@@ -114,12 +119,13 @@ class RunBook:
 
     # --- storing ------------------------------------------------------------------------------------------------------
 
-    def submit(self, *changes: Change) -> None:
-        """Store something that nobody waits for; where that cannot be, the log says so."""
+    def submit(self, *changes: Change, ended: Callable[[Exception | None], object] | None = None) -> None:
+        """Store something that nobody waits for; where that cannot be, the log says so. `ended` is told instead of the log."""
+        told = ended or _logged
         try:
-            self.store.submit(changes, _logged)
+            self.store.submit(changes, told)
         except PorticoError as error:
-            _logged(error)
+            told(error)
 
     async def keep(self, *changes: Change) -> None:
         """Store something, and wait until it is. Raises what was in the way."""
@@ -348,6 +354,12 @@ class RunBook:
     def _tell_end(self, run: Run) -> None:
         for listener in self.on_end:
             listener(run)
+        self._tell_of_callback(run.record)
+
+    def _tell_of_callback(self, record: RunRecord | None) -> None:
+        if record is not None and record.callback is not None:
+            for listener in self.on_callback:
+                listener(record.run_id, record.callback)
 
     async def _is_kept(self, run: Run, end: EndRun) -> bool:
         try:
@@ -607,9 +619,14 @@ class RunBook:
             last_seq=events[-1].seq if events else 1,
             dead=str(error),
         )
-        self.submit(end)
+        self.submit(end, ended=partial(self._is_given_up, record))
         self.dead_letters.total += 1
         logger.warning("run %s of %r ends: %s", record.run_id, record.agent, error)
+
+    def _is_given_up(self, record: RunRecord, error: Exception | None) -> None:
+        _logged(error)
+        if error is None:
+            self._tell_of_callback(record)
 
     async def _read(self, record: RunRecord) -> Run:
         run = self.open(record, self.message_of(record, record.timeout))

@@ -32,6 +32,7 @@ from portico.operations.catalogue import Catalogue, Endpoint
 from portico.operations.operation import Operation
 from portico.runs.book import book_of
 from portico.runs.call import permits
+from portico.runs.callback import Callback
 from portico.runs.crash_budget import CrashBudget
 from portico.runs.idempotency import KEPT, fingerprint_of, scope_of
 from portico.runs.interceptor import wrapped
@@ -470,6 +471,8 @@ class Dispatcher:
         contract = operation.contract
         local = contract.accept(call.payload, call.raw) if contract.typed_request else None
         payload, masked = contract.without_secrets(call.payload)
+        created = self.book.clock.time()
+        callback = None if call.callback_url is None else Callback(url=call.callback_url, next_at=created)
         record = RunRecord(
             run_id=call.run_id or new_id(),
             agent=endpoint.agent,
@@ -481,11 +484,12 @@ class Dispatcher:
             once=operation.idempotent is False,
             redacted=masked,
             timeout=RUN_TIMEOUT if call.timeout is None else call.timeout,
-            created=self.book.clock.time(),
+            created=created,
             due=call.due,
             traceparent=call.traceparent,
             metadata=call.metadata,
             redrive_of=call.redrive_of,
+            callback=callback,
             fingerprint=fingerprint_of(call) if keyed or call.run_id is not None else None,
         )
         return record, local

@@ -29,7 +29,8 @@ def scope_of(call: Call) -> bytes | None:
 def fingerprint_of(call: Call) -> bytes:
     """A hash of what is asked. Raises `InvalidPayload` where it is not JSON-able."""
     endpoint = call.endpoint
-    return digest_of(call.payload, endpoint.agent, f"{endpoint.operation.name}\0{endpoint.agent}\0".encode())
+    callback = "" if call.callback_url is None else f"{call.callback_url}\0"  # no JSON begins as an address does
+    return digest_of(call.payload, endpoint.agent, f"{endpoint.operation.name}\0{endpoint.agent}\0{callback}".encode())
 
 
 def digest_of(payload: Any, recipient: str, salt: bytes = b"") -> bytes:

@@ -10,6 +10,7 @@ from bisect import bisect_left
 from collections import Counter
 from dataclasses import replace
 from heapq import nlargest
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from portico.errors import StoreUnavailable
@@ -23,6 +24,7 @@ from portico.runs.store import (
     BeginRun,
     Change,
     EndRun,
+    OfOneRun,
     ParkRun,
     Pruned,
     QueueRun,
@@ -30,6 +32,7 @@ from portico.runs.store import (
     Retention,
     RunExists,
     RunQuery,
+    StoreCallback,
     StoreState,
     StoreStep,
     StoreSummary,
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
 
     from portico.kernel.clock import Clock
     from portico.kernel.protocols import Lineage
+    from portico.runs.callback import Callback
     from portico.runs.record import RunRecord
 
 COPIED: Final = ("payload", "metadata", "output", "meta", "error", "waiting")
@@ -193,9 +197,7 @@ class MemoryRunStore:
         if change.scope is not None:
             self._keys[change.scope] = kept, change.key_until
 
-    def _change(
-        self, kept: _Kept, change: BeginRun | AppendEvents | StoreStep | ParkRun | QueueRun | EndRun | Redrive, own: Any
-    ) -> None:
+    def _change(self, kept: _Kept, change: OfOneRun, own: Any) -> None:
         match change:
             case AppendEvents():
                 kept.append(own)
@@ -203,6 +205,8 @@ class MemoryRunStore:
                 kept.steps[change.key] = own
             case Redrive():
                 kept.later["dead"] = None
+            case StoreCallback():
+                kept.later["callback"] = change.callback
             case _ if kept.ended:
                 pass
             case QueueRun() if change.agent is not None:
@@ -244,6 +248,12 @@ class MemoryRunStore:
     async def unfinished(self) -> list[RunRecord]:
         """See `RunStore.unfinished`."""
         return [kept.record() for kept in self._unfinished.values()]
+
+    async def callbacks(self) -> list[tuple[str, Callback]]:
+        """See `RunStore.callbacks`."""
+        found = ((kept["callback"], run_id) for run_id, kept in self._ended.items())
+        pending = [(one.next_at, run_id, one) for one, run_id in found if one is not None and one.next_at is not None]
+        return [(run_id, one) for _, run_id, one in sorted(pending, key=itemgetter(0))]
 
     async def events(self, run_id: str, after: int = 0, limit: int = 500) -> list[Event]:
         """See `RunStore.events`."""

@@ -13,6 +13,8 @@ from portico.runs.status import RunStatus
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from portico.runs.callback import Callback
+
 
 @dataclass(slots=True, kw_only=True)
 class RunRecord:
@@ -76,5 +78,7 @@ class RunRecord:
     """Why it is a dead letter; None where it is none, or was sent again."""
     number: int = 0
     """Its place in the order of acceptance; the store gives it."""
+    callback: Callback | None = None
+    """Who is to be told of its end; None for nobody."""
     stripped: bool = False
     """Whether payload, output, events and steps were removed by retention."""

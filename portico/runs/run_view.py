@@ -6,9 +6,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from portico.runs.failure import stored
+from portico.runs.printing import printable
 from portico.runs.waiting import INPUT
 
 if TYPE_CHECKING:
+    from portico.runs.callback import Callback
     from portico.runs.dead_letters import DeadLetter
     from portico.runs.run import Run
 
@@ -39,7 +41,27 @@ def view(run: Run) -> dict[str, Any]:
         "error": None if error is None else {"slug": error["slug"], "detail": error["detail"]},
         "waiting_for": None if waits is None else _wait(waits),
         "metadata": dict(run.metadata),
+        "callback": None if record is None or record.callback is None else callback_view(record.callback, ended=run.done),
         "stored": run.stored,
+    }
+
+
+def printable_view(run: Run) -> dict[str, Any]:
+    """The record, so that it can be printed: one agent's odd reply must not hide every other run of a list."""
+    record = view(run)
+    return {**record, "output": printable(record["output"]), "input": printable(record["input"])}
+
+
+def callback_view(callback: Callback, *, ended: bool) -> dict[str, Any]:
+    """A callback; times in RFC 3339, UTC. It is due when its run has `ended`, and not before."""
+    return {
+        "url": callback.url,
+        "status": callback.status.value,
+        "attempts": callback.attempts,
+        "next_at": rfc3339(callback.next_at) if ended and callback.next_at is not None else None,
+        "last_status": callback.last_status,
+        "last_error": callback.last_error,
+        "delivered_at": rfc3339(callback.delivered_at) if callback.delivered_at is not None else None,
     }
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from portico.kernel.protocols import Lineage
+    from portico.runs.callback import Callback
     from portico.runs.event import Event
     from portico.runs.record import RunRecord
     from portico.runs.status import RunStatus
@@ -104,6 +105,14 @@ class Redrive:
 
 
 @dataclass(frozen=True, slots=True)
+class StoreCallback:
+    """How far it has come to tell of the run's end. Replaces what was stored of it before."""
+
+    run_id: str
+    callback: Callback
+
+
+@dataclass(frozen=True, slots=True)
 class StoreState:
     """The state of a process; None where it is to be forgotten."""
 
@@ -119,7 +128,9 @@ class StoreSuspension:
     reason: str | None
 
 
-Change = AcceptRun | BeginRun | AppendEvents | StoreStep | ParkRun | QueueRun | EndRun | Redrive | StoreState | StoreSuspension
+OfOneRun = BeginRun | AppendEvents | StoreStep | ParkRun | QueueRun | EndRun | Redrive | StoreCallback
+"""What happens to a run that is there."""
+Change = AcceptRun | OfOneRun | StoreState | StoreSuspension
 
 
 class RunExists(Exception):
@@ -152,7 +163,10 @@ class RunQuery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retention:
-    """How long is kept what has ended. Runs that have not ended, and dead letters younger than `runs_for`, are never removed."""
+    """How long is kept what has ended.
+
+    Runs that have not ended are never removed, nor are dead letters, and those with a pending callback, younger than `runs_for`.
+    """
 
     runs_for: float | None = 30 * 86400.0
     """Seconds after its end; None for ever."""
@@ -245,6 +259,10 @@ class RunStore(Protocol):
 
     async def unfinished(self) -> list[RunRecord]:
         """Every run that has not ended, in the order of acceptance."""
+        ...
+
+    async def callbacks(self) -> list[tuple[str, Callback]]:
+        """Every pending callback of a run that has ended, with the run's id; the first that is due comes first."""
         ...
 
     async def events(self, run_id: str, after: int = 0, limit: int = 500) -> list[Event]:

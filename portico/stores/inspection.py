@@ -42,6 +42,10 @@ CHECKS: Final = (
         "The run of number {} is not there, and has {} payloads.",
     ),
     (
+        "SELECT number FROM callbacks WHERE number NOT IN (SELECT number FROM runs)",
+        "The run of number {} is not there, and has a callback.",
+    ),
+    (
         "SELECT number, hex(scope) FROM keys WHERE number NOT IN (SELECT number FROM runs)",
         "The run of number {} is not there, and has the key {}.",
     ),

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic_core import from_json, to_json
 
+from portico.runs.callback import restored
 from portico.runs.event import Event
 from portico.runs.record import RunRecord
 from portico.runs.status import RunStatus
@@ -170,7 +171,8 @@ def _change(line: dict[str, Any]) -> Change:
         case "run":
             scope, until = values.pop("scope", None), values.pop("key_until", 0.0)
             status = RunStatus(values.pop("status", RunStatus.QUEUED))
-            return AcceptRun(RunRecord(status=status, **values), scope, until)
+            callback = restored(values.pop("callback", None))
+            return AcceptRun(RunRecord(status=status, callback=callback, **values), scope, until)
         case "event":
             return AppendEvents(values.pop("run_id"), [Event(**values)])
         case "step":

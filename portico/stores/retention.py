@@ -16,13 +16,15 @@ if TYPE_CHECKING:
 SLICE: Final = 250
 """How many rows one transaction removes, or how many free pages it gives back."""
 
+PENDING: Final = "EXISTS (SELECT 1 FROM callbacks WHERE callbacks.number = runs.number AND next_at IS NOT NULL)"
+"""Whether somebody is still to be told of a run's end."""
 OLDEST: Final = """SELECT number FROM (
 SELECT * FROM (SELECT number, finished, dead FROM runs WHERE finished IS NOT NULL AND stripped = 1 AND finished < :before
-    AND (dead IS NULL OR finished < :dead_before) ORDER BY finished LIMIT :slice)
+    AND (finished < :kept_before OR (dead IS NULL AND NOT PENDING)) ORDER BY finished LIMIT :slice)
 UNION ALL
 SELECT * FROM (SELECT number, finished, dead FROM runs WHERE finished IS NOT NULL AND stripped = 0 AND finished < :before
-    AND (dead IS NULL OR finished < :dead_before) ORDER BY finished LIMIT :slice)
-) ORDER BY finished LIMIT :slice"""
+    AND (finished < :kept_before OR (dead IS NULL AND NOT PENDING)) ORDER BY finished LIMIT :slice)
+) ORDER BY finished LIMIT :slice""".replace("PENDING", PENDING)
 WITH_PAYLOAD: Final = """SELECT number FROM runs WHERE finished IS NOT NULL AND stripped = 0 AND finished < ?
 ORDER BY finished LIMIT ?"""
 EXPIRED: Final = "SELECT scope FROM keys WHERE scope > ? AND until <= ? ORDER BY scope LIMIT ?"
@@ -32,6 +34,7 @@ NO_EVENTS: Final = (
     """DELETE FROM events WHERE number = ?1 AND seq IN (SELECT seq FROM events WHERE number = ?1 ORDER BY seq LIMIT ?2)"""
 )
 NO_STEPS: Final = "DELETE FROM steps WHERE number = ?1 AND key IN (SELECT key FROM steps WHERE number = ?1 LIMIT ?2)"
+NO_CALLBACK: Final = "DELETE FROM callbacks WHERE number = ?"
 NO_BODIES: Final = "DELETE FROM bodies WHERE number = ?"
 NO_RUN: Final = "DELETE FROM runs WHERE number = ?"
 NO_PAYLOAD: Final = "UPDATE runs SET payload = NULL, output = NULL, stripped = 1 WHERE number = ?"
@@ -54,8 +57,8 @@ class Pruner:
         if retention.payloads_for is not None:
             pruned.payloads += await self._strip_older(now - retention.payloads_for)
         if retention.max_bytes is not None:
-            dead_before = NEVER if retention.runs_for is None else now - retention.runs_for
-            pruned.runs += await self._remove_beyond(retention.max_bytes, dead_before)
+            kept_before = NEVER if retention.runs_for is None else now - retention.runs_for
+            pruned.runs += await self._remove_beyond(retention.max_bytes, kept_before)
         pruned.keys += await self._remove_keys(now)
         pruned.freed = max(0, used - await self._read(used_bytes))
         while await self._write(_vacuum):
@@ -76,12 +79,12 @@ class Pruner:
             stripped += len(numbers)
         return stripped
 
-    async def _remove_beyond(self, limit: int, dead_before: float) -> int:
+    async def _remove_beyond(self, limit: int, kept_before: float) -> int:
         removed = 0
         while (used := await self._read(used_bytes)) > limit:
             runs = await self._read(_count)
             share = ceil(runs * (used - limit) / used)
-            numbers = await self._read(_oldest, FOR_EVER, dead_before, min(SLICE, max(1, share)))
+            numbers = await self._read(_oldest, FOR_EVER, kept_before, min(SLICE, max(1, share)))
             if not numbers:
                 break
             await self._in_slices(remove, numbers)
@@ -115,7 +118,7 @@ def used_bytes(database: sqlite3.Connection) -> int:
 
 def remove(database: sqlite3.Connection, numbers: Sequence[int]) -> int:
     """Remove these runs, one after another, as far as a slice goes. Returns how many are gone."""
-    return _as_far_as_a_slice_goes(database, numbers, (NO_EVENTS, NO_STEPS), (NO_BODIES, KEY_OF, NO_RUN))
+    return _as_far_as_a_slice_goes(database, numbers, (NO_EVENTS, NO_STEPS), (NO_BODIES, NO_CALLBACK, KEY_OF, NO_RUN))
 
 
 def strip(database: sqlite3.Connection, numbers: Sequence[int]) -> int:
@@ -140,8 +143,8 @@ def _as_far_as_a_slice_goes(
     return len(numbers)
 
 
-def _oldest(database: sqlite3.Connection, before: float, dead_before: float, limit: int) -> list[int]:
-    values = {"before": before, "dead_before": dead_before, "slice": limit}
+def _oldest(database: sqlite3.Connection, before: float, kept_before: float, limit: int) -> list[int]:
+    values = {"before": before, "kept_before": kept_before, "slice": limit}
     return [row[0] for row in database.execute(OLDEST, values).fetchall()]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from portico.runs.callback import restored
 from portico.runs.event import Event
 from portico.runs.record import RunRecord
 from portico.runs.status import ENDS, RunStatus
@@ -13,12 +14,14 @@ from portico.stores.coding import decode
 if TYPE_CHECKING:
     import sqlite3
 
+    from portico.runs.callback import Callback
     from portico.runs.store import RunQuery
 
 RUN: Final = """run_id, status, agent, operation, principal, address, parent, one_way, once, redacted, priority, timeout, created,
 due, traceparent, metadata, redrive_of, fingerprint, attempts, started, finished, meta, error, waiting, last_seq, dead, stripped,
 number, coalesce(payload, (SELECT data FROM bodies WHERE number = runs.number AND part = 0)),
-coalesce(output, (SELECT data FROM bodies WHERE number = runs.number AND part = 1))"""
+coalesce(output, (SELECT data FROM bodies WHERE number = runs.number AND part = 1)),
+(SELECT callback FROM callbacks WHERE number = runs.number)"""
 """The columns of a run, as `record` reads them; part 0 of a body is the request, 1 the reply."""
 
 
@@ -64,6 +67,7 @@ def record(row: tuple[Any, ...]) -> RunRecord:
         number=row[27],
         payload=decode(row[28]),
         output=decode(row[29]),
+        callback=restored(decode(row[30])),
     )
 
 
@@ -84,11 +88,19 @@ def select_unfinished(database: sqlite3.Connection) -> list[RunRecord]:
     return [record(row) for row in database.execute(sql).fetchall()]
 
 
+def select_callbacks(database: sqlite3.Connection) -> list[tuple[str, Callback]]:
+    """See `RunStore.callbacks`."""
+    sql = """SELECT run_id, callback FROM callbacks JOIN runs USING (number)
+    WHERE next_at IS NOT NULL AND finished IS NOT NULL ORDER BY next_at"""
+    found = ((run_id, restored(decode(data))) for run_id, data in database.execute(sql))
+    return [(run_id, one) for run_id, one in found if one is not None]
+
+
 def select_dump(database: sqlite3.Connection, after: int, limit: int) -> list[Dumped]:
     """At most `limit` runs with a number above `after`, in the order of acceptance."""
     sql = f"""SELECT {RUN}, scope, (SELECT until FROM keys WHERE scope = runs.scope AND number = runs.number)
     FROM runs WHERE number > ? ORDER BY number LIMIT ?"""  # noqa: S608  # our own words
-    return [Dumped(record(row), None if row[31] is None else (row[30], row[31])) for row in database.execute(sql, (after, limit))]
+    return [Dumped(record(row), None if row[32] is None else (row[31], row[32])) for row in database.execute(sql, (after, limit))]
 
 
 def select_page(database: sqlite3.Connection, query: RunQuery) -> list[RunRecord]:

@@ -7,6 +7,7 @@ KiB. Large requests and replies stand in a table of their own, so that a change 
 from __future__ import annotations
 
 import sqlite3
+from itertools import chain
 from typing import TYPE_CHECKING, Final, Literal
 
 from portico.errors import StoreError
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FILE: Final = "portico.db"
-VERSION: Final = 1
+VERSION: Final = 2
 APPLICATION: Final = 0x506F7274
 """Says in the file's header whose it is: "Port"."""
 
@@ -70,6 +71,17 @@ CREATE TABLE states (name TEXT PRIMARY KEY, state BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE suspensions (name TEXT PRIMARY KEY, reason TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE records (key TEXT PRIMARY KEY, record BLOB) WITHOUT ROWID;
 """
+"""Those of version 1."""
+
+CALLBACKS: Final = "CREATE TABLE callbacks (number INTEGER PRIMARY KEY, next_at REAL, callback BLOB NOT NULL)"
+"""What version 2 has more. It stands apart from the runs, of which few have one: what is written of the others is as it was."""
+
+STEPS: Final = (TABLES, f"{CALLBACKS}; CREATE INDEX callbacks_pending ON callbacks (next_at) WHERE next_at IS NOT NULL;")
+"""What makes each version of the one before it; the first makes version 1 of an empty file."""
+
+STAND_INS: Final = ((), (CALLBACKS.replace("CREATE TABLE", "CREATE TEMP TABLE"),))
+"""The empty tables that a reader lays over a file of an older version, by the version that brought them; a file is never changed
+by who reads it."""
 
 PAYLOAD: Final = 0
 """The part of `bodies` that is a request."""
@@ -81,7 +93,7 @@ CHECKPOINT: Final = 2000
 
 
 def open_writing(directory: Path, synchronous: Literal["full", "normal"]) -> sqlite3.Connection:
-    """The connection that writes; the file is made where there is none.
+    """The connection that writes; the file is made where there is none, and brought up to this version where it is older.
 
     Raises:
         StoreError: the file belongs to a newer Portico, or to another program.
@@ -99,9 +111,9 @@ def open_writing(directory: Path, synchronous: Literal["full", "normal"]) -> sql
         database.execute(f"PRAGMA journal_size_limit = {CHECKPOINT * 4096 * 4}").fetchone()
         database.execute("PRAGMA secure_delete = FAST").fetchone()
         database.execute("PRAGMA cache_size = -16000")
-        if version == 0:
+        if version < VERSION:
             stamps = f"PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {VERSION};"
-            database.executescript(f"BEGIN IMMEDIATE; {TABLES} {stamps} COMMIT;")
+            database.executescript(f"BEGIN IMMEDIATE; {' '.join(STEPS[version:])} {stamps} COMMIT;")
     except BaseException:
         database.close()
         raise
@@ -129,6 +141,10 @@ def _connect_reading(directory: Path, options: str) -> sqlite3.Connection:
     database = sqlite3.connect(address, uri=True, timeout=10.0, isolation_level=None, check_same_thread=False)
     try:
         check(database, directory)
+        (version,) = database.execute("PRAGMA user_version").fetchone()
+        for stand_in in chain.from_iterable(STAND_INS[version:]):
+            database.execute("PRAGMA temp_store = MEMORY")
+            database.execute(stand_in)
         database.execute("PRAGMA query_only = ON")
     except BaseException:
         database.close()

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from portico.kernel.clock import Clock
     from portico.kernel.protocols import Lineage
+    from portico.runs.callback import Callback
     from portico.runs.event import Event
     from portico.runs.record import RunRecord
     from portico.runs.store import Change
@@ -175,6 +176,10 @@ class SqliteStore:
     async def unfinished(self) -> list[RunRecord]:
         """See `RunStore.unfinished`."""
         return await self._read(rows.select_unfinished)
+
+    async def callbacks(self) -> list[tuple[str, Callback]]:
+        """See `RunStore.callbacks`."""
+        return await self._read(rows.select_callbacks)
 
     async def events(self, run_id: str, after: int = 0, limit: int = 500) -> list[Event]:
         """See `RunStore.events`."""

@@ -6,6 +6,7 @@ so that such a transaction leaves nothing behind and takes no other one along.
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from portico.errors import StoreUnavailable
@@ -16,10 +17,12 @@ from portico.runs.store import (
     BeginRun,
     Change,
     EndRun,
+    OfOneRun,
     ParkRun,
     QueueRun,
     Redrive,
     RunExists,
+    StoreCallback,
     StoreState,
     StoreStep,
     StoreSuspension,
@@ -30,6 +33,8 @@ from portico.stores.schema import INLINE, OUTPUT, PAYLOAD
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Sequence
+
+    from portico.runs.callback import Callback
 
     Numbers: TypeAlias = dict[str, int]
     """The numbers of runs, by id."""
@@ -64,6 +69,8 @@ redacted = ?, payload = ? WHERE number = ? AND +finished IS NULL"""
 END: Final = """UPDATE runs SET status = ?, finished = ?, attempts = ?, meta = ?, error = ?, last_seq = ?, dead = ?, waiting = NULL,
 output = ? WHERE number = ? AND +finished IS NULL"""
 END_BY_ID: Final = END.replace("WHERE number", "WHERE run_id")
+CALLBACK: Final = """INSERT INTO callbacks (number, next_at, callback) VALUES (?, ?, ?)
+ON CONFLICT DO UPDATE SET next_at = excluded.next_at, callback = excluded.callback"""
 REDRIVE: Final = "UPDATE runs SET dead = NULL WHERE number = ?"
 STATE: Final = "INSERT INTO states (name, state) VALUES (?, ?) ON CONFLICT DO UPDATE SET state = excluded.state"
 NO_STATE: Final = "DELETE FROM states WHERE name = ?"
@@ -130,7 +137,7 @@ class Transaction:
                 self._wanted[change.run_id] = None
                 self._encode_step(change)
 
-    def _encode_step(self, change: BeginRun | AppendEvents | StoreStep | ParkRun | QueueRun | EndRun | Redrive) -> None:
+    def _encode_step(self, change: OfOneRun) -> None:
         run_id = text(change.run_id)
         match change:
             case BeginRun():
@@ -151,6 +158,8 @@ class Transaction:
                 self._encode_end(change)
             case Redrive():
                 self._add(_redrive, run_id)
+            case StoreCallback():
+                self._add(_store_callback, run_id, *self._callback(change.callback))
 
     def _add(self, step: Step, *values: Any) -> None:
         self.size += 200
@@ -161,6 +170,9 @@ class Transaction:
         if data is not None:
             self.size += len(data)
         return data
+
+    def _callback(self, callback: Callback) -> tuple[float | None, bytes | None]:
+        return callback.next_at, self._data(asdict(callback))
 
     def _encode_accept(self, change: AcceptRun) -> None:
         record = change.record
@@ -202,6 +214,8 @@ class Transaction:
         )
         self._accepts.append((record.run_id, change.scope, record.created))
         self._add(_accept, record.run_id, row, change.key_until, (payload, output))
+        if record.callback is not None:
+            self._add(_store_callback, record.run_id, *self._callback(record.callback))
 
     def _encode_end(self, change: EndRun) -> None:
         output = self._data(change.output)
@@ -326,6 +340,12 @@ FIND_IT_THEMSELVES: Final = (_begin, _end)
 
 def _redrive(database: sqlite3.Connection, numbers: Numbers, run_id: str) -> None:
     database.execute(REDRIVE, (numbers[run_id],))
+
+
+def _store_callback(
+    database: sqlite3.Connection, numbers: Numbers, run_id: str, next_at: float | None, callback: bytes | None
+) -> None:
+    database.execute(CALLBACK, (numbers[run_id], next_at, callback))
 
 
 def _store_state(database: sqlite3.Connection, numbers: Numbers, name: str, state: bytes | None) -> None:

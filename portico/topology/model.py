@@ -345,6 +345,8 @@ class ServerSettings(Section):
     jwt_jwks_url: Text | None = None
     jwt_algorithms: list[Text] | None = None
     public_url: Text | None = None
+    callback_secret: Text | None = Field(default=None, repr=False)
+    callback_allowed_hosts: list[Text] | None = None
     insecure: Flag | None = None
     allowed_hosts: list[Text] | None = None
     cors_origins: list[Text] | None = None

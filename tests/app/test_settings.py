@@ -14,6 +14,7 @@ from portico.app.server import bind
 from portico.app.settings import GatewayConfig
 from portico.errors import ConfigurationError
 from portico.topology.model import ServerSettings
+from tests.webhooks.receivers import SECRET
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,6 +53,31 @@ def test_every_kind_of_setting_can_come_from_the_environment() -> None:
     assert settings.allowed_hosts == ("a.example", "b.example:8443")
     assert (settings.request_timeout, settings.docs_enabled, settings.insecure) == (2.5, False, True)
     assert settings.title == "Portico"  # an empty variable says nothing
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"callback_secret": "hunter2"}, "callback_secret cannot be used: a secret begins with whsec_."),
+        ({"callback_secret": "whsec_c2hvcnQ="}, "callback_secret cannot be used: a secret has 24 to 64 bytes, and this one has 5."),
+        (
+            {"callback_allowed_hosts": ["https://hooks.example"]},
+            "callback_allowed_hosts has 'https://hooks.example': write a host alone, with or without a port.",
+        ),
+    ],
+)
+def test_callbacks_that_could_never_be_sent_are_a_sentence_that_shows_no_secret(values: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        GatewayConfig(**values)
+    assert refused.value.detail == sentence
+
+
+def test_a_gateway_of_a_tree_has_the_key_and_the_secret_of_the_environment_where_it_has_none() -> None:
+    environ = {"PORTICO_API_KEY": "key", "PORTICO_CALLBACK_SECRET": SECRET}
+    found, own = GatewayConfig().keyed(environ), GatewayConfig(api_key="own").keyed(environ)
+    assert (found.api_key, found.callback_secret) == ("key", SECRET)
+    assert (own.api_key, own.callback_secret) == ("own", SECRET)
+    assert SECRET not in repr(found)
 
 
 def test_what_is_given_wins_over_the_environment_and_that_over_the_topology() -> None:

@@ -16,6 +16,7 @@ import pytest
 
 from tests.cli.desk import data, ended, furnished, house, printed, start, until
 from tests.cli.programs import environment, portico, refused
+from tests.webhooks.receivers import SECRET
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -327,6 +328,30 @@ def test_redrive_sends_one_or_all_again_as_new_runs(tmp_path: Path) -> None:
     assert [line.split()[0] for line in every.splitlines()] == ["a", "c", "2"]
     assert none == "No dead letters.\n"
     assert again["output"] == "pressed"
+
+
+def test_show_tells_how_far_a_callback_has_come_and_redeliver_sends_it_again(tmp_path: Path) -> None:
+    folder = furnished(tmp_path)
+    closed = "http://127.0.0.1:9/hook"  # the port of RFC 863, which nobody serves
+    settings = {"PORTICO_CALLBACK_SECRET": SECRET, "PORTICO_CALLBACK_ALLOWED_HOSTS": "127.0.0.1:9"}
+    with house(folder, env=settings) as (_, url):
+        body = {"agent": "printer", "payload": {"text": "x"}, "run_id": "told", "callback_url": closed}
+        httpx.post(f"{url}/runs", json=body, trust_env=False).raise_for_status()
+        ended(url, start(url, "printer", {"text": "x"}, "untold"))
+        while not ended(url, "told")["callback"]["attempts"]:  # nothing tells of an attempt
+            pass
+        shown = [printed("runs", "show", "told", *where, folder=folder) for where in (("--url", url), ("--data", "data"))]
+        without = printed("runs", "show", "untold", "--url", url, folder=folder)
+        again = printed("runs", "redeliver", "told", "--url", url, folder=folder)
+        refusal = refused("runs", "redeliver", "untold", "--url", url, folder=folder)
+
+    for text in shown:
+        assert re.search(
+            rf"^callback +pending: {closed}\n +attempts: 1\n +There was no connection.*\n +again at ", text, re.MULTILINE
+        )
+    assert "callback" not in without
+    assert again == "The callback of run told is sent again.\n"
+    assert "it has no callback." in refusal
 
 
 def test_redrive_of_what_is_no_dead_letter_is_a_sentence(served: tuple[Path, str]) -> None:

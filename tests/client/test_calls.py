@@ -29,6 +29,7 @@ from portico.errors import ConfigurationError, InvalidPayload
 from tests.app.serving import served
 from tests.client.faces import Face, facing
 from tests.routes.agents import Crashing, Echo, Echoed, Errors, Replies, Slow, Teller, Words
+from tests.webhooks.receivers import SECRET, receiving
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -263,6 +264,22 @@ async def test_a_stream_that_is_left_lets_its_stored_run_go_on(kind: str) -> Non
 
 
 # --- runs -------------------------------------------------------------------------------------------------------------
+
+
+async def test_the_end_of_a_run_is_told_and_told_again(kind: str) -> None:
+    settings: dict[str, Any] = {"callback_secret": SECRET, "callback_allowed_hosts": ("127.0.0.1",)}
+    async with (
+        receiving() as receiver,
+        served(Echo("echo"), **settings) as gateway,
+        facing(kind, f"http://127.0.0.1:{gateway.port}") as face,
+    ):
+        run = await face.call("runs.start", "echo", {"text": "hi"}, callback_url=receiver.url())
+        await receiver.has(1)
+        assert (await face.call("runs.redeliver", run.run_id)).run_id == run.run_id
+        (await receiver.has(2)).check()
+        without = await face.call("runs.start", "echo", {"text": "hi"})
+        with pytest.raises(Conflict):
+            await face.call("runs.redeliver", without.run_id)
 
 
 async def test_a_run_is_started_read_listed_and_followed(kind: str) -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from portico.errors import StoreUnavailable
 from portico.kernel.protocols import Lineage
+from portico.runs.callback import Callback, CallbackStatus
 from portico.runs.event import Event
 from portico.runs.memory_store import MemoryRunStore
 from portico.runs.record import RunRecord
@@ -28,6 +29,7 @@ from portico.runs.store import (
     Retention,
     RunExists,
     RunQuery,
+    StoreCallback,
     StoreState,
     StoreStep,
     StoreSuspension,
@@ -123,6 +125,7 @@ async def test_every_field_of_an_accepted_run_comes_back(opened: Opened) -> None
         traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
         metadata={"colour": "red"},
         redrive_of="dead",
+        callback=Callback(url="https://example.com/é", attempts=2, next_at=NOW, last_status=500, last_error="It answered 500."),
         fingerprint=b"\0\1\xff",
         status=RunStatus.RUNNING,
         attempts=2,
@@ -723,6 +726,61 @@ async def test_the_unfinished_are_those_that_have_not_ended_in_the_order_of_acce
         await stored(store, *[accepted(name, created=NOW - number) for number, name in enumerate("dcba")])
         await stored(store, ended("c"), BeginRun("b", 1, NOW), ParkRun("a", {"kind": "input"}))
         assert [record.run_id for record in await store.unfinished()] == ["d", "b", "a"]
+
+
+# --- callbacks --------------------------------------------------------------------------------------------------------
+
+
+@over_every_store
+async def test_a_callback_is_pending_from_the_end_of_its_run_until_nothing_more_is_sent(opened: Opened) -> None:
+    async with opened() as store:
+        later, sooner = (Callback(url=f"https://{at}.example/", next_at=NOW + at) for at in (2, 1))
+        await stored(store, accepted("later", callback=later), accepted("sooner", callback=sooner), accepted("none"))
+        assert await store.callbacks() == []
+        await stored(store, ended("later"), ended("none"))
+        await stored(store, ended("sooner"))
+        assert await store.callbacks() == [("sooner", sooner), ("later", later)]
+        put_off = replace(sooner, attempts=1, next_at=NOW + 3, last_error="It answered 500.", last_status=500)
+        await stored(store, StoreCallback("sooner", put_off))
+        assert await store.callbacks() == [("later", later), ("sooner", put_off)]
+        delivered = replace(later, status=CallbackStatus.DELIVERED, attempts=1, next_at=None, delivered_at=NOW + 4)
+        await stored(store, StoreCallback("later", delivered))
+        assert await store.callbacks() == [("sooner", put_off)]
+        assert (await got(store, "later")).callback == delivered
+        assert (await got(store, "none")).callback is None
+
+
+@over_every_store
+async def test_a_callback_of_a_run_that_is_not_there_is_refused(opened: Opened) -> None:
+    async with opened() as store:
+        with pytest.raises(StoreUnavailable, match="'nobody' was never accepted"):
+            await stored(store, StoreCallback("nobody", Callback(url="https://example.com/")))
+
+
+@over_every_store
+async def test_a_run_that_is_refused_leaves_no_callback(opened: Opened) -> None:
+    async with opened() as store:
+        callback = Callback(url="https://example.com/", next_at=NOW)
+        await stored(store, accepted("first", scope=b"scope", key_until=NOW + 10))
+        for refused in (
+            accepted("other", scope=b"scope", key_until=NOW + 10, callback=callback),
+            accepted("first", callback=callback),
+        ):
+            with pytest.raises(RunExists):
+                await stored(store, refused)
+        await stored(store, ended("first"))
+        assert await store.callbacks() == []
+
+
+@over_every_store
+async def test_a_callback_goes_with_its_run_and_by_the_age_of_runs(opened: Opened) -> None:
+    async with opened() as store:
+        callback = Callback(url="https://example.com/", next_at=NOW)
+        for name, at in (("old", NOW - 101), ("young", NOW - 99)):
+            await stored(store, accepted(name, callback=callback), ended(name, at))
+        await store.prune(Retention(runs_for=100.0, max_bytes=1), NOW)
+        assert await store.run("old") is None
+        assert await store.callbacks() == [("young", callback)]
 
 
 # --- retention --------------------------------------------------------------------------------------------------------

@@ -222,6 +222,7 @@ def test_a_run_looks_the_same_through_every_face() -> None:
         "error": None,
         "waiting_for": None,
         "metadata": {},
+        "callback": None,
         "stored": False,
     }
     assert created.endswith("Z")

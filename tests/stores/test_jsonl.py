@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
+from portico.runs.callback import Callback
 from portico.runs.event import Event
 from portico.runs.memory_store import MemoryRunStore
 from portico.runs.status import RunStatus
@@ -50,6 +51,8 @@ async def fill(store: RunStore) -> None:
     await stored(
         store, accepted("dead", created=NOW - 1), ended("dead", status=RunStatus.FAILED, dead="crashed", error={"slug": "x"})
     )
+    callback = Callback(url="https://example.com/", attempts=1, next_at=NOW + 5, last_error="It answered 500.", last_status=500)
+    await stored(store, accepted("told", created=NOW - 2, callback=callback), ended("told"))
     await stored(store, accepted("waiting", payload={"_base64": "x"}), ParkRun("waiting", {"kind": "input"}))
     await stored(store, StoreState("echo", {"n": 1}), StoreSuspension("echo", "broken"))
 
@@ -61,6 +64,7 @@ async def everything(store: RunStore) -> list[Any]:
         [replace(run, number=0) for run in runs],
         [await store.events(run.run_id, limit=5000) for run in runs],
         [await store.steps(run.run_id) for run in runs],
+        await store.callbacks(),
         [run.run_id for run in sorted(runs, key=lambda run: run.number)],
         key.run_id if key else None,
         await store.state("echo"),
@@ -73,7 +77,7 @@ async def test_a_store_that_was_written_and_loaded_is_the_same(tmp_path: Path) -
     async with opened(tmp_path / "one") as one, opened(tmp_path / "two") as two:
         await fill(one)
         lines = await export(one, file)
-        assert lines == len(file.getvalue().splitlines()) == 3 + 1201 + 2 + 2
+        assert lines == len(file.getvalue().splitlines()) == 4 + 1201 + 2 + 2
         assert await load(two, file.getvalue().splitlines()) == lines
         assert await everything(two) == await everything(one)
         assert await two.verify() == []

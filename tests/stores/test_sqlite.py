@@ -24,8 +24,10 @@ import pytest
 
 import portico.stores.sqlite as sqlite_module
 from portico.errors import StoreError, StoreUnavailable
+from portico.runs.callback import Callback
 from portico.runs.event import Event
-from portico.runs.store import AppendEvents, Retention, RunQuery, StoreState
+from portico.runs.status import RunStatus
+from portico.runs.store import AppendEvents, Retention, RunQuery, StoreCallback, StoreState
 from portico.stores import writer
 from portico.stores.schema import open_writing
 from portico.stores.sqlite import SqliteStore
@@ -304,6 +306,47 @@ async def test_the_file_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     for read_only in (False, True):
         with pytest.raises(StoreError, match="a newer Portico wrote it \\(schema 99"):
             await SqliteStore(tmp_path, read_only=read_only).open()
+
+
+def of_version_1(directory: Path) -> None:
+    """The directory that a Portico with the first schema has left."""
+    database = sqlite3.connect(directory / "portico.db")
+    database.executescript(Path(__file__).with_name("version_1.sql").read_text(encoding="utf-8"))
+    database.close()
+
+
+async def test_a_file_of_version_1_is_brought_up_to_date_with_all_that_is_in_it(tmp_path: Path) -> None:
+    of_version_1(tmp_path)
+    callback = Callback(url="https://example.com/", next_at=NOW)
+    async with opened(tmp_path) as store:
+        done, waiting = await store.run("done"), await store.run("waiting")
+        assert done is not None
+        assert (done.output, done.principal, done.callback) == ("y" * 2000, "alice", None)
+        assert waiting is not None
+        assert waiting.status is RunStatus.WAITING
+        assert [event.seq for event in await store.events("done")] == [2]
+        assert await store.steps("done") == {"a": {"n": 1}}
+        assert await store.state("echo") == {"n": 1}
+        assert await store.callbacks() == []
+        await stored(store, StoreCallback("done", callback))
+        await stored(store, accepted("new", callback=callback), ended("new"))
+    async with opened(tmp_path) as store:
+        assert sorted(await store.callbacks()) == [("done", callback), ("new", callback)]
+        assert await store.verify() == []
+
+
+async def test_a_file_of_version_1_can_be_read_and_stays_as_it_is(tmp_path: Path) -> None:
+    of_version_1(tmp_path)
+    before = (tmp_path / "portico.db").read_bytes()
+    store = SqliteStore(tmp_path, read_only=True)
+    await store.open()
+    try:
+        assert [run.run_id for run in await store.runs(RunQuery(everyone=True))] == ["waiting", "done"]
+        assert await store.callbacks() == []
+        assert await store.verify() == []
+    finally:
+        await store.close()
+    assert (tmp_path / "portico.db").read_bytes() == before
 
 
 async def test_the_file_of_another_program_is_refused_and_not_touched(tmp_path: Path) -> None:
