@@ -20,6 +20,8 @@ class Upload(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra={MARK: True})
 
-    filename: str | None = Field(None, description="What its sender calls it. Never a path to write to: strangers choose it.")
-    content_type: str | None = Field(None, description="The media type that its sender claims.")
+    filename: str | None = Field(
+        default=None, description="What its sender calls it. Never a path to write to: strangers choose it."
+    )
+    content_type: str | None = Field(default=None, description="The media type that its sender claims.")
     content: bytes = Field(description="The file.")
