@@ -15,8 +15,9 @@ import idle
 import keyed
 import sends
 import streams
+import telemetry
 
 if __name__ == "__main__":
-    parts = (asks, erlang, sends, keyed, crashes, idle, http_asks, half_load, streams, disconnects, durable)
+    parts = (asks, erlang, sends, keyed, crashes, idle, http_asks, half_load, telemetry, streams, disconnects, durable)
     results = [benchmark.main() for benchmark in parts]
     sys.exit(0 if all(results) else 1)

@@ -13,6 +13,7 @@ import pytest
 from tests.app.serving import head, raw, served
 from tests.cli.programs import serving, topology
 from tests.routes.agents import Crashing, Echo
+from tests.routes.sockets import connected
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -115,6 +116,23 @@ async def test_a_stream_is_told_when_it_has_ended(log: Lines) -> None:
 
     assert log.lines[0]["bytes_out"] == len(response.content)
     assert log.lines[0]["status"] == 200
+
+
+@pytest.mark.anyio
+async def test_a_websocket_is_one_line_and_each_of_its_asks_is_counted(log: Lines) -> None:
+    async with served(Echo("echo"), access_log=True) as gateway:
+        async with connected(gateway, "echo") as frames:
+            for number in range(3):
+                await frames.ask(id=number, type="ask", payload={"text": "a"})
+        await log.until(1)
+        text = (await gateway.client.get("/metrics")).text
+
+    line = log.lines[0]
+    assert (line["protocol"], line["status"], line["path"]) == ("WebSocket", 101, "/agents/echo/ws")
+    assert line["request_id"]
+    assert line["bytes_in"] > 0
+    assert line["bytes_out"] > 0
+    assert 'portico_call_duration_seconds_count{agent="echo",operation="echo",outcome="ok"} 3.0' in text
 
 
 @pytest.mark.anyio
