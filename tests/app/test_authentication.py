@@ -199,7 +199,12 @@ async def house(anyio_backend: object, tmp_path_factory: pytest.TempPathFactory)
             keys[name], record = new_key(Principal(name, frozenset(allowed)))
             records.append(record)
     with issuing() as issuer:
-        settings = {"keys_file": str(file.path), "jwt_issuer": issuer.url, "jwt_audience": f"{AUDIENCE} other", "api_key": KEY}
+        settings: dict[str, Any] = {
+            "keys_file": str(file.path),
+            "jwt_issuer": issuer.url,
+            "jwt_audience": f"{AUDIENCE} other",
+            "api_key": KEY,
+        }
         routes = [{"method": "POST", "path": "/{a}/{b}", "agent": "echo"}, {"method": "GET", "path": "/{a}", "agent": "echo"}]
         agents = (Echo("echo", expose=True), Whoami("whoami", expose=True), Mirror("mirror", expose=True))
         async with served(*agents, patience=None, routes=routes, **settings) as gateway:

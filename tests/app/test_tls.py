@@ -235,7 +235,7 @@ class Caller(AgentProcess):
 async def test_who_has_shown_one_is_the_principal_with_the_scopes_of_the_settings(authority: Authority, pair: Pair) -> None:
     trust = authority.trusting(authority.signed("x", x509.DNSName("billing.example"), file="client"))
     for scopes, status in (((), 403), (("billing",), 200)):
-        settings = {**wanting(pair, authority, "required"), "client_cert_scopes": scopes}
+        settings: dict[str, Any] = {**wanting(pair, authority, "required"), "client_cert_scopes": scopes}
         async with served(Caller("caller"), trust=trust, **settings) as one:
             assert (await one.client.post("/agents/caller/who")).json() == "billing.example"
             assert (await one.client.post("/agents/caller/bill")).status_code == status
