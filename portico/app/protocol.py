@@ -41,6 +41,11 @@ class GatewayProtocol(HttpToolsProtocol):
         self._in_head = True
         self._refusal: PorticoError | None = None
 
+    @property
+    def silent(self) -> bool:
+        """Whether its client has asked nothing yet, or not to the end of a head."""
+        return cast("RequestResponseCycle | None", self.cycle) is None
+
     # --- what uvicorn calls -------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]  # uvicorn's own

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("portico")
 
+LAST_WORDS = 0.5
+"""Seconds that a client which has just connected gets for its request when the server ends."""
 ALTERNATIVE_AGE = 86_400
 """Seconds for which clients may remember that there is HTTP/3."""
 
@@ -173,7 +175,17 @@ class GatewayServer(uvicorn.Server):
         self.accepting.set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Let the streams end first: one of them would hold everything up for the whole grace time."""
+        """Let the streams end first: one of them would hold everything up for the whole grace time.
+
+        And before that, hear out who has connected and not asked yet: their request may be on its way.
+        """
+        for server in self.servers:
+            server.close()
+        until = asyncio.get_running_loop().time() + LAST_WORDS
+        while asyncio.get_running_loop().time() < until and any(  # noqa: ASYNC110  # uvicorn tells nobody
+            isinstance(one, GatewayProtocol) and one.silent for one in self.server_state.connections
+        ):
+            await asyncio.sleep(0.02)
         self._gateway.face.drain()
         self._stopping.set()
         async with asyncio.TaskGroup() as group:

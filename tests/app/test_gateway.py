@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from mcp import Client
 
 from portico import GatewayConfig, HTTPGateway, Runtime, Supervisor, create_app
 from portico.errors import ConfigurationError, StartError
-from tests.app.serving import ANY_PORT, is_problem
+from tests.app.serving import ANY_PORT, is_problem, served
 from tests.routes.agents import Echo, Mirror, Slow
 
 if TYPE_CHECKING:
@@ -181,6 +182,21 @@ async def test_it_speaks_tls(authority: Authority, pair: Pair) -> None:
         response = await client.get(f"https://localhost:{gateway_of(runtime).port}/livez")
 
     assert response.json() == {"status": "ok"}
+
+
+async def test_who_has_connected_before_the_end_is_answered_after_it_began() -> None:
+    async with served(Echo("echo")) as one:
+        reader, writer = await asyncio.open_connection("127.0.0.1", one.port)
+        writer.write(b"GET /livez HT")  # the rest is on its way
+        with anyio.fail_after(10):
+            while not one.server.server_state.connections:  # noqa: ASYNC110  # uvicorn tells nobody
+                await asyncio.sleep(0.01)
+            one.server.should_exit = True
+            while one.server.servers[0].is_serving():  # noqa: ASYNC110  # the same
+                await asyncio.sleep(0.01)
+            writer.write(b"TP/1.1\r\nHost: localhost\r\n\r\n")
+            assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+        writer.close()
 
 
 def test_settings_that_cannot_be_are_refused_when_it_is_made() -> None:
