@@ -62,6 +62,7 @@ from portico.routes.problems import MEDIA_TYPE, STATUSES, headers_of, rendered, 
 from portico.routes.protected_resource import PATH as PROTECTED_RESOURCE
 from portico.routes.protected_resource import ProtectedResource, protected_resource_router
 from portico.routes.request_id import RequestId
+from portico.routes.run_batch import run_batch_router
 from portico.routes.runs import runs_router
 from portico.routes.websocket import refusing_sockets
 from portico.runs.commit import StoreCommit
@@ -265,6 +266,7 @@ def create_app(source: KernelRuntime | Topology | Path | str | Mapping[str, Any]
     app.router.default = refusing_sockets(app.router.default)
     for router in (
         agents_router(face),
+        run_batch_router(face),
         runs_router(face),
         dead_letters_router(face),
         probes_router(face, secured=lambda: settings.authenticates),

@@ -230,6 +230,29 @@ def runs_router(face: Face) -> APIRouter:
     return router
 
 
+def call_of(body: NewRun, request: Request, face: Face, key: str | None, delay_until: datetime | None = None) -> Call:
+    """The call that starts a run. `delay_until`: as a header says it.
+
+    Raises:
+        UnknownAgent, UnknownOperation: nobody is there to be asked that.
+        ContractViolation: a time that is said twice, a callback that cannot be.
+    """
+    return Call(
+        face.dispatcher.catalogue.find(body.agent, body.operation),
+        body.payload if "payload" in body.model_fields_set else {},
+        timeout=face.run_timeout,
+        principal=request.scope.get(PRINCIPAL),
+        scopes=request.scope.get(SCOPES),
+        address=request.client.host if request.client else None,
+        traceparent=request.headers.get("traceparent"),
+        idempotency_key=key,
+        run_id=body.run_id,
+        due=_due(body, delay_until, face.dispatcher.book.clock),
+        metadata=body.metadata,
+        callback_url=_callback(body, face),
+    )
+
+
 def _routes_of_all(router: APIRouter, face: Face) -> None:
     book = face.dispatcher.book
 
@@ -252,21 +275,8 @@ def _routes_of_all(router: APIRouter, face: Face) -> None:
     ) -> Any:
         """Accept a call that nobody waits for: it is stored when this is answered. `Location` is where to find the run."""
         body = await _new_run(request, face.body_limit)
-        endpoint = face.dispatcher.catalogue.find(body.agent, body.operation)
-        call = Call(
-            endpoint,
-            body.payload if "payload" in body.model_fields_set else {},
-            timeout=face.run_timeout,
-            principal=request.scope.get(PRINCIPAL),
-            scopes=request.scope.get(SCOPES),
-            address=request.client.host if request.client else None,
-            traceparent=request.headers.get("traceparent"),
-            idempotency_key=key_of(idempotency_key.encode("latin-1") if idempotency_key is not None else None),
-            run_id=body.run_id,
-            due=_due(body, delay_until, book.clock),
-            metadata=body.metadata,
-            callback_url=_callback(body, face),
-        )
+        key = key_of(idempotency_key.encode("latin-1") if idempotency_key is not None else None)
+        call = call_of(body, request, face, key, delay_until)
         request.scope[CALL] = call
         run = await face.dispatcher.submit(call)
         response.headers["location"] = f"{prefix(request.scope)}/runs/{run.run_id}"
@@ -419,15 +429,20 @@ def _due(body: NewRun, header: datetime | None, clock: Clock) -> float | None:
 
 
 async def _new_run(request: Request, limit: int) -> NewRun:
-    """The body, by the rules that every body has. Raises `BadRequest` or `ContractViolation`."""
+    """The body of `POST /runs`. Raises `BadRequest` or `ContractViolation`."""
+    try:
+        return NewRun.model_validate(await json_body(request, limit))
+    except ValidationError as error:
+        raise ContractViolation("POST /runs", faults_of(error)) from None
+
+
+async def json_body(request: Request, limit: int) -> Any:
+    """A body by the rules that every body has, `{}` where there is none. Raises `BadRequest`."""
     headers = dict(request.scope["headers"])
     text = await read_body(request.receive, headers, limit)
     if text:
         check_media_type(headers.get(b"content-type", b""))
-    try:
-        return NewRun.model_validate(parse(text) if text else {})
-    except ValidationError as error:
-        raise ContractViolation("POST /runs", faults_of(error)) from None
+    return parse(text) if text else {}
 
 
 def _json(content: Any) -> Response:
