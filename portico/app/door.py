@@ -34,7 +34,7 @@ def open_door(
     """
     return Dispatcher(
         runtime,
-        [(_with_interceptors(spec), agent, operation) for spec, agent, operation in (*routes, *map(_route, settings.routes))],
+        [(_imported(spec), agent, operation) for spec, agent, operation in (*routes, *map(_route, settings.routes))],
         observers=observers,
         interceptors=[imported(one, "interceptor") for one in settings.interceptors],
         quota=RateLimit(settings.rate_limit) if settings.rate_limit else None,
@@ -61,15 +61,32 @@ def imported(what: Any, kind: str) -> Any:
     return found
 
 
-def _with_interceptors(spec: RouteSpec) -> RouteSpec:
-    if not spec.interceptors:
+def _imported(spec: RouteSpec) -> RouteSpec:
+    """A route with the things themselves in the place of their names."""
+    if not spec.interceptors and not spec.middleware:
         return spec
-    return replace(spec, interceptors=tuple(imported(one, "interceptor") for one in spec.interceptors))
+    return replace(
+        spec,
+        interceptors=tuple(imported(one, "interceptor") for one in spec.interceptors),
+        middleware=tuple(imported(one, "middleware") for one in spec.middleware),
+    )
 
 
 def _route(about: Mapping[str, Any]) -> DeclaredRoute:
     """A route of the settings. Raises `ConfigurationError`."""
-    known = {"method", "path", "agent", "operation", "mode", "timeout", "on_disconnect", "durable", "scopes", "interceptors"}
+    known = {
+        "method",
+        "path",
+        "agent",
+        "operation",
+        "mode",
+        "timeout",
+        "on_disconnect",
+        "durable",
+        "scopes",
+        "interceptors",
+        "middleware",
+    }
     unknown = set(about) - known
     missing = {"method", "path", "agent"} - set(about)
     if unknown or missing:
@@ -84,5 +101,6 @@ def _route(about: Mapping[str, Any]) -> DeclaredRoute:
         durable=about.get("durable", False),
         scopes=about.get("scopes", ()),
         interceptors=about.get("interceptors", ()),
+        middleware=about.get("middleware", ()),
     )
     return spec, about["agent"], about.get("operation")

@@ -158,6 +158,7 @@ def route(
     durable: bool = False,
     scopes: Sequence[str] = (),
     interceptors: Sequence[Any] = (),
+    middleware: Sequence[Any] = (),
 ) -> Callable[[F], F]:
     """Serve a method at an HTTP route. Path parameters that its contract names become members of the payload.
 
@@ -169,11 +170,17 @@ def route(
         on_disconnect: `cancel` or `continue` when the client leaves.
         durable: store its asks before they are handled, as sends are, so that they survive the program.
         scopes: what a caller needs to be allowed here, beside what the operation needs.
-        interceptors: around each of its calls: `async (call, next)`, the outermost first; functions or their dotted paths.
+        interceptors: around each of its calls: `async (call, next)`, the outermost first.
+        middleware: ASGI middleware classes around the requests of this route, the outermost first.
 
     Raises:
-        InvalidOperation: a method, path, mode or scope that cannot be.
+        InvalidOperation: a method, path, mode or scope that cannot be, an interceptor or middleware that cannot be called.
     """
+    for one in (*interceptors, *middleware):
+        if not callable(one):
+            raise InvalidOperation(
+                f"What stands around {method} {path} must be callable, and {one!r} is not: give the thing itself."
+            )
     spec = route_spec(
         method,
         path,
@@ -183,6 +190,7 @@ def route(
         durable=durable,
         scopes=scopes,
         interceptors=interceptors,
+        middleware=middleware,
     )
 
     def decorate(function: F) -> F:
@@ -202,6 +210,7 @@ def route_spec(
     durable: bool = False,
     scopes: Sequence[str] = (),
     interceptors: Sequence[Any] = (),
+    middleware: Sequence[Any] = (),
 ) -> RouteSpec:
     """A checked route. Raises `InvalidOperation` as `route` does."""
     if method.upper() not in METHODS:
@@ -224,6 +233,7 @@ def route_spec(
         durable,
         checked_scopes(scopes),
         tuple(interceptors),
+        tuple(middleware),
     )
 
 

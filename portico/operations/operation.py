@@ -42,6 +42,8 @@ class RouteSpec:
     """What a caller needs to be allowed, beside what the operation and its agent need."""
     interceptors: tuple[Any, ...] = ()
     """Around each of its calls: `async (call, next)`, the outermost first; each a function or its dotted path."""
+    middleware: tuple[Any, ...] = ()
+    """ASGI middleware classes around its requests, and no other route's, the outermost first; each a class or its dotted path."""
 
 
 @dataclass(slots=True, eq=False)

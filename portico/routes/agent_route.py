@@ -51,7 +51,7 @@ from portico.webhooks.guard import ClosedError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from starlette.types import Receive, Scope, Send
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
     from portico.kernel.messages import Message
     from portico.operations.catalogue import Endpoint
@@ -80,6 +80,7 @@ class AgentRoute:
         "_operation",
         "_parameters",
         "_varies",
+        "around",
         "endpoint",
         "spec",
         "takes_body",
@@ -103,6 +104,16 @@ class AgentRoute:
         # Where no contract says that the reply is JSON, what kind it is shows only when it is there.
         self._any_kind = not endpoint.operation.response_schema or endpoint.operation.contract.replies_bytes
         _ = endpoint.operation.contract
+        self.around: ASGIApp | None = None
+        """What its requests pass instead of `serve`: its own middlewares; None where it has none."""
+        if spec.middleware:
+            self.around = self._enter
+            for middleware in reversed(spec.middleware):
+                self.around = middleware(self.around)
+
+    async def _enter(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """From the innermost of its own middlewares."""
+        await self.serve(scope, receive, send, scope.get("path_params"))
 
     async def serve(self, scope: Scope, receive: Receive, send: Send, path: Mapping[str, str] | None) -> None:
         """Answer one request. `path`: its path parameters."""

@@ -140,6 +140,9 @@ class AgentTable:
             route, parameters = found
             scope["route"] = route.spec  # telemetry names its server span after it
             scope[ENDPOINT] = route.endpoint
+            if route.around is not None:
+                scope["path_params"] = parameters
+                return route.around(scope, receive, send)
             return route.serve(scope, receive, send, parameters)
         run_id = self._run_events.find(path, scope["method"])
         if run_id is not None:

@@ -236,6 +236,7 @@ class Checks:
             route.durable,
             tuple(route.scopes),
             tuple(route.interceptors),
+            tuple(route.middleware),
         )
         return _Route(spec, self._endpoint(route, at), (*at, "path"), dotted(at), decorated=False)
 

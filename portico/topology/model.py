@@ -303,6 +303,7 @@ class RouteSettings(Section):
     durable: Flag = False
     scopes: list[Scope] = Field(default_factory=list[Any])
     interceptors: list[Text] = Field(default_factory=list[Any])
+    middleware: list[Text] = Field(default_factory=list[Any])
 
     @property
     def waits(self) -> bool:

@@ -98,6 +98,21 @@ def test_an_interceptor_stands_around_what_the_command_line_asks(topology: Any) 
     assert portico("ask", "echo", '{"text": "hello"}', folder=path.parent).stdout.strip() == '"HELLO"'
 
 
+async def test_a_middleware_of_a_route_sees_the_requests_of_that_route_alone(topology: Any) -> None:
+    path = topology("", "")
+    text = path.read_text(encoding="utf-8").replace("middleware: [shop_of_the_door.Stamp]", "")
+    route = 'middleware: [shop_of_the_door.Stamp], path: "/say/{text}"'
+    path.write_text(text.replace('path: "/say/{text}"', route), encoding="utf-8")
+    async with listening(create_app(path)) as gateway:
+        answer = await gateway.client.get("/say/hello")
+        assert (answer.json(), answer.headers["x-stamp"]) == ("hello", "stamped")
+        is_problem(await gateway.client.post("/agents/echo", json={"text": 1}), 422, "contract-violated")
+        for other in (await gateway.client.post("/agents/echo", json={"text": "hello"}), await gateway.client.get("/livez")):
+            assert "x-stamp" not in other.headers
+    path.write_text(text.replace('path: "/say/{text}"', route.replace("Stamp", "Stomp")), encoding="utf-8")
+    assert "The middleware 'shop_of_the_door.Stomp' cannot be imported: " in portico("check", folder=path.parent).stderr
+
+
 @pytest.mark.parametrize(
     ("name", "told"),
     [

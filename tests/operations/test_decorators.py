@@ -134,3 +134,9 @@ def test_a_decorator_returns_the_method_itself() -> None:
     async def method(self: Any) -> None: ...
 
     assert route("GET", "/x")(contract(request=int)(operation(method))) is method
+
+
+@pytest.mark.parametrize("key", ["interceptors", "middleware"])
+def test_what_is_to_stand_around_a_route_must_be_callable(key: str) -> None:
+    with pytest.raises(InvalidOperation, match=r"What stands around GET /x must be callable, and 'shop\.audit' is not"):
+        route("GET", "/x", **{key: ["shop.audit"]})
