@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from portico.runs.dead_letters import DeadLetter
     from portico.runs.interceptor import Interceptor, Next
     from portico.runs.quota import Quota
+    from portico.runs.tally import Tally
 
 logger = logging.getLogger("portico.runs")
 
@@ -78,16 +79,12 @@ class CallObserver(Protocol):
 class Meter(Protocol):
     """Counts calls. Implemented by telemetry. Called for every call, so each takes well below a microsecond, and none may raise."""
 
-    def admitted(self, agent: str, operation: str, *, stored: bool) -> None:
-        """A call has its run."""
+    def of(self, agent: str, operation: str) -> Tally | None:
+        """Where the calls of one operation are counted; None where they are not."""
         ...
 
     def rejected(self, call: Call, error: BaseException) -> None:
         """A call was refused, and has no run."""
-        ...
-
-    def ended(self, agent: str, operation: str, error: BaseException | None, seconds: float) -> None:
-        """A plain ask that was admitted has ended, `seconds` later."""
         ...
 
 
@@ -144,8 +141,10 @@ class Dispatcher:
         Raises:
             CallError: as it ended.
         """
-        self._let_in(call)
-        if self._interceptors or call.endpoint.interceptors:
+        endpoint = call.endpoint
+        if self.draining or self._budget or self._quota is not None or endpoint.scopes:
+            self._let_in(call)
+        if self._interceptors or endpoint.interceptors:
             return _reply(await self._chain(call, self._ask)(call))
         if self._observers:
             return await self._ask(call)
@@ -319,18 +318,19 @@ class Dispatcher:
             call.traceparent = hooks.enter(stack, observer.dispatching, call) or call.traceparent
 
     def _admit(self, call: Call, default_timeout: float) -> Run:
-        meter = self.meter
-        if meter is None:
-            return self._admit_plain(call, default_timeout)
         try:
-            run = self._admit_plain(call, default_timeout)
+            run = self._admitted(call, default_timeout)
         except Exception as error:
-            meter.rejected(call, error)
+            if self.meter is not None:
+                self.meter.rejected(call, error)
             raise
-        meter.admitted(run.agent, run.operation, stored=False)
+        if self.meter is not None:
+            run.tally = tally = self.meter.of(run.agent, run.operation)
+            if tally is not None:
+                tally.plain += 1
         return run
 
-    def _admit_plain(self, call: Call, default_timeout: float) -> Run:
+    def _admitted(self, call: Call, default_timeout: float) -> Run:
         endpoint, timeout = call.endpoint, call.timeout
         if self.in_flight >= self._max_calls:
             raise Overloaded(self._max_calls, self._mean / self._max_calls)
@@ -388,8 +388,8 @@ class Dispatcher:
             self.in_flight -= 1
             took = self._router.clock.now() - began
             self._mean += (took - self._mean) * SMOOTHING
-            if self.meter is not None:
-                self.meter.ended(run.agent, run.operation, failure, took)
+            if run.tally is not None:
+                run.tally.ended(failure, took)
             if delivery is not None:
                 self._router.deadlines.discard(delivery)
         run.finish(reply, None)
@@ -434,8 +434,9 @@ class Dispatcher:
         if not await run.accepted():
             return await self._replay(call, run)
         call.run = run
-        if self.meter is not None:
-            self.meter.admitted(run.agent, run.operation, stored=True)
+        tally = self.meter.of(run.agent, run.operation) if self.meter is not None else None
+        if tally is not None:
+            tally.stored += 1
         return run
 
     def _admit_stored(self, call: Call, scope: bytes | None) -> Run:

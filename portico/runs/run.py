@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from portico.operations.contract import Contract
     from portico.runs.book import RunBook
     from portico.runs.record import RunRecord
+    from portico.runs.tally import Tally
 
 MAX_EVENTS = 10_000
 """How many events a run keeps in memory. Older ones are read from the store; of a plain ask they are gone, and readers are told."""
@@ -84,6 +85,7 @@ class Run:
         "run_id",
         "scope",
         "sealed",
+        "tally",
         "timer",
         "waiting",
     )
@@ -102,6 +104,8 @@ class Run:
         self.error: BaseException | None = None
         self.attempts = 0
         self.delivery: Delivery | None = None
+        self.tally: Tally | None = None
+        """Where its end is counted, while somebody counts."""
         self.ends_at: float | None = None
         """When it ends, by what is stored of that."""
         self.waiting: Mapping[str, Any] | None = None

@@ -44,16 +44,16 @@ class Durations:
 class Tally:
     """What is counted of one operation of one agent."""
 
-    __slots__ = ("_declared", "_ok", "admitted", "durations", "ended", "plain", "rejected")
+    __slots__ = ("_declared", "_ok", "done", "durations", "plain", "rejected", "stored")
 
     def __init__(self, declared: Iterable[str]) -> None:
         """`declared`: the slugs that its operation may raise. Any other of an agent's own counts as `agent-error`."""
-        self.admitted = 0
-        """Calls that have, or had, a run."""
         self.plain = 0
-        """Those of them that are plain asks."""
-        self.ended = 0
-        """The plain asks that have ended."""
+        """Plain asks that were admitted."""
+        self.done = 0
+        """Those of them that have ended."""
+        self.stored = 0
+        """Calls that were admitted and stored."""
         self.rejected: dict[str, int] = {}
         """Calls that have none, by why."""
         self._ok = Durations()
@@ -61,8 +61,18 @@ class Tally:
         """By outcome."""
         self._declared = frozenset(declared)
 
+    def ended(self, error: BaseException | None, seconds: float) -> None:
+        """See `portico.runs.tally.Tally`."""
+        self.done += 1
+        if error is None:
+            ok = self._ok
+            ok.counts[bisect_left(BOUNDS, seconds)] += 1
+            ok.total += seconds
+        else:
+            self.end(error, seconds)
+
     def end(self, error: BaseException | None, seconds: float) -> None:
-        """A call has ended."""
+        """A call of either kind has ended."""
         if error is None:
             self._ok.add(seconds)
             return
@@ -88,13 +98,9 @@ class CallMeter:
         self.tallies = {(one.agent, one.operation.name): Tally(one.operation.errors) for one in endpoints}
         """By agent and operation."""
 
-    def admitted(self, agent: str, operation: str, *, stored: bool) -> None:
-        """See `Meter.admitted`."""
-        tally = self.tallies.get((agent, operation))
-        if tally is not None:
-            tally.admitted += 1
-            if not stored:
-                tally.plain += 1
+    def of(self, agent: str, operation: str) -> Tally | None:
+        """See `Meter.of`."""
+        return self.tallies.get((agent, operation))
 
     def rejected(self, call: Call, error: BaseException) -> None:
         """See `Meter.rejected`."""
@@ -102,13 +108,6 @@ class CallMeter:
         if tally is not None:
             reason = tally.slug_of(error)
             tally.rejected[reason] = tally.rejected.get(reason, 0) + 1
-
-    def ended(self, agent: str, operation: str, error: BaseException | None, seconds: float) -> None:
-        """See `Meter.ended`."""
-        tally = self.tallies.get((agent, operation))
-        if tally is not None:
-            tally.ended += 1
-            tally.end(error, seconds)
 
     def run_ended(self, run: Run) -> None:
         """A stored run has ended: what it took since it was accepted, or due, also in earlier lives of the program.

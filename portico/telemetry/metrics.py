@@ -109,8 +109,8 @@ class _Figures(Collector):
         stored = Counter((record.agent, record.operation) for record in runs)
         for (agent, operation), tally in self._calls.tallies.items():
             labels = [_text(agent), _text(operation)]
-            admitted.add_metric(labels, tally.admitted)
-            in_flight.add_metric(labels, tally.plain - tally.ended + stored[agent, operation])
+            admitted.add_metric(labels, tally.plain + tally.stored)
+            in_flight.add_metric(labels, tally.plain - tally.done + stored[agent, operation])
             for reason, count in tally.rejected.items():
                 rejected.add_metric([*labels, _text(reason)], count)
         yield from (admitted, rejected, in_flight)
