@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -35,10 +36,10 @@ KERNEL = (
 )
 
 
-def run(code: str) -> str:
+def run(code: str, **variables: str) -> str:
     """What a fresh interpreter prints."""
-    command = [sys.executable, "-c", code]
-    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=30, check=True).stdout
+    command, env = [sys.executable, "-c", code], {**os.environ, **variables}
+    return subprocess.run(command, cwd=REPOSITORY, env=env, capture_output=True, text=True, timeout=30, check=True).stdout
 
 
 def loaded_by(code: str) -> set[str]:
@@ -137,13 +138,15 @@ def test_the_client_loads_nothing_of_the_server() -> None:
     assert own == {"httpx", "pydantic_core"}
 
 
-def test_importing_the_kernels_names_takes_less_than_100_ms_more_than_asyncio() -> None:
+def test_importing_the_kernels_names_takes_less_than_100_ms_more_than_asyncio(tmp_path: Path) -> None:
     code = f"""
 import time, asyncio
 begun = time.perf_counter()
 from portico import {", ".join(KERNEL)}
 print(time.perf_counter() - begun)
 """
-    best = min(float(run(code)) for _ in range(7))
+    # As for users, compiled once: an environment that keeps no bytecode would have it compiled each time.
+    kept = {"PYTHONPYCACHEPREFIX": str(tmp_path), "PYTHONDONTWRITEBYTECODE": ""}
+    best = min(float(run(code, **kept)) for _ in range(7))
 
     assert best < 0.1

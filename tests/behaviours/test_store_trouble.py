@@ -104,8 +104,11 @@ def test_what_was_accepted_before_the_disk_failed_finishes_when_it_works_again(t
         records = [one.ended(run) for run in (held, *waiting)]
 
         assert during["status"] in ("queued", "running")
-        assert [record["output"] for record in records] == ["first is done", 2, 3, 4]
-        assert one.ask("desk/look").json() == ["first", "number-0", "number-1", "number-2"]
+        # The places may have changed: what could not be stored comes back by a timer of its own. Nothing is lost, nothing is doubled.
+        taken = one.ask("desk/look").json()
+        assert sorted(taken) == ["first", "number-0", "number-1", "number-2"]
+        places = [taken.index(f"number-{number}") + 1 for number in range(3)]
+        assert [record["output"] for record in records] == ["first is done", *places]
 
 
 def test_what_must_not_be_handled_twice_is_not_though_its_end_could_not_be_stored(tmp_path: Path) -> None:

@@ -132,7 +132,7 @@ def test_routes_lists_declared_default_and_own_routes_with_all_that_is_known(lis
     }
     assert found["GET", "/runs"]["kind"] == "gateway"
     assert found["GET", "/runs"]["operation"] == "list_runs"
-    assert {("*", "/mcp"), ("GET", "/docs"), ("GET", "/openapi.json")} <= set(found)
+    assert {("POST", "/mcp"), ("GET", "/docs"), ("GET", "/openapi.json")} <= set(found)
 
 
 def test_routes_lists_the_default_routes_of_what_is_exposed(tmp_path: Path) -> None:
