@@ -104,7 +104,7 @@ def test_what_was_accepted_before_the_disk_failed_finishes_when_it_works_again(t
         records = [one.ended(run) for run in (held, *waiting)]
 
         assert during["status"] in ("queued", "running")
-        # The places may have changed: what could not be stored comes back by a timer of its own. Nothing is lost, nothing is doubled.
+        # The places may have changed: what could not be stored comes back by its own timer. Nothing is lost, nothing doubled.
         taken = one.ask("desk/look").json()
         assert sorted(taken) == ["first", "number-0", "number-1", "number-2"]
         places = [taken.index(f"number-{number}") + 1 for number in range(3)]
