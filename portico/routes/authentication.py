@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from portico.auth.principal import Principal, credential_of
 from portico.errors import AuthUnavailable, Unauthenticated
-from portico.routes.exchange import PEER, PRINCIPAL, SCOPES, respond_with_problem, route_path
+from portico.routes.exchange import PEER, PRINCIPAL, RENEW, SCOPES, respond_with_problem, route_path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, MutableMapping
+    from collections.abc import Awaitable, Callable, Collection, MutableMapping
 
     from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -67,7 +67,17 @@ class Authentication:
                     return
             # Nobody, on an open path, has no scopes: None would be a gateway that knows no callers, where everybody may everything.
             scope[PRINCIPAL], scope[SCOPES] = (who.name, who.scopes) if who is not None else (None, _NO_SCOPES)
+            if kind == "websocket" and credential is not None:
+                scope[RENEW] = self._renewing(credential)
         await self._app(scope, receive, send)
+
+    def _renewing(self, credential: bytes) -> Callable[[], Awaitable[Principal]]:
+        """Asks anew: a connection may outlive its key or its token. Raises `Unauthenticated`, `AuthUnavailable`."""
+
+        async def renew() -> Principal:  # a closure, for no print of a scope shows what is in it
+            return self._authenticator.known(credential) or await self._authenticator.verified(credential)
+
+        return renew
 
     async def _unknown(self, scope: Scope, credential: bytes | None) -> Principal | None:
         """Who sends a credential that must be verified first; None for anybody on an open path."""

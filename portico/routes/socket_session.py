@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic_core import to_json
 
-from portico.errors import BadRequest, Cancelled, InvalidReply, PorticoError, TooManyAsks
+from portico.errors import BadRequest, Cancelled, InvalidReply, PorticoError, TooManyAsks, Unauthenticated
 from portico.routes import socket_frames as frames
-from portico.routes.exchange import PRINCIPAL, REQUEST_ID, SCOPES, header, problem_of
+from portico.routes.exchange import PRINCIPAL, RENEW, REQUEST_ID, SCOPES, header, problem_of
 from portico.routes.json_lines import JSON_LINES
 from portico.routes.reply_hints import hints_of
 from portico.runs.call import Call
@@ -25,10 +25,11 @@ from portico.runs.printing import printed
 from portico.runs.run_view import reference
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine
 
     from starlette.types import Receive, Scope, Send
 
+    from portico.auth.principal import Principal
     from portico.kernel.messages import Message
     from portico.routes.face import Face
     from portico.runs.run import Run
@@ -45,6 +46,7 @@ LAST_WORD: Final = 1.0
 # RFC 6455 §7.4.1
 GOING_AWAY: Final = 1001
 UNSUPPORTED: Final = 1003
+POLICY: Final = 1008
 INTERNAL: Final = 1011
 
 
@@ -146,9 +148,22 @@ class SocketSession:
         try:
             value = frames.parsed(text)
             name = frames.id_in(value)
-            await self._do(frames.read(value), group)
+            frame = frames.read(value)
+            if isinstance(frame, frames.Ask | frames.Send | frames.Subscribe):
+                await self._renew()
+            await self._do(frame, group)
+        except Unauthenticated as error:
+            await self._tell_error(name, error)
+            self._end(POLICY)
         except PorticoError as error:
             await self._tell_error(name, error)
+
+    async def _renew(self) -> None:
+        """Who opened the connection must still be who calls. Raises `Unauthenticated`, `AuthUnavailable`."""
+        renew: Callable[[], Awaitable[Principal]] | None = self._scope.get(RENEW)
+        if renew is not None:
+            who = await renew()
+            self._scope[PRINCIPAL], self._scope[SCOPES] = who.name, who.scopes
 
     async def _do(self, frame: frames.SocketFrame, group: asyncio.TaskGroup) -> None:
         if isinstance(frame, frames.Ping):

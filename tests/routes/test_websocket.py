@@ -11,6 +11,10 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
+from portico.auth import key_ring, principal
+from portico.auth.api_key import new_key
+from portico.auth.key_file import KeyFile
+from portico.auth.principal import Principal
 from portico.routes import socket_session
 from portico.runs import run as run_module
 from tests.app.serving import RawResponse, is_problem, served
@@ -18,6 +22,8 @@ from tests.routes.agents import Echo, Flood, Replies, Slow
 from tests.routes.sockets import connected
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.app.serving import Served
 
 pytestmark = pytest.mark.anyio
@@ -283,6 +289,29 @@ async def test_a_browser_brings_its_key_as_a_subprotocol_and_another_is_chosen()
         result = await frames.ask(id=1, type="ask", payload={"text": "hello"})
 
     assert (chosen, result["type"]) == ("portico.v1", "result")
+
+
+async def test_who_has_lost_its_key_is_asked_to_leave_at_its_next_ask(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(principal, "SEEN_FOR", 0.0)
+    monkeypatch.setattr(key_ring, "LOOK_EVERY", 0.0)
+    file = KeyFile(tmp_path / "keys.json")
+    key, record = new_key(Principal("alice", frozenset()))
+    with file.editing() as records:
+        records.append(record)
+    headers = {"authorization": f"Bearer {key}"}
+    async with (
+        served(Echo("echo"), keys_file=str(file.path)) as gateway,
+        connected(gateway, "echo", additional_headers=headers) as frames,
+    ):
+        before = await frames.ask(id=1, type="ask", payload={"text": "hello"})
+        with file.editing() as records:
+            records.clear()
+        after = await frames.ask(id=2, type="ask", payload={"text": "hello"})
+        code = await frames.closed()
+
+    assert before["type"] == "result"
+    assert (after["id"], after["type"], after["problem"]["type"]) == (2, "error", "/problems/unauthenticated")
+    assert code == 1008
 
 
 async def test_a_draining_gateway_refuses_the_handshake() -> None:
