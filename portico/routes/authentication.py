@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from portico.auth.principal import Principal, credential_of
+from portico.auth.shared_key import SHARED
 from portico.errors import AuthUnavailable, Unauthenticated
 from portico.routes.exchange import PEER, PRINCIPAL, RENEW, SCOPES, respond_with_problem, route_path
 
@@ -84,7 +85,7 @@ class Authentication:
         is_open = self._is_open(route_path(scope))
         if credential is None:
             peer: str | None = scope.get(PEER)
-            if peer is not None:
+            if peer is not None and peer != SHARED.name:
                 return Principal(peer, self._peer_scopes)
             if is_open:
                 return None
