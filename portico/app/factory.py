@@ -302,14 +302,13 @@ def _protected_resource(dispatcher: Dispatcher, settings: GatewayConfig) -> Prot
 def _middlewares(gateway: Gateway, authenticator: Authenticator | None, resource: ProtectedResource | None) -> list[Middleware]:
     """What a request passes before the agent table, the outermost first."""
     settings = gateway.settings
-    allowed = _allowed_hosts(settings)
     stack: list[Middleware] = []
     if settings.cors_origins:
         credentials = settings.client_cert_mode != "none"
         stack.append(Middleware(cast("Any", Cors), settings.cors_origins, credentials=credentials))
     stack.append(Middleware(cast("Any", RequestId), _always(settings)))
-    if allowed:
-        stack.append(Middleware(cast("Any", HostGuard), allowed, settings.cors_origins))
+    if _guards_hosts(settings):
+        stack.append(Middleware(cast("Any", HostGuard), _allowed_hosts(settings), settings.cors_origins))
     if authenticator is not None:
         pages = (settings.docs_path, "/redoc") if settings.docs_enabled else ()
         open_paths = (*PROBES, PROTECTED_RESOURCE, *pages)
@@ -324,6 +323,11 @@ def _middlewares(gateway: Gateway, authenticator: Authenticator | None, resource
 def _allowed_hosts(settings: GatewayConfig) -> Sequence[str]:
     """The names that a Host or Origin header may have; empty for any."""
     return settings.allowed_hosts or (_names_of_loopback(settings.host) if settings.loopback else ())
+
+
+def _guards_hosts(settings: GatewayConfig) -> bool:
+    """Whether foreign hosts or origins are refused. A browser shows its user's certificate whichever page asks it to."""
+    return bool(_allowed_hosts(settings)) or settings.client_cert_mode != "none"
 
 
 def _names_of_loopback(host: str) -> tuple[str, ...]:
@@ -355,7 +359,7 @@ def _document(app: FastAPI, gateway: Gateway) -> None:
                     base=base,
                     statuses=STATUSES,
                     secured=settings.authenticates,
-                    guarded=bool(_allowed_hosts(settings)),
+                    guarded=_guards_hosts(settings),
                 )
             )
         return made[0]

@@ -7,7 +7,7 @@ away. Names are compared whole, and ports must be numbers: a prefix match would 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from portico.errors import ForeignHost
 from portico.routes.exchange import header, respond_with_problem
@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 """The names of this machine."""
 
+MOST_SEEN: Final = 1000
+"""How many hosts are remembered, allowed or not."""
+LONGEST: Final = 255
+"""Characters of a host that is remembered (RFC 1035 §2.3.4)."""
+
 _HOST = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]+\]|[^\[\]:/@?#\s]+)(?::(?P<port>[0-9]{1,5}))?")
 _ORIGIN = re.compile(r"https?://(?P<host>[^/?#@]+)")
 
@@ -29,7 +34,8 @@ class HostGuard:
 
     Args:
         app: what it guards.
-        allowed: names, each with or without a port; one without a port allows every port.
+        allowed: names, each with or without a port; one without a port allows every port. None at all: every name, but only pages
+            of the very host that is asked.
         origins: whole origins that may call beside those names; `*` is every origin.
     """
 
@@ -49,11 +55,11 @@ class HostGuard:
         await self._app(scope, receive, send)
 
     def _objection(self, host: str, origin: str | None) -> ForeignHost | None:
-        if not self._is_allowed(host):
+        if self._allowed and not self._is_allowed(host):
             return ForeignHost("Host", host)
         if origin is not None and "*" not in self._origins and origin.lower() not in self._origins:
             match = _ORIGIN.fullmatch(origin)
-            if match is None or not self._is_allowed(match["host"]):
+            if match is None or not (self._is_allowed(match["host"]) if self._allowed else match["host"].lower() == host.lower()):
                 return ForeignHost("Origin", origin)
         return None
 
@@ -62,6 +68,6 @@ class HostGuard:
         if verdict is None:
             match = _HOST.fullmatch(host.lower())
             verdict = match is not None and (match["name"] in self._allowed or match[0] in self._allowed)
-            if len(self._seen) < 1000:  # noqa: PLR2004  # strangers choose these strings
+            if len(self._seen) < MOST_SEEN and len(host) <= LONGEST:  # strangers choose these strings
                 self._seen[host] = verdict
         return verdict

@@ -9,10 +9,14 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 from cryptography import x509
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
+from websockets.typing import Origin
 
 from portico.app.peer_protocol import peer_name
 from portico.app.server import GatewayServer, bind, check_server
 from portico.app.settings import GatewayConfig
+from portico.auth.shared_key import SHARED
 from portico.errors import ConfigurationError
 from portico.kernel.process import AgentProcess
 from portico.kernel.protocols import Context  # type hints become contracts
@@ -241,6 +245,33 @@ async def test_who_has_shown_one_is_the_principal_with_the_scopes_of_the_setting
             assert (await one.client.post("/agents/caller/bill")).status_code == status
             wrong = await one.client.get("/agents", headers={"authorization": "Bearer wrong"})
             is_problem(wrong, 401, "unauthenticated")
+
+
+async def test_a_page_of_another_origin_cannot_use_its_visitors_certificate(authority: Authority, pair: Pair) -> None:
+    trust = authority.trusting(authority.signed("me", file="client"))
+    settings: dict[str, Any] = {"host": "0.0.0.0", "cors_origins": ("https://app.example",), **wanting(pair, authority, "optional")}
+    async with served(Echo("echo"), trust=trust, **settings) as one:
+        own = f"https://127.0.0.1:{one.port}"
+
+        async def asked(origin: str) -> httpx.Response:
+            return await one.client.post("/agents/echo", json={"text": "a"}, headers={"origin": origin})
+
+        for origin in ("https://evil.example", "null", "https://127.0.0.1", f"https://127.0.0.1:{one.port}.evil.example"):
+            is_problem(await asked(origin), 403, "foreign-host")
+            with pytest.raises(InvalidStatus) as refusal:
+                async with connect(f"wss://127.0.0.1:{one.port}/agents/echo/ws", ssl=trust, origin=Origin(origin), proxy=None):
+                    pass
+            assert refusal.value.response.status_code == 403
+        for origin in (own, "https://app.example"):
+            assert (await asked(origin)).status_code == 200
+        assert (await one.client.get("/livez", headers={"host": "any.example"})).status_code == 200
+
+
+async def test_no_certificate_speaks_for_who_has_the_shared_key(authority: Authority, pair: Pair) -> None:
+    trust = authority.trusting(authority.signed(SHARED.name, file="client"))
+    async with served(Echo("echo"), trust=trust, api_key="secret", **wanting(pair, authority, "required")) as one:
+        is_problem(await one.client.get("/runs"), 401, "unauthenticated")
+        assert (await one.client.get("/runs", headers={"authorization": "Bearer secret"})).status_code == 200
 
 
 async def test_where_nobody_is_asked_nobody_is_known(authority: Authority, pair: Pair) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from portico.routes.host_guard import HostGuard
 from tests.app.serving import is_problem, raw, served
 from tests.routes.agents import Echo
 
@@ -97,6 +98,18 @@ async def test_own_pages_may_call_where_hosts_are_named(named: Served) -> None:
     response = await named.client.post("/agents/echo", json={"text": "a"}, headers=headers)
 
     assert response.status_code == 200
+
+
+async def test_what_a_stranger_calls_the_gateway_is_not_remembered_whatever_its_length() -> None:
+    guard = HostGuard(_nothing, ["localhost"])
+    for host in ("h.example", "h" * 256, "h" * 60_000):
+        scope: Any = {"type": "http", "headers": [(b"host", host.encode())]}
+        await guard(scope, _nothing, _nothing)
+
+    assert list(guard._seen) == ["h.example"]
+
+
+async def _nothing(*_: Any) -> Any: ...
 
 
 async def test_many_strange_hosts_do_not_make_the_guard_forget_who_is_who(gateway: Served) -> None:
