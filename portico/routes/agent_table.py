@@ -116,19 +116,23 @@ class AgentTable:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection, or pass it on."""
-        if scope["type"] == "http":
-            raw = scope.get("raw_path")
-            if raw is not None and b"%" in raw:
-                try:
-                    path = path_of(scope, raw)
-                except MalformedAddress as error:
-                    await respond_with_problem(scope, send, error)
-                    return
-            else:
-                path = route_path(scope)
+        kind = scope["type"]
+        if kind != "http" and kind != "websocket":  # noqa: PLR1714  # the quickest way to ask
+            await self._app(scope, receive, send)
+            return
+        raw = scope.get("raw_path")
+        if raw is not None and b"%" in raw:
+            try:
+                path = path_of(scope, raw)
+            except MalformedAddress as error:
+                await respond_with_problem(scope, send, error)
+                return
+        else:
+            path = route_path(scope)
+        if kind == "http":
             answer = self._answer(scope, receive, send, path)
             await (self._serve_otherwise(scope, receive, send, path) if answer is None else answer)
-        elif scope["type"] == "websocket" and (agent := self._sockets.find(route_path(scope))) is not None:
+        elif (agent := self._sockets.find(without_slash(path))) is not None:
             await self._sockets.serve(scope, receive, send, agent)
         else:
             await self._app(scope, receive, send)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from portico.auth.principal import Principal, credential_of
 from portico.auth.shared_key import SHARED
 from portico.errors import AuthUnavailable, Unauthenticated
+from portico.routes.address import without_slash
 from portico.routes.exchange import PEER, PRINCIPAL, RENEW, SCOPES, respond_with_problem, route_path
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class Authentication:
     Args:
         app: what it guards.
         authenticator: who knows the callers.
-        open_paths: paths that need no principal.
+        open_paths: paths that need no principal, with and without a slash at their end.
         open_prefixes: paths that begin with one of them need none either.
         metadata_url: from a request's scope to where its client finds out how to get a token (RFC 9728); None where no tokens
             are taken.
@@ -105,7 +106,7 @@ class Authentication:
         return self._metadata_url(scope) if self._metadata_url is not None else None
 
     def _is_open(self, path: str) -> bool:
-        return path in self._open_paths or path.startswith(self._open_prefixes)
+        return without_slash(path) in self._open_paths or path.startswith(self._open_prefixes)
 
 
 def _credential(scope: Scope) -> bytes | None:

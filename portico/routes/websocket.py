@@ -9,6 +9,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from portico.errors import Draining, PorticoError, RouteNotFound
+from portico.routes.address import SLASH
 from portico.routes.exchange import respond_with_problem, route_path
 from portico.routes.socket_session import SocketSession
 
@@ -27,9 +28,9 @@ class AgentSockets:
         self._face = face
 
     def find(self, path: str) -> str | None:
-        """The name of the agent whose WebSocket that is; None where the path is something else."""
+        """The name of the agent whose WebSocket that is; None where the path, with `SLASH` in it, is something else."""
         match = _PATH.fullmatch(path)
-        return match[1] if match is not None else None
+        return match[1].replace(SLASH, "/") if match is not None else None
 
     async def serve(self, scope: Scope, receive: Receive, send: Send, agent: str) -> None:
         """Serve one connection."""

@@ -69,7 +69,11 @@ BEHIND = [
     ("DELETE", "/mcp"),
     ("GET", "/nowhere"),
     ("OPTIONS", "/agents/echo"),
-    ("GET", "/livez/"),
+    ("GET", "/livez//"),
+    ("GET", "/livez/agents"),
+    ("GET", "/agents/"),
+    ("GET", "/agents%2Fecho"),
+    ("GET", "/docs/assets"),
     ("GET", "/docs/assets/../../agents"),
     ("GET", "//docs"),
 ]
@@ -101,7 +105,10 @@ async def test_the_right_key_opens_it(locked: Served, path: str) -> None:
     assert (await locked.client.get(path, headers=RIGHT)).status_code == 200
 
 
-@pytest.mark.parametrize("path", ["/livez", "/readyz", "/startupz", "/healthz", "/docs", "/redoc", "/docs/assets/docs.js"])
+@pytest.mark.parametrize(
+    "path",
+    ["/livez", "/readyz", "/startupz", "/healthz", "/docs", "/redoc", "/docs/assets/docs.js", "/livez/", "/docs/", "/redoc/"],
+)
 async def test_probes_and_pages_are_open(locked: Served, path: str) -> None:
     assert (await locked.client.get(path)).status_code == 200
 

@@ -19,7 +19,7 @@ from portico.routes import socket_session
 from portico.runs import run as run_module
 from tests.app.serving import RawResponse, is_problem, served
 from tests.routes.agents import Echo, Flood, Replies, Slow
-from tests.routes.sockets import connected
+from tests.routes.sockets import Frames, connected
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,6 +52,26 @@ async def test_an_ask_is_answered_with_its_result(gateway: Served) -> None:
 
     assert (result["id"], result["type"], result["payload"], result["attempt"]) == ("a", "result", {"echo": "hello"}, 0)
     assert run["status"] == "succeeded"
+
+
+@pytest.mark.parametrize("path", ["/agents/echo/ws/", "/agents/e%63ho/ws"])
+async def test_an_address_is_spelled_as_that_of_a_request_may_be(gateway: Served, path: str) -> None:
+    async with connect(f"ws://127.0.0.1:{gateway.port}{path}", proxy=None) as connection:
+        assert (await Frames(connection).ask(id=1, type="ping"))["type"] == "pong"
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "slug"),
+    [
+        ("/agents/echo%2Fws", 404, "not-found"),
+        ("/agents/echo/ws//", 404, "not-found"),
+        ("/agents%2Fecho/ws", 404, "not-found"),
+        ("/agents/a%2Fb/ws", 404, "agent-not-found"),
+        ("/agents/%ff/ws", 400, "malformed-address"),
+    ],
+)
+async def test_an_address_of_something_else_refuses_the_handshake(gateway: Served, path: str, status: int, slug: str) -> None:
+    is_problem(await refused(gateway, path), status, slug)
 
 
 async def test_an_agent_with_several_operations_is_told_which(gateway: Served) -> None:
