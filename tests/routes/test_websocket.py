@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -280,6 +281,14 @@ async def test_text_that_is_not_utf_8_closes_the_connection_as_invalid(gateway: 
 async def test_an_unknown_agent_refuses_the_handshake_with_a_problem(gateway: Served) -> None:
     problem = is_problem(await refused(gateway, "/agents/eco/ws"), 404, "agent-not-found")
     assert "'echo'" in problem["detail"]
+
+
+async def test_who_is_refused_puts_nothing_in_the_log(gateway: Served, caplog: pytest.LogCaptureFixture) -> None:
+    for path in ("/agents/nobody/ws", "/nowhere"):
+        await refused(gateway, path)
+    await refused(gateway, "/agents/echo/ws", origin="https://evil.example")
+
+    assert [record.message for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 async def test_a_path_that_has_none_refuses_the_handshake_with_a_problem(gateway: Served) -> None:
