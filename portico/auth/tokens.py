@@ -97,14 +97,15 @@ class Tokens:
             raise Unauthenticated("its key is not one of its issuer's")
         claims = self._claims(credential, key, algorithm)
         principal = Principal(_subject(claims), _scopes(claims))
-        self._remember(digest, principal, float(claims["exp"]) + LEEWAY)
+        self._remember(digest, principal, claims["exp"] + LEEWAY)
         return principal
 
     def _claims(self, credential: bytes, key: jwt.PyJWK, algorithm: str) -> Mapping[str, Any]:
         try:
-            return self._jwt.decode(
+            claims: dict[str, Any] = self._jwt.decode(
                 credential, key, algorithms=[algorithm], audience=self._audience, issuer=self._issuer, leeway=LEEWAY
             )
+            return {**claims, "exp": float(claims["exp"])}  # a whole number may be too large for it
         except (jwt.PyJWTError, ValueError, ArithmeticError, TypeError) as error:
             raise Unauthenticated(_reason(error)) from None
 

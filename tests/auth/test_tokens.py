@@ -120,9 +120,10 @@ async def test_a_subject_that_is_no_text_is_refused(issuer: Issuer) -> None:
     assert "subject is no text" in await refusal(gate(issuer), token)
 
 
-async def test_an_expiry_that_no_number_can_be_is_refused(issuer: Issuer) -> None:
+@pytest.mark.parametrize("expiry", ["Infinity", "1" + "0" * 400])
+async def test_an_expiry_that_no_number_can_be_is_refused(issuer: Issuer, expiry: str) -> None:
     algorithm, key = KEYS["first"]
-    claims = f'{{"iss": "{issuer.url}", "aud": "{AUDIENCE}", "sub": "alice", "exp": Infinity}}'
+    claims = f'{{"iss": "{issuer.url}", "aud": "{AUDIENCE}", "sub": "alice", "exp": {expiry}}}'
     token = jwt.PyJWS().encode(claims.encode(), key, algorithm, headers={"kid": "first"})
 
     assert "cannot be read" in await refusal(gate(issuer), token)

@@ -106,7 +106,7 @@ async def test_what_a_stranger_calls_the_gateway_is_not_remembered_whatever_its_
         scope: Any = {"type": "http", "headers": [(b"host", host.encode())]}
         await guard(scope, _nothing, _nothing)
 
-    assert list(guard._seen) == ["h.example"]
+    assert list(guard._seen) == ["h.example"]  # pyright: ignore[reportPrivateUsage]
 
 
 async def _nothing(*_: Any) -> Any: ...
