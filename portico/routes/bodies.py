@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from portico.operations.members import Members
 
 MOST_PARTS: Final = 1000
-"""How many parts a form may have."""
+"""How many parts, or fields, a form may have."""
 HEADER_BYTES: Final = 4096
 """Bytes that one header of a part may have, with its name."""
 HEADERS: Final = 8
@@ -65,6 +65,8 @@ class Bodies:
         raise UnsupportedMediaType(content_type.decode("latin-1"), self.accepted)
 
     def _form(self, body: bytes) -> dict[str, Any]:
+        if body.count(b"&") >= MOST_PARTS:
+            raise MalformedBody(f"The body has more than {MOST_PARTS} fields.")
         payload: dict[str, Any] = {}
         try:
             for name, text in query_of(body):

@@ -178,6 +178,15 @@ async def test_a_form_that_is_not_percent_encoded_utf_8_is_refused(files: Served
     is_problem(await files.client.post("/agents/files/plain", content=body, headers=kind), 400, "malformed-body")
 
 
+async def test_a_form_of_very_many_fields_is_refused_before_they_are_read(files: Served) -> None:
+    kind = {"content-type": "application/x-www-form-urlencoded"}
+    most = await files.client.post("/agents/files/plain", content=b"&".join([b"text=x"] * 1000), headers=kind)
+    more = await files.client.post("/agents/files/plain", content=b"&".join([b"text=x"] * 1001), headers=kind)
+
+    assert most.status_code != 400
+    is_problem(more, 400, "malformed-body")
+
+
 # --- bytes ------------------------------------------------------------------------------------------------------------
 
 
