@@ -2,12 +2,17 @@
 
 uvicorn waits without limit for the rest of a head or a body, and takes heads of any length. Here a head has to be there within
 `read_timeout` seconds, and a body within as many and one more for every `SLOWEST` bytes of it. What is no HTTP is a problem.
+
+Nor does uvicorn bound how many requests a client sends ahead of their answers (pipelining), or tell the one in hand that its client
+has left while others wait behind it. Here one piece of what comes is read into requests, and the rest waits as bytes.
 """
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from portico.errors import BadRequest, HeadTooLarge, PorticoError, RequestTimedOut
@@ -23,7 +28,32 @@ MAX_HEAD: Final = 64 * 1024
 """Bytes that the request line and the headers may have together."""
 SLOWEST: Final = 500
 """Bytes per second at which a body may come."""
+PIECE: Final = 8 * 1024
+"""Bytes that are read into requests at a time: all that are in them wait for their turn."""
+AHEAD: Final = 64 * 1024
+"""Bytes that wait, unread, behind them, before nothing more is taken from the client."""
+LATE: Final = 256 * 1024
+"""Bytes that are taken of a client that sends ahead while the server stops: a connection that is closed with more is reset."""
 PHRASES: Final = {400: b"Bad Request", 408: b"Request Timeout", 431: b"Request Header Fields Too Large"}
+
+
+class _Flow(FlowControl):
+    """When to read from the client: also whoever waits for a request's body, or for its client to leave, says so."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        super().__init__(transport)
+        self.full = False
+        """Whether enough of what has come waits."""
+
+    def resume_reading(self) -> None:
+        """Unless enough waits, or the connection is closed: uvloop takes that for a mistake."""
+        if not self.full and not self._transport.is_closing():
+            super().resume_reading()
+
+    def pause_reading(self) -> None:
+        """Unless the connection is closed."""
+        if not self._transport.is_closing():
+            super().pause_reading()
 
 
 class GatewayProtocol(HttpToolsProtocol):
@@ -40,6 +70,13 @@ class GatewayProtocol(HttpToolsProtocol):
         self._whole = True
         self._in_head = True
         self._refusal: PorticoError | None = None
+        self._running: RequestResponseCycle | None = None
+        """The request in hand, or the last one. `cycle` is the last that came."""
+        self._held = bytearray()
+        """What has come behind the requests that wait."""
+        self._fed = 0
+        self._room: float = inf
+        """Bytes that are still taken: how many shows when the server stops."""
 
     @property
     def silent(self) -> bool:
@@ -51,31 +88,61 @@ class GatewayProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]  # uvicorn's own
         """A client that connects and says nothing is not waited for any longer than one that stops in the middle."""
         super().connection_made(transport)
+        self.flow: FlowControl = _Flow(transport)
         self._wait()
 
     def data_received(self, data: bytes) -> None:
         """Most requests come whole, and cost nothing here."""
-        self._came += len(data)
+        if len(data) > PIECE or self._held or self.pipeline:
+            self._held += data
+            self._room -= len(data)
+            self._go_on()
+            return
+        self._read(data)
+        if self.pipeline:
+            self._hold()
+
+    def _read(self, data: bytes) -> None:
+        """One piece."""
+        self._fed = len(data)
+        self._came += self._fed
         super().data_received(data)
         if self._whole:
             if self._patience is not None:
                 self._patience.cancel()
                 self._patience = None
             self._came = 0
-        elif self._in_head and self._came > MAX_HEAD:
+        elif self._in_head and self._came > MAX_HEAD + PIECE:
             self._refuse(HeadTooLarge(MAX_HEAD))
         elif self._patience is None:
             self._wait()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Nobody is waited for any more."""
+        """Nobody is waited for any more, and nothing is begun. uvicorn tells the last request that came, not the one in hand."""
+        self.pipeline.clear()
+        self._held.clear()
+        self._abandon()
         super().connection_lost(exc)
         self._stop_waiting()
+
+    def on_response_complete(self) -> None:
+        """The next request, and room for more of what waits."""
+        super().on_response_complete()
+        if self._held:
+            self._go_on()
+
+    def shutdown(self) -> None:
+        """The server stops: what has come is answered, and then the connection closed."""
+        if self._held:
+            self._room = LATE
+        else:
+            super().shutdown()
 
     def on_message_begin(self) -> None:
         """A request begins."""
         super().on_message_begin()
         self._whole, self._in_head = False, True
+        self._came = self._fed  # what came before it in this piece counts too: a piece is short
 
     def on_headers_complete(self) -> None:
         """Its head is there."""
@@ -94,13 +161,55 @@ class GatewayProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def handle_websocket_upgrade(self) -> None:
-        """Another protocol goes on from here."""
+        """Another protocol goes on from here: only where nothing is in hand, whose answer would run into its frames."""
+        if self._busy:
+            self._abandon()
+            self.transport.close()
+            return
         self._stop_waiting()
+        self._held.clear()
         super().handle_websocket_upgrade()
 
     def send_400_response(self, msg: str) -> None:
         """What is no HTTP, or no HTTP that a server has to take."""
         self._refuse(self._refusal or BadRequest(f"{msg.rstrip('.')}: it does not follow RFC 9112."))
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
+
+    # --- what comes ahead of its turn ---------------------------------------------------------------------------------
+
+    @property
+    def _busy(self) -> bool:
+        """Whether a request is in hand."""
+        return self._running is not None and not self._running.response_complete
+
+    def _abandon(self) -> None:
+        """Nobody reads the answer of the request in hand: it may not be written to a connection that is closed."""
+        running = self._running
+        if running is not None and not running.response_complete:
+            running.disconnected = True
+            running.message_event.set()
+
+    def _go_on(self) -> None:
+        """Read on, until a request waits behind the one in hand."""
+        while self._held and not self.pipeline and not self.transport.is_closing():
+            piece = bytes(self._held[:PIECE])
+            del self._held[:PIECE]
+            self._read(piece)
+        self._hold()
+        if self._room < inf and not self._held:
+            super().shutdown()
+
+    def _hold(self) -> None:
+        """Take more from the client or not. As long as some is taken it is also seen that the client leaves."""
+        flow = cast("_Flow", self.flow)
+        flow.full = len(self._held) >= AHEAD or self._room <= 0
+        if flow.full:
+            flow.pause_reading()
+        elif self.pipeline:  # else uvicorn knows what the body of the request in hand has room for
+            flow.resume_reading()
 
     # --- patience -----------------------------------------------------------------------------------------------------
 
@@ -118,6 +227,9 @@ class GatewayProtocol(HttpToolsProtocol):
         self._patience = None
         if self.transport.is_closing():
             return
+        if self.pipeline or (self._in_head and self._busy):  # there is something to wait for, or to do
+            self._wait()
+            return
         until = self._began + self.read_timeout + (0 if self._in_head else self._came / SLOWEST)
         if until > self.loop.time():
             self._patience = self.loop.call_at(until, self._look)
@@ -129,13 +241,11 @@ class GatewayProtocol(HttpToolsProtocol):
     def _refuse(self, error: PorticoError) -> None:
         """Answer with a problem where nothing was answered yet, and close. For whoever reads the request its client is gone."""
         self._stop_waiting()
-        cycle = cast("RequestResponseCycle | None", self.cycle)  # uvicorn says that there always is one
-        busy = cycle is not None and not cycle.response_complete
-        answered = busy  # with a pipelined request in hand, its answer would come first
-        if cycle is not None and busy and not self._in_head:
-            answered = cycle.response_started
-            cycle.disconnected = True
-            cycle.message_event.set()
+        running = self._running
+        answered = self._busy  # with a pipelined request in hand, its answer would come first
+        if running is not None and answered and running is self.cycle and not self._in_head:
+            answered = running.response_started
+        self._abandon()
         if not answered and not self.transport.is_closing():
             self.transport.write(_response(error))
         self.transport.close()
