@@ -169,8 +169,12 @@ class Dispatcher:
         self._let_in(call)
         if self._interceptors or call.endpoint.interceptors:
             admitted: asyncio.Future[Run] = asyncio.get_running_loop().create_future()
-            self._router.start_task(self._start_through(call, admitted), "ask")
-            return await admitted
+            beginning = self._router.start_task(self._start_through(call, admitted), "ask")
+            try:
+                return await admitted
+            except asyncio.CancelledError:
+                beginning.cancel()  # nobody will follow it
+                raise
         run = self._begin(call)
         self._router.start_task(self._perform_unwatched(run), run.run_id)
         return run
@@ -273,6 +277,10 @@ class Dispatcher:
     async def _answer(self, call: Call, reply: asyncio.Future[Message]) -> None:
         try:
             answer = await self.ask(call)
+        except asyncio.CancelledError:  # by an interceptor, or with the runtime: whoever waits learns of it
+            if not reply.done():
+                reply.set_exception(Cancelled())
+            raise
         except Exception as error:  # noqa: BLE001  # it is handed on
             if not reply.done():
                 reply.set_exception(error)
@@ -296,6 +304,10 @@ class Dispatcher:
 
         try:
             reply = _reply(await self._chain(call, perform)(call))
+        except asyncio.CancelledError:  # as in `_answer`
+            if not admitted.done():
+                admitted.set_exception(Cancelled())
+            raise
         except Exception as error:
             if not admitted.done():
                 admitted.set_exception(error)

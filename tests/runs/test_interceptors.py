@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
 from pydantic_core import to_json
 
-from portico.errors import AgentError, ContractViolation
+from portico.errors import AgentError, Cancelled, ContractViolation
 from portico.kernel.process import AgentProcess
 from portico.kernel.protocols import Context
 from portico.kernel.runtime import Runtime
@@ -169,3 +170,38 @@ async def test_an_ask_that_goes_on_regardless_is_handled_though_its_caller_is_ca
                 tasks.cancel_scope.cancel()
             leave.set()
             await handled.wait()
+
+
+@pytest.mark.parametrize("way", ["ask_regardless", "start"])
+async def test_who_waits_for_a_call_that_an_interceptor_cancels_learns_of_it(way: str) -> None:
+    async def cancelling(call: Call, next: Next) -> Any:  # noqa: A002
+        raise asyncio.CancelledError
+
+    with anyio.fail_after(10):
+        async with Runtime(Supervisor("root", [Adder("adder")])) as runtime:
+            door = door_of(runtime, cancelling)
+            with pytest.raises(Cancelled):
+                await getattr(door, way)(call(door))
+            assert (len(door.book.plain), door.in_flight) == (0, 0)
+
+
+async def test_a_stream_whose_caller_leaves_while_an_interceptor_waits_is_never_begun() -> None:
+    waits, ended = asyncio.Event(), asyncio.Event()
+
+    async def waiting(call: Call, next: Next) -> Any:  # noqa: A002
+        waits.set()
+        try:
+            await asyncio.Event().wait()
+            return await next(call)
+        finally:
+            ended.set()
+
+    with anyio.fail_after(10):
+        async with Runtime(Supervisor("root", [Adder("adder")])) as runtime:
+            door = door_of(runtime, waiting)
+            async with anyio.create_task_group() as group:
+                group.start_soon(door.start, call(door))
+                await waits.wait()
+                group.cancel_scope.cancel()
+            await ended.wait()
+            assert (len(door.book.plain), door.in_flight) == (0, 0)
