@@ -16,7 +16,7 @@ from portico.operations.catalogue import default_routes
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from portico.app.factory import Gateway
+    from portico.app.application import Gateway
 
 DECLARED: Final = "declared"
 """By `@route`, by the topology or by the settings."""

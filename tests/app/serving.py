@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from fastapi import FastAPI
 
-    from portico.app.factory import Gateway
+    from portico.app.application import Gateway
     from portico.kernel.process import AgentProcess
 
 ANY_PORT = GatewayConfig(port=0)
