@@ -59,7 +59,11 @@ class StartedRuns(BaseModel):
     runs: list[Started]
 
 
-NEW_RUNS: dict[str, Any] = {"requestBody": {"required": True, "content": {JSON.decode(): {"schema": NewRuns.model_json_schema()}}}}
+_SCHEMA = NewRuns.model_json_schema()
+_SCHEMA["properties"]["runs"]["items"] = _SCHEMA.pop("$defs")[
+    "NewRun"
+]  # in its place: the document has no room for references here
+NEW_RUNS: dict[str, Any] = {"requestBody": {"required": True, "content": {JSON.decode(): {"schema": _SCHEMA}}}}
 """The body as OpenAPI has it: FastAPI does not read it, as that of `POST /runs`."""
 
 

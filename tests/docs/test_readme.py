@@ -135,8 +135,10 @@ def test_the_commands_for_a_project_of_ones_own_work_one_after_the_other(tmp_pat
         assert address.startswith("127.0.0.1:")
     printed = {command: run(command, cwd=tmp_path / "hello", env=env) for command in others}
     assert {command: ended.stdout for command, ended in printed.items() if ended.returncode != 0} == {}
-    check, tree, ask = (ended.stdout for ended in printed.values())
+    check, tree, routes, _, ask = (ended.stdout for ended in printed.values())
     assert "is sound" in check
+    assert re.search(r"POST +/agents/greeter +greeter", routes)
+    assert "/agents/greeter" in json.loads((tmp_path / "hello" / "api.json").read_text())["paths"]
     assert tree == "[sup] root (one_for_one)\n  [agent] greeter (created)\n"
     assert json.loads(ask) == {"text": "Hello, Ada!", "times": 1}
 

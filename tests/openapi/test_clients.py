@@ -68,7 +68,7 @@ def test_a_generated_client_asks_with_models_and_gets_one(client: Any) -> None:
 
 
 def test_a_generated_client_calls_a_declared_route_with_its_path_parameter(client: Any) -> None:
-    body = model("PostEchoTextWords")(times=3)
+    body = model("PostEchoTextJsonWords")(times=3)
 
     assert api("echo", "post_echo_text").sync("a b?ü", client=client, body=body).echo == "a b?ü a b?ü a b?ü"
 

@@ -110,7 +110,10 @@ async def test_a_deadline_that_passes_before_anything_was_told_is_a_plain_proble
 
 
 @pytest.mark.parametrize("accept", ["text/event-stream", "application/jsonl", "application/x-ndjson"])
-async def test_an_agents_error_before_it_told_anything_is_a_plain_problem(gateway: Served, accept: str) -> None:
+async def test_an_agents_error_before_it_told_anything_is_a_plain_problem(
+    gateway: Served, accept: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_stream, "HELD", 20.0)  # a busy machine needs longer to start an agent again
     headers = {"accept": accept}
     sold_out = await gateway.client.post("/agents/errors/buy", json={"item": "tea"}, headers=headers)
     crashed = await gateway.client.post("/agents/crashing/once", headers=headers)
@@ -119,7 +122,8 @@ async def test_an_agents_error_before_it_told_anything_is_a_plain_problem(gatewa
     assert is_problem(crashed, 502, "agent-crashed")["run_id"]
 
 
-async def test_a_keyed_ask_that_failed_is_replayed_as_the_same_problem(gateway: Served) -> None:
+async def test_a_keyed_ask_that_failed_is_replayed_as_the_same_problem(gateway: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(event_stream, "HELD", 20.0)
     headers = {**STREAM, "idempotency-key": "the-only-one"}
     first = await gateway.client.post("/agents/errors/buy", json={"item": "tea"}, headers=headers)
     second = await gateway.client.post("/agents/errors/buy", json={"item": "tea"}, headers=headers)
