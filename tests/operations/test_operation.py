@@ -233,7 +233,7 @@ class Named(BaseModel):
     """A model whose members are called otherwise outside."""
 
     full_name: str = Field(alias="fullName")
-    since: int = Field(1, validation_alias="from", serialization_alias="begin")
+    since: int = Field(default=1, validation_alias="from", serialization_alias="begin")
 
 
 class Registry(AgentProcess):
