@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from importlib import import_module
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from portico.errors import ConfigurationError
@@ -46,7 +47,7 @@ def imported(what: Any, kind: str) -> Any:
     """A middleware or interceptor, by dotted path or itself.
 
     Raises:
-        ConfigurationError: it cannot be imported, or not be called. One that is missing must not be skipped in silence.
+        ConfigurationError: it cannot be imported, or not be called as such. One that is missing must not be skipped in silence.
     """
     found = what
     if isinstance(what, str):
@@ -55,10 +56,32 @@ def imported(what: Any, kind: str) -> Any:
             found = getattr(import_module(module), name)
         except (ImportError, AttributeError, ValueError) as error:
             raise ConfigurationError(f"The {kind} {what!r} cannot be imported: {error}.") from error
+    form = "an ASGI middleware class" if kind == "middleware" else "an async function of a call and what comes next"
     if not callable(found):
-        form = "an ASGI middleware class" if kind == "middleware" else "an async function of a call and what comes next"
         raise ConfigurationError(f"The {kind} {what!r} is not callable: it must be {form}.")
+    if not (_wraps_applications(found) if kind == "middleware" else _takes_calls(found)):
+        raise ConfigurationError(f"The {kind} {what!r} cannot be called as one: it must be {form}.")
     return found
+
+
+def _wraps_applications(found: Any) -> bool:
+    """Whether an application is all that it is made of, and what it makes can be called."""
+    return _takes(found, 1) and (not isinstance(found, type) or any("__call__" in vars(base) for base in found.__mro__))
+
+
+def _takes_calls(found: Any) -> bool:
+    return not isinstance(found, type) and _takes(found, 2)
+
+
+def _takes(found: Any, count: int) -> bool:
+    """Whether so many arguments are enough; also where nobody can tell."""
+    try:
+        signature(found).bind(*range(count))
+    except ValueError:
+        return True
+    except TypeError:
+        return False
+    return True
 
 
 def _imported(spec: RouteSpec) -> RouteSpec:

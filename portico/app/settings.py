@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from portico.errors import ConfigurationError, did_you_mean, nearest
+from portico.operations.catalogue import GATEWAY_PATHS
 from portico.webhooks.signature import secrets_of
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ CLIENT_CERT_MODES = ("none", "optional", "required")
 
 _ORIGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?")
 """What a browser sends as `Origin`: RFC 6454 §6.2. Names outside ASCII are sent in their xn-- form."""
+
+_PATHS = {"docs_path": "/docs", "mcp_path": "/mcp"}
+"""What can stand at another path of the gateway, and where it stands unless it is told to."""
 
 IN_CODE = ("routes", "middleware", "interceptors")
 """Settings that no variable can hold."""
@@ -237,10 +241,14 @@ class GatewayConfig:
     def _check_words(self) -> None:
         if self.log_format not in LOG_FORMATS:
             raise ConfigurationError(f"log_format is {self.log_format!r}: it must be {' or '.join(LOG_FORMATS)}.")
-        for name in ("docs_path", "mcp_path"):
+        for name, usual in _PATHS.items():
             path: str | None = getattr(self, name)
             if path is not None and not path.startswith("/"):
                 raise ConfigurationError(f"{name} is {path!r}: it must begin with '/'.")
+            if path is not None and (taken := _taken(path, own=usual)) is not None:
+                raise ConfigurationError(f"{name} is {path!r}: {taken} and what is below it belongs to the gateway itself.")
+        if self.docs_enabled and self.docs_path == self.mcp_path:
+            raise ConfigurationError(f"docs_path and mcp_path are both {self.mcp_path!r}: each needs a path of its own.")
         for name, what in (("data", "directory"), ("keys_file", "file")):
             said: str | None = getattr(self, name)
             if said is not None and not said.strip():
@@ -366,6 +374,11 @@ def _check_kind(name: str, value: Any, default: Any) -> None:
         kinds = (str, type(None))
     if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
         raise ConfigurationError(f"{name} is {value!r}: it must be {kind}.")
+
+
+def _taken(path: str, own: str) -> str | None:
+    """Which of the gateway's other paths is at a path or above it. The pages are open: what they hid would need no credential."""
+    return next((other for other in GATEWAY_PATHS if other != own and f"{path}/".startswith(f"{other}/")), None)
 
 
 def _read(name: str, text: str, default: Any) -> Any:

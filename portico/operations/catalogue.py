@@ -8,9 +8,10 @@ from __future__ import annotations
 import inspect
 import re
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from portico.errors import UnknownAgent, UnknownOperation, nearest
+from portico.kernel.genserver import GenServer
 from portico.kernel.messages import DEFAULT_TYPE
 from portico.operations.operation import Operation, RouteSpec, bare
 
@@ -74,9 +75,7 @@ class Endpoint:
 def endpoints_of(agent: AgentProcess) -> list[Endpoint]:
     """Every operation of a process: its decorated methods, and the bare `handle()` where it has one of its own."""
     operations = [operation for operation in agent.operations.values() if isinstance(operation, Operation)]
-    handles = type(agent).handle
-    plain = handles.__module__ != "portico.kernel.process" and DEFAULT_TYPE not in agent.operations
-    if plain:
+    if DEFAULT_TYPE not in agent.operations and _takes_bare_messages(type(agent)):
         operations.append(bare(inspect.cleandoc(type(agent).__doc__ or "")))
     sole = len(operations) == 1
     about = agent.description if sole else ""
@@ -84,6 +83,14 @@ def endpoints_of(agent: AgentProcess) -> list[Endpoint]:
         Endpoint(agent.name, operation, sole, about or operation.description, frozenset((*operation.scopes, *agent.scopes)))
         for operation in operations
     ]
+
+
+def _takes_bare_messages(kind: type[AgentProcess]) -> bool:
+    """Whether somebody wrote what such messages come to: `GenServer` itself only sorts them."""
+    if kind.handle is GenServer.handle:
+        server = cast("type[GenServer]", kind)
+        return server.handle_call is not GenServer.handle_call or server.handle_cast is not GenServer.handle_cast
+    return kind.handle.__module__ != "portico.kernel.process"
 
 
 def _through(endpoint: Endpoint, *specs: RouteSpec) -> Endpoint:

@@ -128,14 +128,14 @@ class Contract:
             raise ContractViolation(self.name, [{"path": "", "message": f"not JSON: {error}", "type": "json"}]) from None
 
     def reply(self, agent: str, value: Any) -> Any:
-        """The reply as plain data. Raises `InvalidReply` where it breaks the contract."""
+        """The reply as plain data, by aliases as its schema says. Raises `InvalidReply` where it breaks the contract."""
         if self._dump is None or self._validate_reply is None:
             dump = getattr(value, "model_dump", None)
-            return dump(mode="json") if dump is not None else value
+            return dump(mode="json", by_alias=True) if dump is not None else value
         try:
             if self._reply_class is None or type(value) is not self._reply_class:
                 value = self._validate_reply(value)
-            return self._dump(value, mode="json", warnings="error")
+            return self._dump(value, mode="json", by_alias=True, warnings="error")
         except ValueError as error:
             unprintable = [{"path": "", "message": str(error), "type": "json"}]
             faults = faults_of(cast("Any", error)) if hasattr(error, "errors") else unprintable

@@ -38,3 +38,18 @@ class Second(_Noting):
 class Failing(_Noting):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         raise RuntimeError("the secret of the middleware")
+
+
+class NotAnApplication:
+    """Its instances cannot be called."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+
+class Demanding(_Noting):
+    """Needs more than an application."""
+
+    def __init__(self, app: ASGIApp, more: str) -> None:
+        super().__init__(app)
+        self.more = more

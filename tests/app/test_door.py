@@ -119,6 +119,7 @@ async def test_a_middleware_of_a_route_sees_the_requests_of_that_route_alone(top
         ("shop_of_the_door.lowd", "The interceptor 'shop_of_the_door.lowd' cannot be imported: "),
         ("nowhere.at_all", "The interceptor 'nowhere.at_all' cannot be imported: No module named 'nowhere'."),
         ("shop_of_the_door.nothing", "is not callable: it must be an async function of a call and what comes next."),
+        ("shop_of_the_door.Echo", "cannot be called as one: it must be an async function of a call and what comes next."),
     ],
 )
 @pytest.mark.parametrize("where", ["gateway", "route"])

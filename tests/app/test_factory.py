@@ -184,6 +184,8 @@ async def test_middlewares_stand_inside_the_guards() -> None:
         "",
         "tests.app.middlewares.",
         "tests.app.middlewares.NOT_CALLABLE",
+        "tests.app.middlewares.NotAnApplication",
+        "tests.app.middlewares.Demanding",
         5,
     ],
 )

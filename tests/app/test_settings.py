@@ -139,6 +139,19 @@ def test_a_value_that_cannot_be_is_refused_with_what_can(name: str, value: str, 
         GatewayConfig.from_environ({name: value})
 
 
+@pytest.mark.parametrize("name", ["docs_path", "mcp_path"])
+@pytest.mark.parametrize("path", ["/runs", "/agents/echo", "/metrics", "/agents/", "/redoc", "/openapi.json", "/livez"])
+def test_what_can_be_moved_cannot_stand_where_the_gateway_has_something_else(name: str, path: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"^{name} is '{path}': .* belongs to the gateway itself"):
+        GatewayConfig.from_mapping({name: path})  # the pages need no credential, and nothing below them would
+
+
+def test_pages_and_mcp_cannot_share_a_path() -> None:
+    with pytest.raises(ConfigurationError, match="docs_path and mcp_path are both '/here'"):
+        GatewayConfig(docs_path="/here", mcp_path="/here")
+    GatewayConfig(docs_path="/docs/swagger", mcp_path="/mcp/v1")
+
+
 @pytest.mark.parametrize(
     "values",
     [

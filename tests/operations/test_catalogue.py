@@ -23,6 +23,10 @@ class Plain(AgentProcess):
 class Server(GenServer):
     """Counts."""
 
+    async def handle_call(self, payload: Any, from_: Any) -> Any:
+        del from_
+        return payload
+
 
 class Calculator(AgentProcess):
     """Calculates."""
@@ -121,6 +125,27 @@ def test_an_agent_with_operations_and_a_handle_of_its_own_has_both() -> None:
 
 def test_a_gen_server_is_asked_by_a_bare_message() -> None:
     assert shown(Catalogue([Server("counter")])) == [("counter", "message", "/agents/counter")]
+
+
+def test_a_gen_server_that_nobody_wrote_a_call_or_a_cast_for_has_its_operations_alone() -> None:
+    class Typed(GenServer):
+        @operation
+        async def add(self, a: int, b: int) -> int:
+            return a + b
+
+    class Told(Typed):
+        async def handle_cast(self, payload: Any) -> None:
+            del payload
+
+    class Deaf(GenServer):
+        async def handle_info(self, payload: Any) -> None:
+            del payload
+
+    assert shown(Catalogue([Typed("typed"), Told("told"), Deaf("deaf")])) == [
+        ("typed", "add", "/agents/typed"),
+        ("told", "add", "/agents/told/add"),
+        ("told", "message", "/agents/told/message"),
+    ]
 
 
 def test_descriptions_come_from_the_topology_the_decorator_or_the_docstring() -> None:

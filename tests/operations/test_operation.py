@@ -229,6 +229,40 @@ async def test_faults_of_a_request_are_told_with_their_json_pointers(name: str, 
             assert str(caught.value).startswith(f"The request to {name!r} is not valid")
 
 
+class Named(BaseModel):
+    """A model whose members are called otherwise outside."""
+
+    full_name: str = Field(alias="fullName")
+    since: int = Field(default=1, validation_alias="from", serialization_alias="begin")
+
+
+class Registry(AgentProcess):
+    """Replies with such models."""
+
+    @operation
+    async def one(self) -> Named:
+        return Named(fullName="Ada")
+
+    @operation
+    async def many(self) -> list[Named]:
+        return [Named(fullName="Ada")]
+
+    @operation
+    async def untyped(self):  # noqa: ANN201  # a reply that no contract describes is what is tried
+        return Named(fullName="Ada")
+
+
+@pytest.mark.parametrize("name", ["one", "many", "untyped"])
+async def test_a_reply_has_the_names_that_its_schema_says(name: str) -> None:
+    with anyio.fail_after(5):
+        async with Runtime(Supervisor("root", [agent := Registry("r")])) as runtime:
+            reply = (await runtime.ask("r", {}, message_type=name)).payload
+    assert reply == ([{"fullName": "Ada", "begin": 1}] if name == "many" else {"fullName": "Ada", "begin": 1})
+    found = agent.operations[name]
+    assert isinstance(found, Operation)
+    jsonschema.validate(reply, found.response_schema)
+
+
 @pytest.mark.parametrize("name", ["wrong", "broken"])
 async def test_a_reply_that_breaks_its_contract_is_the_agents_fault_and_no_crash(name: str) -> None:
     with anyio.fail_after(5):
