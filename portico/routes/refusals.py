@@ -124,5 +124,8 @@ async def answer(request: Request, error: Exception) -> Response:
 async def _answer_invalid(request: Request, error: Exception) -> Response:
     """A parameter or body of the gateway's own routes that breaks its contract."""
     details: Sequence[Mapping[str, Any]] = cast("RequestValidationError", error).errors()
-    faults = [{"path": pointer(detail["loc"]), "message": detail["msg"], "type": detail["type"]} for detail in details]
+    faults = [
+        {"path": pointer(detail["loc"][1:]), "message": detail["msg"], "type": detail["type"], "in": detail["loc"][0]}
+        for detail in details
+    ]
     return await answer(request, ContractViolation(f"{request.method} {route_path(request.scope)}", faults))

@@ -150,7 +150,7 @@ async def test_a_wait_that_cannot_be_is_refused(gateway: Served, query: str) -> 
     run = (await gateway.client.post("/runs", json={"agent": "mirror"})).json()["run_id"]
     problem = is_problem(await gateway.client.get(f"/runs/{run}?{query}"), 422, "contract-violated")
 
-    assert problem["errors"][0]["path"] == "/query/wait"
+    assert (problem["errors"][0]["path"], problem["errors"][0]["in"]) == ("/wait", "query")
 
 
 @pytest.mark.parametrize("query", ["limit=0", "limit=501", "limit=x"])
