@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 MAX_HEAD: Final = 64 * 1024
-"""Bytes that the request line and the headers may have together."""
+"""Bytes that the request line and the headers may have together, to the end of a piece."""
 SLOWEST: Final = 500
 """Bytes per second at which a body may come."""
 PIECE: Final = 8 * 1024
@@ -47,13 +47,19 @@ class _Flow(FlowControl):
 
     def resume_reading(self) -> None:
         """Unless enough waits, or the connection is closed: uvloop takes that for a mistake."""
-        if not self.full and not self._transport.is_closing():
+        if self.read_paused and not self.full and not self._transport.is_closing():
             super().resume_reading()
 
     def pause_reading(self) -> None:
         """Unless the connection is closed."""
         if not self._transport.is_closing():
             super().pause_reading()
+
+
+# Looked up once: they are called for every request, and `super()` costs as much as what is done here.
+_uvicorn_data_received = HttpToolsProtocol.data_received
+_uvicorn_on_response_complete = HttpToolsProtocol.on_response_complete
+_uvicorn_start = HttpToolsProtocol._start_asgi_task  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # where a request is begun
 
 
 class GatewayProtocol(HttpToolsProtocol):
@@ -67,14 +73,13 @@ class GatewayProtocol(HttpToolsProtocol):
         self._patience: asyncio.TimerHandle | None = None
         self._began = 0.0
         self._came = 0
-        self._whole = True
-        self._in_head = True
-        self._refusal: PorticoError | None = None
+        """Bytes of the request that is coming."""
+        self._waits_for_head = True
+        self._upgraded = False
         self._running: RequestResponseCycle | None = None
         """The request in hand, or the last one. `cycle` is the last that came."""
         self._held = bytearray()
         """What has come behind the requests that wait."""
-        self._fed = 0
         self._room: float = inf
         """Bytes that are still taken: how many shows when the server stops."""
 
@@ -103,19 +108,33 @@ class GatewayProtocol(HttpToolsProtocol):
             self._hold()
 
     def _read(self, data: bytes) -> None:
-        """One piece."""
-        self._fed = len(data)
-        self._came += self._fed
-        super().data_received(data)
-        if self._whole:
+        """One piece. Every request comes this way: where it is whole, it costs a few comparisons."""
+        before = self.scope
+        _uvicorn_data_received(self, data)
+        if self._upgraded:
+            return
+        cycle = self.cycle
+        if cycle is not None and cycle.scope is self.scope and not cycle.more_body:  # pyright: ignore[reportUnnecessaryComparison]  # None at first
             if self._patience is not None:
-                self._patience.cancel()
-                self._patience = None
+                self._stop_waiting()
             self._came = 0
-        elif self._in_head and self._came > MAX_HEAD + PIECE:
+            return
+        self._came = len(data) if self.scope is not before else self._came + len(data)
+        in_head = self._in_head
+        if in_head and self._came > MAX_HEAD:
             self._refuse(HeadTooLarge(MAX_HEAD))
         elif self._patience is None:
             self._wait()
+        elif self._waits_for_head and not in_head:  # the body has a time of its own
+            self._stop_waiting()
+            self._came = 0
+            self._wait()
+
+    @property
+    def _in_head(self) -> bool:
+        """Whether a request's head is not whole: uvicorn makes its scope at the first byte, and its cycle after the head."""
+        cycle = cast("RequestResponseCycle | None", self.cycle)
+        return cycle is None or cycle.scope is not self.scope
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nobody is waited for any more, and nothing is begun. uvicorn tells the last request that came, not the one in hand."""
@@ -127,7 +146,7 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """The next request, and room for more of what waits."""
-        super().on_response_complete()
+        _uvicorn_on_response_complete(self)
         if self._held:
             self._go_on()
 
@@ -138,45 +157,24 @@ class GatewayProtocol(HttpToolsProtocol):
         else:
             super().shutdown()
 
-    def on_message_begin(self) -> None:
-        """A request begins."""
-        super().on_message_begin()
-        self._whole, self._in_head = False, True
-        self._came = self._fed  # what came before it in this piece counts too: a piece is short
-
-    def on_headers_complete(self) -> None:
-        """Its head is there."""
-        if self._came > MAX_HEAD and len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > MAX_HEAD:
-            self._refusal = HeadTooLarge(MAX_HEAD)
-            raise self._refusal  # the parser hands it on as an error of its own
-        self._in_head = False
-        super().on_headers_complete()
-        if self._patience is not None:  # the body has a time of its own
-            self._stop_waiting()
-            self._came = 0
-
-    def on_message_complete(self) -> None:
-        """It is there."""
-        self._whole = True
-        super().on_message_complete()
-
     def handle_websocket_upgrade(self) -> None:
         """Another protocol goes on from here: only where nothing is in hand, whose answer would run into its frames."""
         if self._busy:
             self._abandon()
             self.transport.close()
             return
+        self._upgraded = True
         self._stop_waiting()
         self._held.clear()
         super().handle_websocket_upgrade()
 
     def send_400_response(self, msg: str) -> None:
         """What is no HTTP, or no HTTP that a server has to take."""
-        self._refuse(self._refusal or BadRequest(f"{msg.rstrip('.')}: it does not follow RFC 9112."))
+        self._refuse(BadRequest(f"{msg.rstrip('.')}: it does not follow RFC 9112."))
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
-        super()._start_asgi_task(cycle, app)
+        _uvicorn_start(self, cycle, app)
 
     # --- what comes ahead of its turn ---------------------------------------------------------------------------------
 
@@ -214,7 +212,7 @@ class GatewayProtocol(HttpToolsProtocol):
     # --- patience -----------------------------------------------------------------------------------------------------
 
     def _wait(self) -> None:
-        self._began = self.loop.time()
+        self._began, self._waits_for_head = self.loop.time(), self._in_head
         self._patience = self.loop.call_later(self.read_timeout, self._look)
 
     def _stop_waiting(self) -> None:
