@@ -1,6 +1,6 @@
 """AccessLog: one line of JSON for every request and every WebSocket, written at its end, on the logger `portico.access`.
 
-The outermost of the gateway's middlewares, so that it sees what the client sees. It never writes credentials, bodies or queries.
+Around all middlewares but the spans, so that it sees what the client sees. It never writes credentials, bodies or queries.
 Everything beyond ASCII and every control character is escaped: no path and no user agent can break a line, or a terminal.
 """
 
