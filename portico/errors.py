@@ -817,6 +817,11 @@ class InvalidReply(CallError):
         super().__init__(f"The reply of {name!r} to {operation!r} broke its contract{where}: {first['message']}", errors=[*faults])
         self.faults = list(faults)
 
+    @classmethod
+    def not_json(cls, name: str, operation: str, error: ValueError) -> InvalidReply:
+        """Of a reply that cannot be printed as JSON; `error` says why."""
+        return cls(name, operation, [{"path": "", "message": f"not JSON-able: {error}", "type": "json"}])
+
 
 class DeadlineExceeded(CallError):
     """No reply came before the deadline. `timeout`: the seconds that were given, where known."""

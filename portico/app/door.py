@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from portico.app.settings import GatewayConfig
     from portico.kernel.runtime import Runtime
     from portico.operations.operation import RouteSpec
-    from portico.runs.dispatcher import CallObserver
+    from portico.runs.call_observer import CallObserver
     from portico.topology.checks import DeclaredRoute
 
 

@@ -41,8 +41,7 @@ def ask(
     try:
         typer.echo(to_json(reply, indent=2, inf_nan_mode="null", bytes_mode="base64").decode())
     except ValueError as error:
-        fault = {"path": "", "message": f"not JSON-able: {error}", "type": "json"}
-        raise InvalidReply(agent, operation or "its operation", [fault]) from None
+        raise InvalidReply.not_json(agent, operation or "its operation", error) from None
 
 
 async def _ask(path: Path, agent: str, operation: str | None, payload: Any, timeout: float) -> Any:  # handed on

@@ -93,8 +93,7 @@ class ServedTool:
         try:
             return to_json(payload, inf_nan_mode="null")
         except PydanticSerializationError as error:
-            fault = {"path": "", "message": f"not JSON-able: {error}", "type": "json"}
-            raise InvalidReply(self.endpoint.agent, self.endpoint.operation.name, [fault]) from error
+            raise InvalidReply.not_json(self.endpoint.agent, self.endpoint.operation.name, error) from error
 
 
 def served_tool(endpoint: Endpoint) -> ServedTool:

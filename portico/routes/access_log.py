@@ -1,6 +1,6 @@
 """AccessLog: one line of JSON for every request and every WebSocket, written at its end, on the logger `portico.access`.
 
-The outermost of the gateway's middlewares, so that it sees what the client sees. It never writes credentials, bodies or queries.
+Around all middlewares but the spans, so that it sees what the client sees. It never writes credentials, bodies or queries.
 Everything beyond ASCII and every control character is escaped: no path and no user agent can break a line, or a terminal.
 """
 
@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 import logging
-from datetime import UTC, datetime
 from time import perf_counter, time
 from typing import TYPE_CHECKING, Any, Final
 
 from portico.routes.exchange import CALL, ENDPOINT, PRINCIPAL, REQUEST_ID, header
+from portico.runs.run_view import rfc3339
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -93,7 +93,7 @@ class AccessLog:
         run = call.run if call is not None else None
         client = scope.get("client")
         about: dict[str, Any] = {
-            "time": datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "time": rfc3339(at, "milliseconds"),
             "request_id": scope.get(REQUEST_ID),
             "run_id": run.run_id if run is not None else _asked_about(scope),
             "method": scope.get("method", "GET"),

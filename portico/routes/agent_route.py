@@ -291,8 +291,7 @@ class AgentRoute:
         try:
             return to_json(payload, inf_nan_mode="null")
         except ValueError as error:
-            fault = {"path": "", "message": f"not JSON-able: {error}", "type": "json"}
-            raise InvalidReply(self.endpoint.agent, self._operation.name, [fault]) from error
+            raise InvalidReply.not_json(self.endpoint.agent, self._operation.name, error) from error
 
     async def _refer(self, scope: Scope, send: Send, run: Run, call: Call, applied: str | None = None) -> None:
         location = f"{prefix(scope)}/runs/{run.run_id}"

@@ -14,6 +14,8 @@ import anyio.to_thread
 from starlette.middleware.gzip import DEFAULT_EXCLUDED_CONTENT_TYPES, GZipResponder, IdentityResponder
 
 from portico.routes.exchange import header, route_path
+from portico.routes.json_lines import JSON_LINES
+from portico.routes.server_sent_events import EVENT_STREAM
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -24,7 +26,7 @@ LEVEL: Final = 5
 """How hard zlib tries, from 1 to 9."""
 IN_A_THREAD: Final = 128 * 1024
 """Bytes from which on the event loop would notice it (some milliseconds)."""
-STREAMS: Final = ("application/jsonl", "application/x-ndjson", "text/event-stream")
+STREAMS: Final = (*JSON_LINES, EVENT_STREAM)
 """What consists of events."""
 VARY: Final = (b"vary", b"Accept-Encoding")
 GZIP: Final = (b"content-encoding", b"gzip")

@@ -1,6 +1,6 @@
 """Cors: lets pages of named origins call the gateway from a browser (the Fetch standard's CORS protocol).
 
-The outermost of the middlewares, where an origin is named at all: a preflight carries no credentials, so it is answered before
+In front of the other guards, where an origin is named at all: a preflight carries no credentials, so it is answered before
 anybody asks for some, and refusals are readable for the page too. It lets nobody in who has no key; `HostGuard` refuses origins
 that are not named here.
 """

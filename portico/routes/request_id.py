@@ -1,6 +1,6 @@
 """RequestId: gives every request an id, echoes the client's own, and puts it on the response (`X-Request-ID`).
 
-The outermost of the gateway's middlewares: what goes wrong unexpectedly further in becomes a problem here.
+What goes wrong unexpectedly further in becomes a problem here. Further out stand only `Cors`, the access log and the spans.
 """
 
 from __future__ import annotations

@@ -311,8 +311,7 @@ class SocketSession:
         try:
             text = to_json({"id": frame.id, "type": "result", **about, "payload": payload}, inf_nan_mode="null")
         except ValueError as error:
-            fault = {"path": "", "message": f"not JSON-able: {error}", "type": "json"}
-            raise InvalidReply(call.endpoint.agent, call.endpoint.operation.name, [fault]) from error
+            raise InvalidReply.not_json(call.endpoint.agent, call.endpoint.operation.name, error) from error
         await self._write(text)
 
     async def _write(self, text: bytes) -> None:

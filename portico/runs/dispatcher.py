@@ -10,7 +10,7 @@ import asyncio
 import logging
 from contextlib import ExitStack, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from portico.errors import (
     AgentCrashed,
@@ -42,16 +42,16 @@ from portico.runs.store import AcceptRun, Redrive, RunExists
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from contextlib import AbstractContextManager
 
     from portico.kernel.delivery import Delivery
     from portico.kernel.runtime import Runtime
     from portico.operations.operation import RouteSpec
     from portico.runs.call import Call
+    from portico.runs.call_observer import CallObserver
     from portico.runs.dead_letters import DeadLetter
     from portico.runs.interceptor import Interceptor, Next
+    from portico.runs.meter import Meter
     from portico.runs.quota import Quota
-    from portico.runs.tally import Tally
 
 logger = logging.getLogger("portico.runs")
 
@@ -63,29 +63,6 @@ MAX_CALLS = 10_000
 """Plain asks in flight at once."""
 SMOOTHING = 0.05
 """The weight of the newest call in the mean time that calls take."""
-
-
-class CallObserver(Protocol):
-    """Sees every call on its way through the door. Implemented by telemetry."""
-
-    def dispatching(self, call: Call) -> AbstractContextManager[str | None] | None:
-        """Around one call. The context manager may yield the `traceparent` that its message then carries.
-
-        None where nothing is to be done around it; the `traceparent` of the call may be set even so.
-        """
-        ...
-
-
-class Meter(Protocol):
-    """Counts calls. Implemented by telemetry. Called for every call, so each takes well below a microsecond, and none may raise."""
-
-    def of(self, agent: str, operation: str) -> Tally | None:
-        """Where the calls of one operation are counted; None where they are not."""
-        ...
-
-    def rejected(self, call: Call, error: BaseException) -> None:
-        """A call was refused, and has no run."""
-        ...
 
 
 class Dispatcher:

@@ -87,6 +87,6 @@ def _wait(waits: Any) -> dict[str, Any]:
     return about
 
 
-def rfc3339(seconds: float) -> str:
-    """Seconds since the epoch as a time of RFC 3339, UTC."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
+def rfc3339(seconds: float, timespec: str = "auto") -> str:
+    """Seconds since the epoch as a time of RFC 3339, UTC. `timespec`: how exact, as `datetime.isoformat` has it."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec=timespec).replace("+00:00", "Z")
