@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from portico.app.response_cycle import ResponseCycle
 from portico.errors import BadRequest, HeadTooLarge, PorticoError, RequestTimedOut
 from portico.kernel.messages import new_id
 from portico.routes.problems import MEDIA_TYPE, problem, rendered, status_of
@@ -174,6 +175,7 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
+        cycle.__class__ = ResponseCycle  # uvicorn makes it, and has no place to say of which class
         _uvicorn_start(self, cycle, app)
 
     # --- what comes ahead of its turn ---------------------------------------------------------------------------------
