@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from portico.app.response_cycle import ResponseCycle
 from portico.errors import BadRequest, HeadTooLarge, PorticoError, RequestTimedOut
 from portico.kernel.messages import new_id
 from portico.routes.problems import MEDIA_TYPE, problem, rendered, status_of
@@ -39,12 +38,10 @@ PHRASES: Final = {400: b"Bad Request", 408: b"Request Timeout", 431: b"Request H
 
 
 class _Flow(FlowControl):
-    """When to read from the client: also whoever waits for a request's body, or for its client to leave, says so."""
+    """When to read from a client that sends ahead: also whoever waits for a request's body, or for its client to leave, says so."""
 
-    def __init__(self, transport: asyncio.Transport) -> None:
-        super().__init__(transport)
-        self.full = False
-        """Whether enough of what has come waits."""
+    full = False
+    """Whether enough of what has come waits."""
 
     def resume_reading(self) -> None:
         """Unless enough waits, or the connection is closed: uvloop takes that for a mistake."""
@@ -65,6 +62,9 @@ _uvicorn_start = HttpToolsProtocol._start_asgi_task  # noqa: SLF001  # pyright: 
 
 class GatewayProtocol(HttpToolsProtocol):
     """One connection. uvicorn takes a class and makes the instances: `protocol_of` makes the class for one server."""
+
+    # Slots, beside uvicorn's own attributes: with more than thirty in one dictionary, each look-up of any of them becomes slower.
+    __slots__ = ("_began", "_came", "_held", "_patience", "_room", "_running", "_upgraded", "_waits_for_head")
 
     read_timeout: ClassVar[float] = 20.0
     """Seconds."""
@@ -94,7 +94,6 @@ class GatewayProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]  # uvicorn's own
         """A client that connects and says nothing is not waited for any longer than one that stops in the middle."""
         super().connection_made(transport)
-        self.flow: FlowControl = _Flow(transport)
         self._wait()
 
     def data_received(self, data: bytes) -> None:
@@ -175,7 +174,6 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
-        cycle.__class__ = ResponseCycle  # uvicorn makes it, and has no place to say of which class
         _uvicorn_start(self, cycle, app)
 
     # --- what comes ahead of its turn ---------------------------------------------------------------------------------
@@ -204,7 +202,10 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def _hold(self) -> None:
         """Take more from the client or not. As long as some is taken it is also seen that the client leaves."""
-        flow = cast("_Flow", self.flow)
+        flow = self.flow
+        if not isinstance(flow, _Flow):  # who has it in hand keeps it: only now is there more to ask before reading on
+            flow.__class__ = _Flow
+            flow = cast("_Flow", flow)
         flow.full = len(self._held) >= AHEAD or self._room <= 0
         if flow.full:
             flow.pause_reading()
