@@ -138,5 +138,6 @@ def test_a_decorator_returns_the_method_itself() -> None:
 
 @pytest.mark.parametrize("key", ["interceptors", "middleware"])
 def test_what_is_to_stand_around_a_route_must_be_callable(key: str) -> None:
+    given: Any = {key: ["shop.audit"]}
     with pytest.raises(InvalidOperation, match=r"What stands around GET /x must be callable, and 'shop\.audit' is not"):
-        route("GET", "/x", **{key: ["shop.audit"]})
+        route("GET", "/x", **given)
