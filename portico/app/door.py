@@ -35,7 +35,7 @@ def open_door(
     """
     return Dispatcher(
         runtime,
-        [(_imported(spec), agent, operation) for spec, agent, operation in (*routes, *map(_route, settings.routes))],
+        [(_resolved(spec), agent, operation) for spec, agent, operation in (*routes, *map(_route, settings.routes))],
         observers=observers,
         interceptors=[imported(one, "interceptor") for one in settings.interceptors],
         quota=RateLimit(settings.rate_limit) if settings.rate_limit else None,
@@ -84,7 +84,7 @@ def _takes(found: Any, count: int) -> bool:
     return True
 
 
-def _imported(spec: RouteSpec) -> RouteSpec:
+def _resolved(spec: RouteSpec) -> RouteSpec:
     """A route with the things themselves in the place of their names."""
     if not spec.interceptors and not spec.middleware:
         return spec

@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import ssl
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
 import httpx
 
 from portico.kernel.clock import timeout
+from portico.retry_after import retry_after
 from portico.version import __version__
 from portico.webhooks.guard import ClosedError
 
@@ -130,14 +130,5 @@ class Sender:
         if status == HTTPStatus.GONE:
             return Outcome(status, "It answered 410: it wants no more callbacks.", gone=True)
         redirected = "; a redirect is not followed" if response.is_redirect else ""
-        return Outcome(status, f"It answered {status}{redirected}.", self._retry_after(response) if status in PATIENT else 0.0)
-
-    def _retry_after(self, response: httpx.Response) -> float:
-        """Seconds, of a number or a time (RFC 9110 §10.2.3); 0 where it is neither."""
-        text = response.headers.get("retry-after", "").strip()
-        if text.isascii() and text.isdigit():
-            return float(text[:9])
-        try:
-            return max(0.0, parsedate_to_datetime(text).timestamp() - self._clock.time())
-        except (ValueError, OverflowError):
-            return 0.0
+        asked = retry_after(response.headers.get("retry-after"), self._clock.time()) if status in PATIENT else None
+        return Outcome(status, f"It answered {status}{redirected}.", asked or 0.0)
