@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, fields, replace
-from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from portico.errors import ConfigurationError, did_you_mean, nearest
+from portico.loopback import is_loopback
 from portico.operations.catalogue import GATEWAY_PATHS
 from portico.webhooks.signature import secrets_of
 
@@ -326,18 +326,6 @@ def _is_url(text: str, *, plain: bool, query: bool = False) -> bool:
     if match is None or (match["query"] is not None and not query):
         return False
     return match["scheme"] == "https" or plain or is_loopback(match["host"].strip("[]"))
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address, or `localhost`, is one that only this machine reaches: 127.0.0.0/8, ::1, and the first within IPv6."""
-    if host.lower() == "localhost":
-        return True
-    try:
-        address = ip_address(host)
-    except ValueError:
-        return False
-    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
-    return (mapped or address).is_loopback
 
 
 def _like(about: Field[Any]) -> Any:

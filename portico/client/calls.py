@@ -21,6 +21,7 @@ from portico.client.following import EVENT_STREAM, Following, following
 from portico.client.plan import Outgoing, Pause, path_of
 from portico.client.records import DeadLetter, Run
 from portico.errors import ConfigurationError, InvalidPayload
+from portico.loopback import is_loopback
 from portico.version import __version__
 
 if TYPE_CHECKING:
@@ -34,7 +35,6 @@ URL: Final = "http://127.0.0.1:8080"
 """Where `portico serve` listens unless told otherwise."""
 CONNECT: Final = 5.0
 """Seconds for a connection."""
-LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 PAGE: Final = 100
 """How many records are read at once."""
 LONGEST_WAIT: Final = 60.0
@@ -62,7 +62,7 @@ class Calls:
     @property
     def trusts_environment(self) -> bool:
         """Whether proxies of the environment are asked. One is for other machines: this one it would look for at itself."""
-        return self.host not in LOOPBACK
+        return not is_loopback(self.host)
 
     def built(self, http: httpx.Client | httpx.AsyncClient, step: Send) -> httpx.Request:
         """A request as a client of httpx sends it."""

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 from portico.auth.principal import ADMIN
 from portico.errors import InsufficientScope, RouteNotFound
+from portico.loopback import is_loopback
 from portico.routes.exchange import SCOPES
-from portico.routes.host_guard import LOOPBACK
 from portico.runs.call import permits
 
 if TYPE_CHECKING:
@@ -34,8 +34,7 @@ def demand_admin(request: Request, what: str) -> None:
         RouteNotFound: nobody is known, and the request comes from elsewhere.
     """
     if request.scope.get(SCOPES) is None:
-        client = request.client.host if request.client else ""
-        if client not in (*LOOPBACK, "::1"):
+        if request.client is None or not is_loopback(request.client.host):
             raise RouteNotFound(request.url.path)
     elif not is_admin(request.scope):
         raise InsufficientScope(what, [ADMIN])

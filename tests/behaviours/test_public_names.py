@@ -133,7 +133,7 @@ def test_the_client_loads_nothing_of_the_server() -> None:
     loaded = run("from portico import AsyncClient, Client\nimport sys; print(*sys.modules)").split()
     rooms = {name.split(".")[1] for name in loaded if name.startswith("portico.")}
 
-    assert rooms == {"client", "errors", "retry_after", "sse", "version"}
+    assert rooms == {"client", "errors", "loopback", "retry_after", "sse", "version"}
     own = {name.partition(".")[0] for name in loaded} & HEAVY - {"rich"}  # httpx loads it for a command line of its own
     assert own == {"httpx", "pydantic_core"}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import httpx
 import pytest
 
 from portico.app.factory import create_app
@@ -119,6 +120,22 @@ async def test_an_agents_state_is_what_it_committed() -> None:
     async with served(Counter("counter")) as gateway:
         await gateway.client.post("/agents/counter")
         assert (await gateway.client.get("/agents/counter/state")).json() == {"n": 1}
+
+
+@pytest.mark.parametrize("address", ["127.0.0.2", "::ffff:127.0.0.1", "::1"])
+async def test_an_agents_state_is_shown_to_every_address_of_this_machine(address: str) -> None:
+    async with served(Counter("counter")) as gateway:
+        transport = httpx.ASGITransport(gateway.app, client=(address, 1))
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            assert (await client.get("/agents/counter/state")).status_code == 200
+
+
+@pytest.mark.parametrize("address", ["10.0.0.1", "2001:db8::1", "localhost.example", ""])
+async def test_an_agents_state_is_not_there_for_other_machines(address: str) -> None:
+    async with served(Counter("counter")) as gateway:
+        transport = httpx.ASGITransport(gateway.app, client=(address, 1))
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            assert (await client.get("/agents/counter/state")).status_code == 404
 
 
 # --- what cannot be ---------------------------------------------------------------------------------------------------
