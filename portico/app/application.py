@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from portico.app.settings import GatewayConfig
     from portico.kernel.runtime import Runtime
-    from portico.mcp_bridge.http import MCPEndpoint
+    from portico.mcp_bridge.serving.http import MCPEndpoint
     from portico.routes.agent_table import Table
     from portico.routes.face import Face
     from portico.runs.dispatcher import Dispatcher

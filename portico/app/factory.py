@@ -12,11 +12,12 @@ from portico.app.authentication import authenticator_of
 from portico.app.document_route import add_document
 from portico.app.door import open_door
 from portico.app.loading import data_directory_of, load_topology, server_settings
+from portico.app.mcp import serving_options
 from portico.app.middlewares import middlewares_of
 from portico.app.settings import GatewayConfig
 from portico.errors import ConfigurationError
 from portico.kernel.runtime import Runtime as KernelRuntime
-from portico.mcp_bridge.http import MCPEndpoint
+from portico.mcp_bridge.serving.http import MCPEndpoint
 from portico.routes.access_log import AccessLog
 from portico.routes.agent_table import Table
 from portico.routes.agents import agents_router
@@ -104,7 +105,7 @@ def create_app(source: KernelRuntime | Topology | Path | str | Mapping[str, Any]
     )
     mcp = None
     if settings.mcp_path is not None:
-        mcp = MCPEndpoint(dispatcher, allowed_hosts=None, run_timeout=settings.run_timeout, body_limit=settings.body_limit)
+        mcp = MCPEndpoint(dispatcher, allowed_hosts=None, options=serving_options(settings))
         face.on_drain.append(mcp.drain)
     authenticator = authenticator_of(settings)
     resource = _protected_resource(dispatcher, settings)

@@ -53,7 +53,7 @@ def _kept(book: RunBook) -> str:
 async def _dead_servers(loaded: Topology) -> list[str]:
     """Start nothing but the external servers, and hear how each of them does."""
     from portico.kernel.runtime import Runtime
-    from portico.mcp_bridge.upstream import MCPUpstream
+    from portico.mcp_bridge.calling.upstream import MCPUpstream
 
     root = loaded.build().supervisor
     servers: Any = root.children[0]

@@ -30,8 +30,9 @@ def mcp(
 async def _serve(path: Path, data: str | None) -> None:
     from portico.app.door import open_door
     from portico.app.loading import load_topology, server_settings
+    from portico.app.mcp import serving_options
     from portico.app.settings import GatewayConfig
-    from portico.mcp_bridge.stdio import claimed_wire, serve_stdio
+    from portico.mcp_bridge.serving.stdio import claimed_wire, serve_stdio
     from portico.topology.runtime import Runtime
 
     with claimed_wire() as wire:  # first of all: a module that prints at import would speak on the wire
@@ -40,4 +41,4 @@ async def _serve(path: Path, data: str | None) -> None:
         async with Runtime.from_topology(topology, data=data) as runtime:
             dispatcher = open_door(runtime, topology.routes, settings)
             await dispatcher.recover()
-            await serve_stdio(dispatcher, wire)
+            await serve_stdio(dispatcher, wire, options=serving_options(settings))

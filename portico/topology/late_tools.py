@@ -51,7 +51,7 @@ class LateTools:
         async with self._making:
             tools = self._tools
             if tools is None:
-                from portico.mcp_bridge.wiring import build_upstreams  # noqa: PLC0415  # only where a server is connected
+                from portico.mcp_bridge.calling.wiring import build_upstreams  # noqa: PLC0415  # only where a server is connected
 
                 servers, tools = build_upstreams([])
                 await self._runtime.attach(servers)

@@ -43,8 +43,8 @@ def build_tools(settings: ToolsSettings | None, directory: Path | None) -> tuple
     if settings is None:
         return None, None
     # Half a second of imports, which a topology without `mcp:` need not pay.
+    from portico.mcp_bridge.calling.wiring import build_upstreams  # noqa: PLC0415
     from portico.mcp_bridge.config import MCPServerConfig  # noqa: PLC0415
-    from portico.mcp_bridge.wiring import build_upstreams  # noqa: PLC0415
 
     def config(server: ServerOfTools) -> MCPServerConfig:
         said: dict[str, Any] = {key: value for key, value in server.model_dump(exclude_unset=True).items() if value is not None}

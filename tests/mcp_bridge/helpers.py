@@ -19,9 +19,9 @@ from portico.kernel.process import AgentProcess
 from portico.kernel.protocols import Context
 from portico.kernel.runtime import Runtime
 from portico.kernel.supervisor import Supervisor
+from portico.mcp_bridge.calling.wiring import build_upstreams
 from portico.mcp_bridge.config import MCPServerConfig
-from portico.mcp_bridge.http import MCPEndpoint
-from portico.mcp_bridge.wiring import build_upstreams
+from portico.mcp_bridge.serving.http import MCPEndpoint
 from portico.operations.decorators import operation
 from portico.runs.dispatcher import Dispatcher
 
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-    from portico.mcp_bridge.toolset import MCPToolSet
+    from portico.mcp_bridge.calling.toolset import MCPToolSet
 
 HERE = Path(__file__).parent
-TOOL_SERVER = HERE / "tool_server.py"
+TOOL_SERVER = HERE / "calling" / "tool_server.py"
 
 
 # --- agents -----------------------------------------------------------------------------------------------------------

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from portico.errors import ConfigurationError, DuplicateName
+from portico.mcp_bridge.calling.wiring import build_upstreams
 from portico.mcp_bridge.config import MCPServerConfig
-from portico.mcp_bridge.wiring import build_upstreams
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from portico.app.factory import create_app
 from portico.kernel.runtime import Runtime
 from portico.kernel.supervisor import Supervisor
 from portico.llm.scripted import ScriptedModel
-from portico.mcp_bridge.wiring import build_upstreams
+from portico.mcp_bridge.calling.wiring import build_upstreams
 from tests.app.serving import head, listening, served
 from tests.mcp_bridge.helpers import tool_server, until
 from tests.routes.agents import Chain, Slow

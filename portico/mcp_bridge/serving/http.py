@@ -23,20 +23,20 @@ from mcp.server.transport_security import TransportSecuritySettings
 from starlette.responses import Response
 
 from portico.errors import ConfigurationError
-from portico.mcp_bridge.server import PRINCIPAL, SCOPES, build_server
-from portico.runs.dispatcher import RUN_TIMEOUT
+from portico.mcp_bridge.serving.caller import PRINCIPAL, SCOPES
+from portico.mcp_bridge.serving.served import Served
+from portico.mcp_bridge.serving.server import build_server
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable
 
     from starlette.types import Message, Receive, Scope, Send
 
+    from portico.mcp_bridge.serving.options import ServingOptions
     from portico.runs.dispatcher import Dispatcher
 
 logger = logging.getLogger("portico.mcp")
 
-BODY_LIMIT = 4 * 1024 * 1024
-"""Bytes that a request may have."""
 IDLE_TIMEOUT = 300.0
 """Seconds after which a session of the old era that nobody uses is forgotten."""
 MAX_SESSIONS = 1000
@@ -50,9 +50,7 @@ class MCPEndpoint:
         dispatcher: the one door.
         allowed_hosts: the values of `Host` that are served, each with its port as clients write it; an `Origin` must be one of them
             after `http://` or `https://`. None: a guard in front has decided.
-        name: what the server calls itself to clients.
-        run_timeout: seconds that a call may take.
-        body_limit: bytes that a request may have.
+        options: the settings of the server.
 
     Raises:
         ConfigurationError: an allowed host with a wildcard.
@@ -63,15 +61,10 @@ class MCPEndpoint:
         dispatcher: Dispatcher,
         *,
         allowed_hosts: Iterable[str] | None,
-        name: str = "portico",
-        run_timeout: float = RUN_TIMEOUT,
-        body_limit: int = BODY_LIMIT,
+        options: ServingOptions | None = None,
     ) -> None:
-        self._dispatcher = dispatcher
+        self.served = Served(dispatcher, options)
         self._security = _security(allowed_hosts)
-        self._name = name
-        self._run_timeout = run_timeout
-        self._body_limit = body_limit
         self._manager: StreamableHTTPSessionManager | None = None
         self._drained = asyncio.Event()
 
@@ -79,10 +72,10 @@ class MCPEndpoint:
     async def lifespan(self) -> AsyncGenerator[None]:
         """Serve for as long as it is entered; outside, every request is answered 503. Enter and leave it in one task."""
         manager = StreamableHTTPSessionManager(
-            build_server(self._dispatcher, name=self._name, run_timeout=self._run_timeout),
+            build_server(self.served),
             security_settings=self._security,
             session_idle_timeout=IDLE_TIMEOUT,
-            max_request_body_size=self._body_limit,
+            max_request_body_size=self.served.options.body_limit,
             max_sessions=MAX_SESSIONS,
         )
         self._drained = asyncio.Event()

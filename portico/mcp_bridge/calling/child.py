@@ -19,8 +19,8 @@ from mcp.client.stdio import get_default_environment
 from mcp.shared.message import SessionMessage
 from mcp.types import CONNECTION_CLOSED, ErrorData, JSONRPCError, JSONRPCRequest, jsonrpc_message_adapter
 
+from portico.mcp_bridge.calling.remote import NOT_SENT
 from portico.mcp_bridge.pipes import LineTooLongError, is_readable, read_lines, unread, write_some
-from portico.mcp_bridge.remote import NOT_SENT
 
 if TYPE_CHECKING:
     import logging
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from mcp.client._transport import TransportStreams
     from mcp.types import JSONRPCMessage, RequestId
 
+    from portico.mcp_bridge.calling.connection import Life
     from portico.mcp_bridge.config import MCPServerConfig
-    from portico.mcp_bridge.connection import Life
 
 FLUSH: Final = 0.5
 """Seconds for the last messages to be written before stdin closes."""

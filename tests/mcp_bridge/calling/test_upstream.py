@@ -25,14 +25,14 @@ from portico.errors import (
 from portico.kernel.process import AgentProcess
 from portico.kernel.runtime import Runtime
 from portico.kernel.supervisor import Supervisor
+from portico.mcp_bridge.calling.connection import ConnectionStatus
+from portico.mcp_bridge.calling.upstream import MCPUpstream
+from portico.mcp_bridge.calling.wiring import build_upstreams
 from portico.mcp_bridge.config import MCPServerConfig
-from portico.mcp_bridge.connection import ConnectionStatus
-from portico.mcp_bridge.upstream import MCPUpstream
-from portico.mcp_bridge.wiring import build_upstreams
 from tests.mcp_bridge.helpers import Greeter, Sums, external_server, free_port, gateway, tool_server, until, upstreams
 
 if TYPE_CHECKING:
-    from portico.mcp_bridge.toolset import MCPToolSet
+    from portico.mcp_bridge.calling.toolset import MCPToolSet
 
 pytestmark = pytest.mark.anyio
 

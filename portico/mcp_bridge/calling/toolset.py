@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from mcp.shared.exceptions import MCPError
 
 from portico.errors import ConfigurationError, DuplicateName, MCPServerUnavailable, MCPToolError, PorticoError, UnknownTool, nearest
+from portico.mcp_bridge.calling.connection import Connection
+from portico.mcp_bridge.calling.results import value_of
+from portico.mcp_bridge.calling.upstream import MCPUpstream, process_name
 from portico.mcp_bridge.config import MCPServerConfig
-from portico.mcp_bridge.connection import Connection
-from portico.mcp_bridge.results import value_of
 from portico.mcp_bridge.schemas import ANY_OBJECT
-from portico.mcp_bridge.upstream import MCPUpstream, process_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from portico.kernel.protocols import Tool
     from portico.kernel.router import Router
-    from portico.mcp_bridge.remote_tool import RemoteTool
+    from portico.mcp_bridge.calling.remote_tool import RemoteTool
 
 SCHEME: Final = "mcp://"
 

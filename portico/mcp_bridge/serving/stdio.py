@@ -19,13 +19,15 @@ from mcp.shared.message import SessionMessage
 from mcp.types import jsonrpc_message_adapter
 
 from portico.mcp_bridge.pipes import read_lines, write_all
-from portico.mcp_bridge.server import build_server
+from portico.mcp_bridge.serving.served import Served
+from portico.mcp_bridge.serving.server import build_server
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
     from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
+    from portico.mcp_bridge.serving.options import ServingOptions
     from portico.runs.dispatcher import Dispatcher
 
 STDIN, STDOUT, STDERR = 0, 1, 2
@@ -67,24 +69,24 @@ def claimed_wire() -> Generator[Wire]:
         os.close(wire.writes)
 
 
-async def serve_stdio(dispatcher: Dispatcher, wire: Wire | None = None, *, name: str = "portico") -> None:
+async def serve_stdio(dispatcher: Dispatcher, wire: Wire | None = None, *, options: ServingOptions | None = None) -> None:
     """Serve one client until it closes its side, or SIGTERM or SIGINT comes. Calls in flight are cancelled then.
 
     Args:
         dispatcher: the one door, of a runtime that is started.
         wire: what carries the protocol; None claims stdin and stdout for as long as it serves.
-        name: what the server calls itself.
+        options: the settings of the server.
     """
     with nullcontext(wire) if wire is not None else claimed_wire() as carrier:
         async with anyio.create_task_group() as tasks:
             if threading.current_thread() is threading.main_thread():
                 tasks.start_soon(_stop_on_signal, tasks.cancel_scope)
-            await _serve(dispatcher, carrier, name)
+            await _serve(Served(dispatcher, options), carrier)
             tasks.cancel_scope.cancel()
 
 
-async def _serve(dispatcher: Dispatcher, wire: Wire, name: str) -> None:
-    server = build_server(dispatcher, name=name)
+async def _serve(served: Served, wire: Wire) -> None:
+    server = build_server(served)
     incoming, to_server = anyio.create_memory_object_stream[SessionMessage | Exception](0)
     from_server, outgoing = anyio.create_memory_object_stream[SessionMessage](0)
     async with anyio.create_task_group() as tasks:

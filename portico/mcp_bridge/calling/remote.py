@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from mcp.shared.exceptions import MCPError
     from mcp.shared.message import SessionMessage
 
+    from portico.mcp_bridge.calling.connection import Life
     from portico.mcp_bridge.config import MCPServerConfig
-    from portico.mcp_bridge.connection import Life
 
 NOT_SENT: Final = "portico/not-sent"
 """In the data of an error: the server has not begun the call, so it may be sent again."""

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Final
 from portico.errors import DuplicateName
 from portico.kernel.dynamic_supervisor import DynamicSupervisor
 from portico.kernel.supervisor import Supervisor
-from portico.mcp_bridge.connection import Connection
-from portico.mcp_bridge.toolset import MCPToolSet
-from portico.mcp_bridge.upstream import MCPGate, MCPUpstream, process_name
+from portico.mcp_bridge.calling.connection import Connection
+from portico.mcp_bridge.calling.toolset import MCPToolSet
+from portico.mcp_bridge.calling.upstream import MCPGate, MCPUpstream, process_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -16,8 +16,8 @@ from mcp.types import CONNECTION_CLOSED
 
 from portico.errors import MCPServerUnavailable, MCPToolError
 from portico.kernel.current import current
-from portico.mcp_bridge.remote import was_not_sent
-from portico.mcp_bridge.remote_tool import RemoteTool
+from portico.mcp_bridge.calling.remote import was_not_sent
+from portico.mcp_bridge.calling.remote_tool import RemoteTool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -17,8 +17,9 @@ from mcp.types import INVALID_PARAMS, EmbeddedResource, ImageContent, TextConten
 from portico.errors import ConfigurationError
 from portico.kernel.runtime import Runtime
 from portico.kernel.supervisor import Supervisor
-from portico.mcp_bridge.http import MCPEndpoint
-from portico.mcp_bridge.server import build_server
+from portico.mcp_bridge.serving.http import MCPEndpoint
+from portico.mcp_bridge.serving.served import Served
+from portico.mcp_bridge.serving.server import build_server
 from portico.runs.dispatcher import Dispatcher
 from tests.mcp_bridge.helpers import Bare, Greeter, Slow, Sums, Who, free_port, gateway
 
@@ -302,7 +303,7 @@ async def test_the_trace_of_the_caller_reaches_the_call_where_it_is_well_formed(
 
     async with (
         Runtime(Supervisor("root", children=[Traced("traced")])) as runtime,
-        Client(build_server(Dispatcher(runtime))) as client,
+        Client(build_server(Served(Dispatcher(runtime)))) as client,
     ):
         for traceparent in (f"00-{'a' * 32}-{'b' * 16}-01", "nonsense"):
             await client.call_tool("traced-message", {}, meta={"traceparent": traceparent})

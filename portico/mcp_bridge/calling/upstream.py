@@ -21,9 +21,9 @@ from mcp.types.version import MODERN_PROTOCOL_VERSIONS
 from portico.errors import StartError
 from portico.kernel.inbox import Inbox
 from portico.kernel.process import AgentProcess
-from portico.mcp_bridge.child import child
-from portico.mcp_bridge.connection import Connection, Life, Signal
-from portico.mcp_bridge.remote import remote
+from portico.mcp_bridge.calling.child import child
+from portico.mcp_bridge.calling.connection import Connection, Life, Signal
+from portico.mcp_bridge.calling.remote import remote
 from portico.version import __version__
 
 if TYPE_CHECKING:

@@ -1,0 +1,15 @@
+"""From the gateway's settings to those of its MCP server: `portico serve` and `portico mcp` serve the same."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from portico.mcp_bridge.serving.options import ServingOptions
+
+if TYPE_CHECKING:
+    from portico.app.settings import GatewayConfig
+
+
+def serving_options(settings: GatewayConfig) -> ServingOptions:
+    """What the MCP server is told of the settings."""
+    return ServingOptions(run_timeout=settings.run_timeout, body_limit=settings.body_limit)

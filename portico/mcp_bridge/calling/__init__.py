@@ -1,0 +1,1 @@
+"""External MCP servers as supervised processes, and their tools for agents."""

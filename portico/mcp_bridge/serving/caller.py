@@ -1,0 +1,51 @@
+"""Who calls, and with which trace: from what a request of MCP carries to a `Call`.
+
+Authentication stands in front and leaves the principal in the scope of the HTTP request; over stdio there is none of both.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, cast
+
+from portico.runs.call import Call
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mcp.server.context import ServerRequestContext
+
+    from portico.operations.catalogue import Endpoint
+
+PRINCIPAL = "portico.principal"
+"""The ASGI scope key under which authentication leaves who calls: a string, or None."""
+SCOPES = "portico.scopes"
+"""The ASGI scope key of what the caller may do: a frozenset of strings, or None where the gateway knows no callers."""
+
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+def call_of(endpoint: Endpoint, payload: Any, context: ServerRequestContext[Any], *, timeout: float) -> Call:
+    """The call that a request makes. `timeout`: seconds that it may take."""
+    scope = scope_of(context)
+    client = scope.get("client")
+    return Call(
+        endpoint,
+        payload,
+        timeout=timeout,
+        principal=scope.get(PRINCIPAL),
+        scopes=scope.get(SCOPES),
+        address=client[0] if client else None,
+        traceparent=traceparent_of(cast("Mapping[str, Any] | None", context.meta)),
+    )
+
+
+def scope_of(context: ServerRequestContext[Any]) -> Mapping[str, Any]:
+    """The scope of the HTTP request; empty over stdio."""
+    return context.request.scope if context.request is not None else {}
+
+
+def traceparent_of(meta: Mapping[str, Any] | None) -> str | None:
+    """The caller's trace context, where it is well formed."""
+    value = (meta or {}).get("traceparent")
+    return value if isinstance(value, str) and _TRACEPARENT.fullmatch(value) else None
