@@ -81,15 +81,17 @@ class MCPEndpoint:
         self._drained = asyncio.Event()
         async with manager.run():
             self._manager = manager
+            self.served.news.open()
             try:
                 yield
             finally:
                 self._manager = None
-                self._drained.set()
+                self.drain()
 
     def drain(self) -> None:
-        """End the streams that clients of the old era hold open for news; call it before the server waits for them. Calls go on."""
+        """End the streams that clients hold open for news; call it before the server waits for them. Calls go on."""
         self._drained.set()
+        self.served.news.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""

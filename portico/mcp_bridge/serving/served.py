@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from portico.mcp_bridge.serving.news import News
 from portico.mcp_bridge.serving.options import ServingOptions
 from portico.mcp_bridge.serving.served_tool import served_tool
 
@@ -29,6 +30,7 @@ class Served:
     def __init__(self, dispatcher: Dispatcher, options: ServingOptions | None = None) -> None:
         self.dispatcher = dispatcher
         self.options = options or ServingOptions()
+        self.news = News(dispatcher.runtime.router)
         self._made_from: Catalogue | None = None
         self._tools: dict[str, ServedTool] = {}
 
