@@ -67,6 +67,7 @@ class Gateway:
             if owned:
                 await stack.enter_async_context(self.runtime)
             await self.dispatcher.recover()
+            self.dispatcher.roster.follow()
             await stack.enter_async_context(self.face.callbacks.running())
             if self.mcp is not None:
                 await stack.enter_async_context(self.mcp.lifespan())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from portico.mcp_bridge.serving.options import ServingOptions
+from portico.mcp_bridge.serving.tool_choice import ToolChoice
 
 if TYPE_CHECKING:
     from portico.app.settings import GatewayConfig
@@ -12,4 +13,9 @@ if TYPE_CHECKING:
 
 def serving_options(settings: GatewayConfig) -> ServingOptions:
     """What the MCP server is told of the settings."""
-    return ServingOptions(run_timeout=settings.run_timeout, body_limit=settings.body_limit)
+    return ServingOptions(
+        run_timeout=settings.run_timeout,
+        body_limit=settings.body_limit,
+        choice=ToolChoice(settings.mcp_allow, settings.mcp_deny, settings.mcp_rename),
+        page_size=settings.mcp_page_size,
+    )

@@ -6,8 +6,10 @@ One class for every way in: `create_app(…, settings)`, `HTTPGateway(config=…
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
 from portico.errors import ConfigurationError, did_you_mean, nearest
@@ -16,7 +18,7 @@ from portico.operations.catalogue import GATEWAY_PATHS
 from portico.webhooks.signature import secrets_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from dataclasses import Field
 
 PREFIX = "PORTICO_"
@@ -128,6 +130,14 @@ class GatewayConfig:
     """Where Swagger UI is."""
     mcp_path: str | None = "/mcp"
     """Where the MCP endpoint is; None for nowhere."""
+    mcp_allow: Sequence[str] = ()
+    """Globs of the tools that MCP serves, by their names before `mcp_rename`; empty for all."""
+    mcp_deny: Sequence[str] = ()
+    """Globs of the tools that MCP does not serve, whatever `mcp_allow` says."""
+    mcp_rename: Mapping[str, str] = field(default_factory=dict[str, str], metadata={"like": MappingProxyType({})})
+    """Other names for tools of MCP: by the name that each would have."""
+    mcp_page_size: int = 1000
+    """How many tools, or whatever else MCP lists, one answer may have."""
     data: str | None = None
     """The data directory: runs and states are stored there and survive the program; None for what the topology says."""
     metrics_enabled: bool = True
@@ -146,6 +156,7 @@ class GatewayConfig:
                 _check_kind(about.name, value, _like(about))
         self._check_numbers()
         self._check_words()
+        self._check_tools()
         _check_callbacks(self.callback_secret, self.callback_allowed_hosts)
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ConfigurationError("tls_cert and tls_key belong together: give both or none.")
@@ -159,7 +170,16 @@ class GatewayConfig:
             port: int | None = getattr(self, name)
             if port is not None and not 0 <= port <= 65535:  # noqa: PLR2004  # RFC 9293
                 raise ConfigurationError(f"{name} is {port}: it must be between 0 and 65535.")
-        for name in ("request_timeout", "run_timeout", "read_timeout", "body_limit", "ping", "drain_timeout", "max_calls"):
+        for name in (
+            "request_timeout",
+            "run_timeout",
+            "read_timeout",
+            "body_limit",
+            "ping",
+            "drain_timeout",
+            "max_calls",
+            "mcp_page_size",
+        ):
             if not 0 < getattr(self, name) < LONGEST:
                 raise ConfigurationError(f"{name} is {getattr(self, name)}: it must be more than 0, and finite.")
 
@@ -253,6 +273,15 @@ class GatewayConfig:
             said: str | None = getattr(self, name)
             if said is not None and not said.strip():
                 raise ConfigurationError(f"{name} is blank: name the {what}, or leave it out.")
+
+    def _check_tools(self) -> None:
+        for name in ("mcp_allow", "mcp_deny"):
+            for pattern in getattr(self, name):
+                if not isinstance(pattern, str) or not pattern.strip():
+                    raise ConfigurationError(f"{name} has {pattern!r}: it must be the name of a tool, or a glob such as 'calc-*'.")
+        for tool, other in self.mcp_rename.items():
+            if not isinstance(tool, str) or not isinstance(other, str):  # pyright: ignore[reportUnnecessaryIsInstance]  # YAML gives what it likes
+                raise ConfigurationError(f"mcp_rename has {tool!r}: {other!r}: both must be names of tools.")
 
     @property
     def loopback(self) -> bool:
@@ -356,6 +385,8 @@ def _check_kind(name: str, value: Any, default: Any) -> None:
         kinds, kind = (int, float), "a number"
     elif isinstance(default, tuple):
         kinds, kind = (list, tuple), "a list"
+    elif isinstance(default, Mapping):
+        kinds, kind = (Mapping,), "a mapping"
     else:
         kinds, kind = (str,) if default is not None else (str, type(None)), "text"
     if name == "mcp_path":
@@ -383,4 +414,9 @@ def _read(name: str, text: str, default: Any) -> Any:
             raise ConfigurationError(f"{name} is {text!r}: it must be {kind}.") from None
     if isinstance(default, tuple):
         return tuple(part.strip() for part in text.split(",") if part.strip())
+    if isinstance(default, Mapping):
+        pairs = [part.partition("=") for part in text.split(",") if part.strip()]
+        if not all(sign and key.strip() and value.strip() for key, sign, value in pairs):
+            raise ConfigurationError(f"{name} is {text!r}: write it as one=other, and commas between several.")
+        return {key.strip(): value.strip() for key, _, value in pairs}
     return text

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections import Counter
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, cast
 
 from portico.errors import UnknownAgent, UnknownOperation, nearest
@@ -22,6 +24,10 @@ if TYPE_CHECKING:
 
 NOT_IN_TOOL_NAMES = re.compile(r"[^A-Za-z0-9_-]")
 """Model APIs take tool names of `[A-Za-z0-9_-]{1,64}`."""
+TOOL_NAME_LIMIT = 64
+"""Characters that a tool's name may have."""
+DIGEST_SIZE = 4
+"""Bytes of the digest in the name of a tool that would be too long, or that of another: twice as many characters."""
 
 GATEWAY_PATHS = (
     "/.well-known/oauth-protected-resource",
@@ -67,9 +73,15 @@ class Endpoint:
 
     @property
     def tool(self) -> str:
-        """Its name as an MCP tool."""
-        name = self.agent if self.sole else f"{self.agent}-{self.operation.name}"
-        return NOT_IN_TOOL_NAMES.sub("_", name)[:64]
+        """Its name as an MCP tool: what such names cannot have becomes `_`; a longer one ends with a digest of the whole."""
+        whole = self.tool_in_full
+        name = NOT_IN_TOOL_NAMES.sub("_", whole)
+        return name if len(name) <= TOOL_NAME_LIMIT else _with_digest(name, whole)
+
+    @property
+    def tool_in_full(self) -> str:
+        """The same, as it would be if such names could be anything."""
+        return self.agent if self.sole else f"{self.agent}-{self.operation.name}"
 
 
 def endpoints_of(agent: AgentProcess) -> list[Endpoint]:
@@ -114,14 +126,24 @@ class Catalogue:
     gateway itself never are. A declared route serves its operation even if its agent is not exposed otherwise.
     """
 
-    def __init__(self, agents: Iterable[AgentProcess], routes: Sequence[tuple[RouteSpec, str, str | None]] = ()) -> None:
-        """`routes`: declared outside the classes, each with its agent and operation (None for the only one).
+    def __init__(
+        self,
+        agents: Iterable[AgentProcess],
+        routes: Sequence[tuple[RouteSpec, str, str | None]] = (),
+        *,
+        exposed_by_default: bool | None = None,
+    ) -> None:
+        """See above.
+
+        Args:
+            agents: of the runtime.
+            routes: declared outside the classes, each with its agent and operation (None for the only one).
+            exposed_by_default: whether an agent that says nothing is exposed; None for whether no route is declared.
 
         Raises:
             UnknownAgent, UnknownOperation: a route that leads nowhere.
         """
         self._endpoints: dict[str, list[Endpoint]] = {}
-        self._tools: dict[str, Endpoint] = {}
         self.routes: list[tuple[RouteSpec, Endpoint]] = []
         everything = {agent.name: endpoints_of(agent) for agent in agents if not agent.internal}
         routed: list[tuple[RouteSpec, Endpoint]] = []
@@ -136,12 +158,13 @@ class Catalogue:
             for endpoints in everything.values()
             for endpoint in endpoints
         }
-        exposed_by_default = not routed
+        self.exposed_by_default = not routed if exposed_by_default is None else exposed_by_default
+        """Whether an agent that says nothing is exposed."""
         for agent in agents:
-            if agent.name in everything and (exposed_by_default if agent.expose is None else agent.expose):
+            if agent.name in everything and (self.exposed_by_default if agent.expose is None else agent.expose):
                 self._endpoints[agent.name] = [whole[endpoint] for endpoint in everything[agent.name]]
-        for endpoint in dict.fromkeys([*self, *(whole[endpoint] for _, endpoint in routed)]):
-            self._tools[_free(endpoint.tool, self._tools)] = endpoint
+        self._tools = _named(dict.fromkeys([*self, *(whole[endpoint] for _, endpoint in routed)]))
+        self._tool_names = {endpoint: name for name, endpoint in self._tools.items()}
 
     def __iter__(self) -> Iterator[Endpoint]:
         """The exposed endpoints, in tree order."""
@@ -157,6 +180,10 @@ class Catalogue:
     def tools(self) -> dict[str, Endpoint]:
         """Everything that can be called as a tool, by tool name: exposed endpoints and those of declared routes."""
         return self._tools
+
+    def tool_of(self, endpoint: Endpoint) -> str:
+        """The name of the tool that an endpoint of this catalogue is."""
+        return self._tool_names[endpoint]
 
     def find(self, agent: str, operation: str | None = None) -> Endpoint:
         """The endpoint of an exposed agent; without `operation`, its only one, else that of its bare `handle()`.
@@ -176,13 +203,30 @@ class Catalogue:
         return agent in self._endpoints
 
 
-def _free(name: str, taken: Collection[str]) -> str:
-    """The name, or with a number where another endpoint's name comes to the same: `a.b` and `a_b`."""
-    numbered, number = name, 1
-    while numbered in taken:
-        number += 1
-        numbered = f"{name[: 63 - len(str(number))]}_{number}"
-    return numbered
+def _named(endpoints: Collection[Endpoint]) -> dict[str, Endpoint]:
+    """Endpoints by tool name.
+
+    Where several names come to the same (`a.b` and `a_b`), the one that needed no change has it, and each other one a digest at its
+    end: of what it stands for, so that it does not depend on which agents are there beside it, or in which order.
+    """
+    wanted = Counter(endpoint.tool for endpoint in endpoints)
+    unchanged = [endpoint for endpoint in endpoints if endpoint.tool_in_full == endpoint.tool]
+    taken = {endpoint.tool: endpoint for endpoint in sorted(unchanged, key=_identity, reverse=True)}
+    named: dict[str, Endpoint] = {}
+    for endpoint in endpoints:
+        name = endpoint.tool
+        unique = wanted[name] == 1 or taken.get(name) is endpoint
+        named[name if unique else _with_digest(name, "/".join(_identity(endpoint)))] = endpoint
+    return named
+
+
+def _identity(endpoint: Endpoint) -> tuple[str, str]:
+    return endpoint.agent, endpoint.operation.name
+
+
+def _with_digest(name: str, of: str) -> str:
+    digest = blake2b(of.encode(), digest_size=DIGEST_SIZE).hexdigest()
+    return f"{name[: TOOL_NAME_LIMIT - len(digest) - 1]}-{digest}"
 
 
 def _find(endpoints: Mapping[str, Sequence[Endpoint]], agent: str, operation: str | None) -> Endpoint:

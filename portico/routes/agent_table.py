@@ -5,9 +5,10 @@ A request whose path and method are in the table is answered here; everything el
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
-from portico.errors import ConfigurationError, MalformedAddress
+from portico.errors import ConfigurationError, MalformedAddress, PorticoError
 from portico.operations.catalogue import GATEWAY_PATHS, default_routes
 from portico.routes.address import SLASH, path_of, without_slash
 from portico.routes.agent_route import AgentRoute
@@ -22,11 +23,18 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+    from portico.operations.catalogue import Endpoint
+    from portico.operations.operation import RouteSpec
     from portico.routes.face import Face
+
+logger = logging.getLogger("portico.routes")
 
 
 class Table:
-    """Routes by path: a dictionary for the fixed ones, patterns for those with parameters, the more fixed the earlier."""
+    """Routes by path: a dictionary for the fixed ones, patterns for those with parameters, the more fixed the earlier.
+
+    It follows the dispatcher's roster: agents that come at run time get their routes, and those that leave take theirs along.
+    """
 
     def __init__(self, face: Face, reserved: Iterable[str] = ()) -> None:
         """Compile every declared and default route. `reserved`: paths of this gateway beside those of every gateway.
@@ -36,21 +44,52 @@ class Table:
             InvalidOperation: a path or a contract that cannot be compiled.
         """
         self.face = face
-        self._fixed: dict[str, dict[str, AgentRoute]] = {}
-        self._patterns: list[tuple[re.Pattern[str], dict[str, AgentRoute], str]] = []
-        catalogue = face.dispatcher.catalogue
         own = (*GATEWAY_PATHS, *reserved)
         self._own = frozenset(own)
         self._below_own = tuple(f"{path}/" for path in own)
-        for spec, endpoint in catalogue.routes:
-            if any(spec.path == path or spec.path.startswith(path + "/") for path in own):
-                raise ConfigurationError(f"The route {spec.method} {spec.path} would hide a path of the gateway itself.")
-            self._add(AgentRoute(spec, endpoint, face))
-        for spec, endpoint in default_routes(catalogue):
-            self._add(AgentRoute(spec, endpoint, face))
+        self._clear()
+        for declared in self._declared():
+            self._add(self._compiled(*declared))
+        self._sort()
+        face.dispatcher.roster.on_change.append(self._renew)
+
+    def _clear(self) -> None:
+        self._fixed: dict[str, dict[str, AgentRoute]] = {}
+        self._patterns: list[tuple[re.Pattern[str], dict[str, AgentRoute], str]] = []
+
+    def _sort(self) -> None:
         self.paths = [*self._fixed, *(template for _, _, template in self._patterns)]
         """Every path and template."""
         self._patterns.sort(key=lambda entry: (entry[2].count("{"), -len(entry[2])))
+
+    def _declared(self) -> Iterator[tuple[RouteSpec, Endpoint, bool]]:
+        """Every route, and whether it is a default one."""
+        catalogue = self.face.dispatcher.catalogue
+        yield from ((spec, endpoint, False) for spec, endpoint in catalogue.routes)
+        yield from ((spec, endpoint, True) for spec, endpoint in default_routes(catalogue))
+
+    def _compiled(self, spec: RouteSpec, endpoint: Endpoint, default: bool) -> AgentRoute:  # noqa: FBT001  # as `_declared` gives it
+        if not default and self._is_own(spec.path):
+            raise ConfigurationError(f"The route {spec.method} {spec.path} would hide a path of the gateway itself.")
+        return AgentRoute(spec, endpoint, self.face)
+
+    def _renew(self) -> None:
+        """Agents came or went. What was served and still is stays as it is; a newcomer's route that cannot be is left out."""
+        former = {(route.spec.method, route.spec.path): route for route in self}
+        self._clear()
+        newcomers: list[tuple[RouteSpec, Endpoint, bool]] = []
+        for spec, endpoint, default in self._declared():
+            route = former.get((spec.method, spec.path))
+            if route is not None and (route.spec, route.endpoint) == (spec, endpoint):
+                self._add(route)
+            else:
+                newcomers.append((spec, endpoint, default))
+        for newcomer in newcomers:
+            try:
+                self._add(self._compiled(*newcomer))
+            except PorticoError as error:
+                logger.error("a route of %r is not served: %s", newcomer[1].agent, error)  # noqa: TRY400  # one line says it all
+        self._sort()
 
     def _add(self, route: AgentRoute) -> None:
         path, method = route.spec.path, route.spec.method

@@ -42,7 +42,7 @@ class Refusals:
 
     def __init__(self, table: Table) -> None:
         self._table = table
-        self._catalogue = table.face.dispatcher.catalogue
+        self._dispatcher = table.face.dispatcher
         self.handlers: Mapping[Any, Any] = {
             Exception: answer,
             PorticoError: answer,
@@ -59,7 +59,7 @@ class Refusals:
         detail = getattr(error, "detail", "")
         methods = self._methods(request, path) if (status, detail) in ((404, responses[404]), (405, responses[405])) else None
         if methods is not None and request.method == "OPTIONS" and (methods or path == "*"):  # RFC 9110 §9.3.7
-            lost = lost_agent(self._catalogue, path)
+            lost = lost_agent(self._dispatcher.catalogue, path)
             allow = Response(status_code=204, headers={"allow": ", ".join(methods or _METHODS)})
             return allow if lost is None else await answer(request, lost)
         if methods is not None and (
@@ -77,9 +77,9 @@ class Refusals:
 
     def _refusal(self, request: Request, path: str, methods: Sequence[str]) -> PorticoError:
         """Why nothing is served with this method at a path that has these."""
-        lost = lost_agent(self._catalogue, path)
+        lost = lost_agent(self._dispatcher.catalogue, path)
         if lost is None and (request.method == "POST" or not methods):
-            lost = lost_operation(self._catalogue, path)
+            lost = lost_operation(self._dispatcher.catalogue, path)
         if lost is not None:
             return lost
         if methods and request.method not in methods:

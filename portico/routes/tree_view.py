@@ -50,7 +50,7 @@ def _mailbox_view(runtime: Runtime, name: str) -> dict[str, Any]:
 
 def _operations_view(name: str, catalogue: Catalogue) -> dict[str, Any]:
     operations = [
-        {"name": endpoint.operation.name, "path": endpoint.path, "tool": endpoint.tool}
+        {"name": endpoint.operation.name, "path": endpoint.path, "tool": catalogue.tool_of(endpoint)}
         for endpoint in catalogue
         if endpoint.agent == name
     ]

@@ -28,7 +28,7 @@ from portico.kernel import hooks
 from portico.kernel.delivery import new_delivery
 from portico.kernel.messages import Message, Origin, new_id, new_message, new_reply
 from portico.kernel.timed_delivery import TimedDelivery
-from portico.operations.catalogue import Catalogue, Endpoint
+from portico.operations.catalogue import Endpoint
 from portico.operations.operation import Operation
 from portico.runs.book import book_of
 from portico.runs.call import permits
@@ -37,6 +37,7 @@ from portico.runs.crash_budget import CrashBudget
 from portico.runs.idempotency import KEPT, fingerprint_of, scope_of
 from portico.runs.interceptor import wrapped
 from portico.runs.record import RunRecord
+from portico.runs.roster import Roster
 from portico.runs.run import Run
 from portico.runs.store import AcceptRun, Redrive, RunExists
 
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 
     from portico.kernel.delivery import Delivery
     from portico.kernel.runtime import Runtime
+    from portico.operations.catalogue import Catalogue
     from portico.operations.operation import RouteSpec
     from portico.runs.call import Call
     from portico.runs.call_observer import CallObserver
@@ -92,8 +94,8 @@ class Dispatcher:
     ) -> None:
         self.runtime = runtime
         self.book = book_of(runtime)
+        self.roster = Roster(runtime, routes)
         self.draining = False
-        self._routes = routes
         self._observers = list(observers)
         self._interceptors = tuple(interceptors)
         self._quota = quota
@@ -102,15 +104,12 @@ class Dispatcher:
         self.in_flight = 0
         self._router = runtime.router
         self._budget = CrashBudget(runtime.router.clock)
-        self._catalogue: Catalogue | None = None
         self.book.on_failure.append(self._charge_for)
 
     @property
     def catalogue(self) -> Catalogue:
         """What is served to the outside. Raises `UnknownAgent` or `UnknownOperation` for a route that leads nowhere."""
-        if self._catalogue is None:
-            self._catalogue = Catalogue(self.runtime.addressed_agents(), self._routes)
-        return self._catalogue
+        return self.roster.catalogue
 
     async def ask(self, call: Call) -> Message:
         """Wait for the reply to a plain ask, which is only remembered. A caller that is cancelled cancels the handling.
@@ -165,7 +164,7 @@ class Dispatcher:
             Refused: it was not accepted, and there is no run.
         """
         if call.endpoint.scopes:
-            _authorise(call)
+            authorise(call)
         if self._interceptors or call.endpoint.interceptors:
             run: Run = await self._chain(call, self._submit)(call)
             return run
@@ -222,7 +221,7 @@ class Dispatcher:
                 raise Draining
             endpoint = call.endpoint
             if endpoint.scopes:
-                _authorise(call)
+                authorise(call)
             payer = call.principal or call.address
             if payer is not None:
                 if self._budget:
@@ -533,7 +532,7 @@ class Dispatcher:
         return run
 
 
-def _authorise(call: Call) -> None:
+def authorise(call: Call) -> None:
     """Raises `InsufficientScope` where the caller is known and lacks what the operation, its agent or its route demands."""
     if not permits(call.scopes, call.endpoint.scopes):
         raise InsufficientScope(f"Operation {call.endpoint.operation.name!r} of {call.endpoint.agent!r}", call.endpoint.scopes)

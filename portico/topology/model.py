@@ -364,6 +364,10 @@ class ServerSettings(Section):
     max_calls: Count | None = None
     docs: Annotated[DocsSettings, BeforeValidator(_docs)] | None = None
     mcp_path: Text | None = None
+    mcp_allow: Annotated[list[Text], BeforeValidator(_listed)] | None = None
+    mcp_deny: Annotated[list[Text], BeforeValidator(_listed)] | None = None
+    mcp_rename: dict[Text, Text] | None = None
+    mcp_page_size: Count | None = None
     metrics_enabled: Flag | None = None
     access_log: Flag | None = None
     log_format: Annotated[Literal["text", "json"], BeforeValidator(_lower)] | None = None

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from portico.mcp_bridge.calling.toolset import MCPToolSet
+    from portico.mcp_bridge.serving.options import ServingOptions
 
 HERE = Path(__file__).parent
 TOOL_SERVER = HERE / "calling" / "tool_server.py"
@@ -130,14 +131,17 @@ class Slow(AgentProcess):
 
 
 class _Principal:
-    """In place of authentication: who calls is what the header says."""
+    """In place of authentication: who calls, and what it may do, is what the headers say."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            scope["portico.principal"] = next((value.decode() for key, value in scope["headers"] if key == b"x-who"), None)
+            headers = dict(scope["headers"])
+            scope["portico.principal"] = headers[b"x-who"].decode() if b"x-who" in headers else None
+            if b"x-scopes" in headers:
+                scope["portico.scopes"] = frozenset(headers[b"x-scopes"].decode().split())
         await self._app(scope, receive, send)
 
 
@@ -168,12 +172,15 @@ async def serving(app: ASGIApp, port: int) -> AsyncGenerator[None]:
 
 @asynccontextmanager
 async def gateway(
-    *agents: AgentProcess, allowed_hosts: Iterable[str] | None = None, port: int | None = None
+    *agents: AgentProcess | Supervisor,
+    allowed_hosts: Iterable[str] | None = None,
+    port: int | None = None,
+    options: ServingOptions | None = None,
 ) -> AsyncGenerator[tuple[str, MCPEndpoint]]:
     """Agents served at `/mcp`. Yields the URL and the endpoint."""
     port = port or free_port()
     async with Runtime(Supervisor("root", children=list(agents))) as runtime:
-        endpoint = MCPEndpoint(Dispatcher(runtime), allowed_hosts=allowed_hosts)
+        endpoint = MCPEndpoint(Dispatcher(runtime), allowed_hosts=allowed_hosts, options=options)
         app = Starlette(routes=[Route("/mcp", endpoint=endpoint)], lifespan=lambda _: endpoint.lifespan())
         async with serving(_Principal(app), port):
             yield f"http://127.0.0.1:{port}/mcp", endpoint

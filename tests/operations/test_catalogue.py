@@ -162,16 +162,22 @@ def test_tools_have_names_that_model_apis_take_and_no_two_the_same() -> None:
     names = ["a.b", "a_b", "a/b", "x" * 70, "x" * 71]
     catalogue = Catalogue([*(Plain(name) for name in names), Calculator("calc"), Plain("calc-add")])
     assert list(catalogue.tools) == [
+        "a_b-1e9c6d01",
         "a_b",
-        "a_b_2",
-        "a_b_3",
-        "x" * 64,
-        "x" * 62 + "_2",
+        "a_b-d8b3ab9e",
+        "x" * 55 + "-8fc6d96d",
+        "x" * 55 + "-27417059",
         "calc-add",
         "calc-multiply",
-        "calc-add_2",
+        "calc-add-8c9fc46f",
     ]
     assert [endpoint.agent for endpoint in catalogue.tools.values()] == [*names, "calc", "calc", "calc-add"]
+
+
+def test_the_name_of_a_tool_does_not_depend_on_the_order_of_agents() -> None:
+    agents = [Plain("a.b"), Plain("a_b"), Plain("a/b"), Calculator("calc"), Plain("calc-add")]
+    tools, others = Catalogue(agents).tools, Catalogue(agents[::-1]).tools
+    assert {name: endpoint.agent for name, endpoint in tools.items()} == {name: endpoint.agent for name, endpoint in others.items()}
 
 
 def test_the_endpoint_of_a_route_is_a_tool_once_also_where_its_agent_is_exposed() -> None:

@@ -10,6 +10,7 @@ import pytest
 from portico.app.factory import create_app
 from portico.app.settings import GatewayConfig
 from portico.errors import ConfigurationError, InvalidOperation, UnknownAgent, UnknownOperation
+from portico.kernel.dynamic_supervisor import DynamicSupervisor
 from portico.kernel.genserver import GenServer
 from portico.kernel.process import AgentProcess
 from portico.kernel.runtime import Runtime
@@ -189,3 +190,36 @@ def test_a_route_that_cannot_be_is_refused_before_anything_starts(
 ) -> None:
     with pytest.raises(error, match=text):
         app_with(route_)
+
+
+async def test_agents_that_come_at_run_time_have_routes_until_they_leave() -> None:
+    async with served(Echo("echo"), DynamicSupervisor("crew")) as gateway:
+        ask = gateway.client.post
+        before = await ask("/agents/late", json={})
+        await gateway.runtime.spawn("crew", Mirror, "late")
+        between = await ask("/agents/late", json={})
+        still = await ask("/agents/echo", json={"text": "a"})
+        await gateway.runtime.despawn("crew", "late")
+        after = await ask("/agents/late", json={})
+        assert is_problem(before, 404, "agent-not-found")
+        assert (between.status_code, still.status_code) == (200, 200)
+        assert is_problem(after, 404, "agent-not-found")
+
+
+async def test_a_newcomer_takes_no_path_from_others_and_changes_nobodys_exposure(caplog: pytest.LogCaptureFixture) -> None:
+    class Thief(AgentProcess):
+        @route("GET", "/orders/{order}")
+        @route("GET", "/mine")
+        async def look(self) -> str:
+            return "stolen"
+
+    async with served(Shop("shop"), Mirror("mirror", expose=True), DynamicSupervisor("crew")) as gateway:
+        await gateway.runtime.spawn("crew", Thief, "thief")
+        assert (await gateway.client.get("/orders/7")).json() == "7"
+        assert (await gateway.client.get("/mine")).json() == "stolen"
+        assert (await gateway.client.post("/agents/mirror")).status_code == 200
+    assert "a route of 'thief' is not served: Two routes are GET /orders/{order}" in caplog.text
+
+    async with served(Mirror("mirror"), DynamicSupervisor("crew")) as gateway:
+        await gateway.runtime.spawn("crew", Thief, "thief")
+        assert (await gateway.client.post("/agents/mirror")).status_code == 200

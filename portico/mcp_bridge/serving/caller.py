@@ -45,6 +45,17 @@ def scope_of(context: ServerRequestContext[Any]) -> Mapping[str, Any]:
     return context.request.scope if context.request is not None else {}
 
 
+def scopes_of(context: ServerRequestContext[Any]) -> frozenset[str] | None:
+    """What the caller may do; None where the gateway knows no callers, and then everything."""
+    return scope_of(context).get(SCOPES)
+
+
+def is_known(context: ServerRequestContext[Any]) -> bool:
+    """Whether the gateway knows who calls, so that what it answers is for that one alone."""
+    scope = scope_of(context)
+    return scope.get(PRINCIPAL) is not None or scope.get(SCOPES) is not None
+
+
 def traceparent_of(meta: Mapping[str, Any] | None) -> str | None:
     """The caller's trace context, where it is well formed."""
     value = (meta or {}).get("traceparent")

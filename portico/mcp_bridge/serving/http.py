@@ -81,9 +81,9 @@ class MCPEndpoint:
         self._drained = asyncio.Event()
         async with manager.run():
             self._manager = manager
-            self.served.news.open()
             try:
-                yield
+                with self.served.watching():
+                    yield
             finally:
                 self._manager = None
                 self.drain()

@@ -5,12 +5,15 @@ Plain data: whatever serves MCP (HTTP, stdio) is given one of these.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from portico.mcp_bridge.serving.tool_choice import ToolChoice
 from portico.runs.dispatcher import RUN_TIMEOUT
 
 BODY_LIMIT = 4 * 1024 * 1024
 """Bytes that a request may have."""
+PAGE_SIZE = 1000
+"""How much of a list one answer may have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,3 +26,7 @@ class ServingOptions:
     """Seconds that a call may take."""
     body_limit: int = BODY_LIMIT
     """Bytes that a request may have."""
+    choice: ToolChoice = field(default_factory=ToolChoice)
+    """Which tools are served, and under which names."""
+    page_size: int = PAGE_SIZE
+    """How much of a list one answer may have."""

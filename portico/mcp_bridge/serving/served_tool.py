@@ -96,14 +96,14 @@ class ServedTool:
             raise InvalidReply.not_json(self.endpoint.agent, self.endpoint.operation.name, error) from error
 
 
-def served_tool(endpoint: Endpoint) -> ServedTool:
-    """The tool of an endpoint. Raises `InvalidOperation` for types that cannot become a contract."""
+def served_tool(name: str, endpoint: Endpoint) -> ServedTool:
+    """The tool of an endpoint, under this name. Raises `InvalidOperation` for types that cannot become a contract."""
     operation = endpoint.operation
     request, reply = operation.request_schema, operation.response_schema
     input_schema, wraps_request = object_schema(request, REQUEST_MEMBER) if request else (dict(ANY_OBJECT), False)
     output_schema, wraps_reply = object_schema(reply, REPLY_MEMBER) if reply else (None, False)
     tool = Tool(
-        name=endpoint.tool,
+        name=name,
         title=operation.title or None,
         description=endpoint.description or None,
         input_schema=input_schema,

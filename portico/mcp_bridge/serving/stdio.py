@@ -81,7 +81,9 @@ async def serve_stdio(dispatcher: Dispatcher, wire: Wire | None = None, *, optio
         async with anyio.create_task_group() as tasks:
             if threading.current_thread() is threading.main_thread():
                 tasks.start_soon(_stop_on_signal, tasks.cancel_scope)
-            await _serve(Served(dispatcher, options), carrier)
+            served = Served(dispatcher, options)
+            with served.watching():
+                await _serve(served, carrier)
             tasks.cancel_scope.cancel()
 
 

@@ -5,14 +5,16 @@ Above: `server.py`. Below: `served_tool.py`, which translates, and `answering.py
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from mcp.types import ListToolsResult
 
-from portico.errors import ContractViolation, UnknownTool, nearest
+from portico.errors import ContractViolation, InsufficientScope, UnknownTool, nearest
 from portico.mcp_bridge.serving.answering import answer
-from portico.mcp_bridge.serving.caller import call_of
+from portico.mcp_bridge.serving.caller import call_of, is_known, scopes_of
 from portico.mcp_bridge.serving.errors import error_result, protocol_error
+from portico.mcp_bridge.serving.pages import page_of
+from portico.runs.dispatcher import authorise
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
     from mcp.types import CallToolRequestParams, CallToolResult, PaginatedRequestParams
 
     from portico.mcp_bridge.serving.served import Served
+
+LIST_TTL: Final = 10_000
+"""Milliseconds for which a list may be taken to be what it was; whoever listens hears of a change at once."""
 
 
 class Tools:
@@ -35,18 +40,27 @@ class Tools:
         return found.tool.input_schema if found is not None else None
 
     async def on_list(self, context: ServerRequestContext[Any], params: PaginatedRequestParams | None) -> ListToolsResult:
-        """`tools/list`."""
-        del context, params
-        return ListToolsResult(tools=[tool.tool for tool in self._served.tools.values()])
+        """`tools/list`: what this caller may call. Raises `MCPError` (-32602) for a cursor that is none of ours."""
+        served = self._served
+        cursor = params.cursor if params is not None else None
+        page, following = page_of(served.tools_for(scopes_of(context)), cursor, served.options.page_size)
+        return ListToolsResult(
+            tools=[tool.tool for tool in page],
+            next_cursor=following,
+            ttl_ms=LIST_TTL,
+            cache_scope="private" if is_known(context) else "public",
+        )
 
     async def on_call(self, context: ServerRequestContext[Any], params: CallToolRequestParams) -> CallToolResult:
-        """`tools/call`."""
+        """`tools/call`. Raises `MCPError` (-32602) for a tool that there is not."""
         served = self._served
         tool = served.tools.get(params.name)
         if tool is None:
-            raise protocol_error(UnknownTool(params.name, nearest(params.name, served.tools)))
+            raise protocol_error(UnknownTool(params.name, nearest(params.name, served.tools_for(scopes_of(context)))))
+        call = call_of(tool.endpoint, None, context, timeout=served.options.run_timeout)
         try:
-            payload = tool.payload(params.arguments)
-        except ContractViolation as error:
+            authorise(call)  # before its arguments are looked at: what they should be is nothing to tell who may not call
+            call.payload = tool.payload(params.arguments)
+        except (ContractViolation, InsufficientScope) as error:
             return error_result(error)
-        return await answer(served, tool, call_of(tool.endpoint, payload, context, timeout=served.options.run_timeout), context)
+        return await answer(served, tool, call, context)
