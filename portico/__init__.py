@@ -28,6 +28,12 @@ if TYPE_CHECKING:
     from portico.kernel.process import ErrorAction as ErrorAction
     from portico.kernel.protocols import Context as Context
     from portico.kernel.supervisor import Supervisor as Supervisor
+    from portico.operations.content import Audio as Audio
+    from portico.operations.content import Content as Content
+    from portico.operations.content import EmbeddedResource as EmbeddedResource
+    from portico.operations.content import Image as Image
+    from portico.operations.content import ResourceLink as ResourceLink
+    from portico.operations.content import Text as Text
     from portico.operations.decorators import contract as contract
     from portico.operations.decorators import operation as operation
     from portico.operations.decorators import route as route
@@ -40,20 +46,26 @@ if TYPE_CHECKING:
 _HOMES = {
     "AgentProcess": "portico.kernel.process",
     "AsyncClient": "portico.client.async_client",
+    "Audio": "portico.operations.content",
     "Client": "portico.client.sync_client",
     "ComponentSet": "portico.kernel.components",
+    "Content": "portico.operations.content",
     "Context": "portico.kernel.protocols",
     "DynamicSupervisor": "portico.kernel.dynamic_supervisor",
+    "EmbeddedResource": "portico.operations.content",
     "ErrorAction": "portico.kernel.process",
     "GatewayConfig": "portico.app.settings",
     "GenServer": "portico.kernel.genserver",
     "HTTPGateway": "portico.app.gateway",
+    "Image": "portico.operations.content",
     "Message": "portico.kernel.messages",
     "ModelAgent": "portico.agents.model_agent",
+    "ResourceLink": "portico.operations.content",
     "Runtime": "portico.topology.runtime",
     "Step": "portico.runs.step_list",
     "StepExecutor": "portico.runs.step_list",
     "Supervisor": "portico.kernel.supervisor",
+    "Text": "portico.operations.content",
     "Upload": "portico.operations.upload",
     "__version__": "portico.version",
     "build_component_set": "portico.kernel.components",
@@ -83,6 +95,12 @@ __all__ = [  # noqa: RUF022  # in the order in which a newcomer meets them
     "route",
     "contract",
     "Upload",
+    "Content",
+    "Text",
+    "Image",
+    "Audio",
+    "EmbeddedResource",
+    "ResourceLink",
     "create_app",
     "HTTPGateway",
     "GatewayConfig",

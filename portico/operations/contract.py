@@ -63,6 +63,7 @@ class Contract:
         "_validate_reply",
         "name",
         "replies_bytes",
+        "replies_content",
         "takes_bytes",
     )
 
@@ -72,6 +73,7 @@ class Contract:
         from pydantic_core import to_json  # noqa: PLC0415
 
         from portico.operations.binary import compiled, has_bytes, is_bytes  # noqa: PLC0415  # it imports pydantic
+        from portico.operations.content import is_content  # noqa: PLC0415  # as above
 
         self.name = name
         self._request: TypeAdapter[Any] | None = None if request is ANYTHING else TypeAdapter(request)
@@ -79,6 +81,7 @@ class Contract:
         self._reply_class: Any = reply if isinstance(reply, type) and hasattr(reply, "model_fields") else None
         self.takes_bytes = self._request is not None and is_bytes(self._request)
         self.replies_bytes = self._reply is not None and is_bytes(self._reply)
+        self.replies_content = self._reply is not None and is_content(reply)
         self._binary = frozenset(adapter for adapter in (self._request, self._reply) if adapter is not None and has_bytes(adapter))
         self._printed: Callable[..., bytes] = partial(to_json, bytes_mode="base64") if self._request in self._binary else to_json
         self._validate_json = self._validate_bytes = self._validate_reply = self._dump = None

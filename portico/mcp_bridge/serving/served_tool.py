@@ -10,25 +10,15 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
-from mcp.types import (
-    AudioContent,
-    BlobResourceContents,
-    CallToolResult,
-    EmbeddedResource,
-    ImageContent,
-    TextContent,
-    Tool,
-    ToolAnnotations,
-)
+from mcp.types import CallToolResult, TextContent, Tool, ToolAnnotations
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from portico.errors import ContractViolation, InvalidReply
 from portico.mcp_bridge.schemas import ANY_OBJECT, object_schema
+from portico.mcp_bridge.serving.content_blocks import block_of_bytes, blocks_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from mcp.types import ContentBlock
 
     from portico.kernel.messages import Message
     from portico.operations.catalogue import Endpoint
@@ -52,6 +42,8 @@ class ServedTool:
     """Whether the request stands under `payload`."""
     wraps_reply: bool
     """Whether the reply stands under `result`."""
+    gives_content: bool
+    """Whether the reply is content (`portico.operations.content`), which becomes blocks and no structured content."""
 
     @property
     def below(self) -> str:
@@ -75,8 +67,10 @@ class ServedTool:
         hints, payload = reply.meta or {}, reply.payload
         failed = hints.get("status", HTTPStatus.OK) >= HTTPStatus.BAD_REQUEST
         typed = self.tool.output_schema is not None
+        if self.gives_content:
+            return CallToolResult(content=blocks_of(payload), is_error=failed)
         if isinstance(payload, bytes) and not typed:
-            return CallToolResult(content=[_block(payload, hints.get("media_type"))], is_error=failed)
+            return CallToolResult(content=[block_of_bytes(payload, hints.get("media_type"))], is_error=failed)
         if payload is None and not typed:
             return CallToolResult(content=[], is_error=failed)
         if isinstance(payload, bytes):
@@ -101,7 +95,8 @@ def served_tool(name: str, endpoint: Endpoint) -> ServedTool:
     operation = endpoint.operation
     request, reply = operation.request_schema, operation.response_schema
     input_schema, wraps_request = object_schema(request, REQUEST_MEMBER) if request else (dict(ANY_OBJECT), False)
-    output_schema, wraps_reply = object_schema(reply, REPLY_MEMBER) if reply else (None, False)
+    gives_content = operation.contract.replies_content
+    output_schema, wraps_reply = object_schema(reply, REPLY_MEMBER) if reply and not gives_content else (None, False)
     tool = Tool(
         name=name,
         title=operation.title or None,
@@ -110,7 +105,7 @@ def served_tool(name: str, endpoint: Endpoint) -> ServedTool:
         output_schema=output_schema,
         annotations=_annotations(operation),
     )
-    return ServedTool(endpoint, tool, wraps_request, wraps_reply)
+    return ServedTool(endpoint, tool, wraps_request, wraps_reply, gives_content)
 
 
 def _annotations(operation: Operation) -> ToolAnnotations | None:
@@ -121,12 +116,3 @@ def _annotations(operation: Operation) -> ToolAnnotations | None:
         destructive_hint=operation.destructive,
         idempotent_hint=operation.idempotent,
     )
-
-
-def _block(data: bytes, media_type: str | None) -> ContentBlock:
-    kind, encoded = media_type or "application/octet-stream", b64encode(data).decode()
-    if kind.startswith("image/"):
-        return ImageContent(data=encoded, mime_type=kind)
-    if kind.startswith("audio/"):
-        return AudioContent(data=encoded, mime_type=kind)
-    return EmbeddedResource(resource=BlobResourceContents(uri="portico:reply", blob=encoded, mime_type=kind))
