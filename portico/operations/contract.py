@@ -7,7 +7,7 @@ Importing this module does not import pydantic; compiling a contract does.
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Protocol, cast, get_origin
 
 from portico.errors import ContractViolation, InvalidOperation, InvalidReply
 from portico.operations.secrets import Place, masked, places_of
@@ -46,6 +46,20 @@ def _as_it_is(value: Any, **_: Any) -> Any:
     return value
 
 
+def _written_schema(kind: Any, mode: str) -> Mapping[str, Any] | None:
+    """The schema that somebody wrote for a type as a whole: `Annotated[dict, WithJsonSchema({…})]`. It is handed on as it is.
+
+    Pydantic's own generator would look for what its references lead to among the definitions that it has made itself.
+    """
+    from pydantic import WithJsonSchema  # noqa: PLC0415  # `import portico` stays light
+
+    notes: tuple[Any, ...] = getattr(kind, "__metadata__", ()) if get_origin(kind) is Annotated else ()
+    for note in reversed(notes):
+        if isinstance(note, WithJsonSchema) and note.json_schema is not None and note.mode in (None, mode):
+            return note.json_schema
+    return None
+
+
 class Contract:
     """Validates requests and replies of one operation, and describes both as JSON Schema (2020-12)."""
 
@@ -61,6 +75,7 @@ class Contract:
         "_validate_bytes",
         "_validate_json",
         "_validate_reply",
+        "_written",
         "name",
         "replies_bytes",
         "replies_content",
@@ -93,6 +108,10 @@ class Contract:
             self._validate_reply = self._reply.validator.validate_python
             serializer = compiled(self._reply)[1] if self._reply in self._binary else self._reply.serializer
             self._dump = _as_it_is if self.replies_bytes else serializer.to_python
+        self._written = {
+            "validation": _written_schema(request, "validation"),
+            "serialization": _written_schema(reply, "serialization"),
+        }
         self._secrets: Place | None = UNREAD
         self._reply_secrets: Place | None = UNREAD
 
@@ -177,6 +196,9 @@ class Contract:
     def _schema(self, adapter: TypeAdapter[Any] | None, mode: Literal["validation", "serialization"]) -> Mapping[str, Any]:
         if adapter is None:
             return {}
+        written = self._written[mode]
+        if written is not None:
+            return written
         try:
             if adapter in self._binary:
                 from portico.operations.binary import BinarySchema, without_encoded_secrets  # noqa: PLC0415  # it imports pydantic

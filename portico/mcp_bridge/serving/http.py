@@ -95,6 +95,7 @@ class MCPEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
+        scope = _trimmed(scope)
         manager = self._manager
         if manager is None or (self._drained.is_set() and scope["method"] == "GET"):
             await Response("The MCP endpoint is not running, or is about to stop.", status_code=503)(scope, receive, send)
@@ -123,6 +124,12 @@ class MCPEndpoint:
             tasks.cancel_scope.cancel()
         if open_response:
             await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def _trimmed(scope: Scope) -> Scope:
+    """Whitespace around a header's value is no part of it (RFC 9110 §5.5); servers below leave what stands at its end."""
+    headers: list[tuple[bytes, bytes]] = [(name, value.strip(b" \t")) for name, value in scope["headers"]]
+    return scope if headers == scope["headers"] else {**scope, "headers": headers}
 
 
 def _with_owner(scope: Scope) -> Scope:
