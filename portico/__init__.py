@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from portico.kernel.supervisor import Supervisor as Supervisor
     from portico.operations.decorators import contract as contract
     from portico.operations.decorators import operation as operation
+    from portico.operations.decorators import prompt as prompt
+    from portico.operations.decorators import resource as resource
     from portico.operations.decorators import route as route
     from portico.operations.upload import Upload as Upload
     from portico.runs.step_list import Step as Step
@@ -62,6 +64,8 @@ _HOMES = {
     "keyed": "portico.kernel.keyed",
     "operation": "portico.operations.decorators",
     "pool": "portico.kernel.pool",
+    "prompt": "portico.operations.decorators",
+    "resource": "portico.operations.decorators",
     "route": "portico.operations.decorators",
 }
 """Where each public name lives."""
@@ -82,6 +86,8 @@ __all__ = [  # noqa: RUF022  # in the order in which a newcomer meets them
     "operation",
     "route",
     "contract",
+    "resource",
+    "prompt",
     "Upload",
     "create_app",
     "HTTPGateway",

@@ -52,7 +52,7 @@ class Endpoint:
     operation: Operation
     """What it can be asked."""
     sole: bool
-    """Whether it is the agent's only operation; then routes and tools carry the agent's name alone."""
+    """Whether it is the agent's only operation, or the only tool among them; then routes and tools carry the agent's name alone."""
     description: str
     """What it does, for people and models: what the topology says of an agent with one operation, else the docstring."""
     scopes: frozenset[str] = frozenset()
@@ -77,10 +77,16 @@ def endpoints_of(agent: AgentProcess) -> list[Endpoint]:
     operations = [operation for operation in agent.operations.values() if isinstance(operation, Operation)]
     if DEFAULT_TYPE not in agent.operations and _takes_bare_messages(type(agent)):
         operations.append(bare(inspect.cleandoc(type(agent).__doc__ or "")))
-    sole = len(operations) == 1
-    about = agent.description if sole else ""
+    tools = [operation for operation in operations if operation.is_tool]
+    sole = operations[0] if len(operations) == 1 else tools[0] if len(tools) == 1 else None  # what else is offered renames no tool
     return [
-        Endpoint(agent.name, operation, sole, about or operation.description, frozenset((*operation.scopes, *agent.scopes)))
+        Endpoint(
+            agent.name,
+            operation,
+            operation is sole,
+            (agent.description if operation is sole else "") or operation.description,
+            frozenset((*operation.scopes, *agent.scopes)),
+        )
         for operation in operations
     ]
 
@@ -122,6 +128,10 @@ class Catalogue:
         """
         self._endpoints: dict[str, list[Endpoint]] = {}
         self._tools: dict[str, Endpoint] = {}
+        self.resources: dict[str, Endpoint] = {}
+        """What can be read, by the address that it declares; of several with one address, the first in tree order."""
+        self.prompts: dict[str, Endpoint] = {}
+        """What gives words for a model, by name."""
         self.routes: list[tuple[RouteSpec, Endpoint]] = []
         everything = {agent.name: endpoints_of(agent) for agent in agents if not agent.internal}
         routed: list[tuple[RouteSpec, Endpoint]] = []
@@ -141,7 +151,18 @@ class Catalogue:
             if agent.name in everything and (exposed_by_default if agent.expose is None else agent.expose):
                 self._endpoints[agent.name] = [whole[endpoint] for endpoint in everything[agent.name]]
         for endpoint in dict.fromkeys([*self, *(whole[endpoint] for _, endpoint in routed)]):
-            self._tools[_free(endpoint.tool, self._tools)] = endpoint
+            if endpoint.operation.is_tool:
+                self._tools[_free(endpoint.tool, self._tools)] = endpoint
+            if endpoint.operation.resource is not None:
+                self.resources.setdefault(endpoint.operation.resource.uri, endpoint)
+            if endpoint.operation.prompt is not None:
+                self._add_prompt(endpoint.operation.prompt.name, endpoint)
+
+    def _add_prompt(self, name: str, endpoint: Endpoint) -> None:
+        """The first of a name has it; of others it begins with their agent's."""
+        while name in self.prompts:
+            name = f"{endpoint.agent}-{name}"
+        self.prompts[name] = endpoint
 
     def __iter__(self) -> Iterator[Endpoint]:
         """The exposed endpoints, in tree order."""
@@ -190,8 +211,9 @@ def _find(endpoints: Mapping[str, Sequence[Endpoint]], agent: str, operation: st
     if found is None:
         raise UnknownAgent(agent, nearest(agent, endpoints))
     if operation is None:
-        if len(found) == 1:
-            return found[0]
+        for endpoint in found:
+            if endpoint.sole:
+                return endpoint
         operation = DEFAULT_TYPE
     for endpoint in found:
         if endpoint.operation.name == operation:

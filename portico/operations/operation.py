@@ -14,12 +14,14 @@ from portico.errors import InvalidOperation
 from portico.kernel.messages import DEFAULT_TYPE, Message
 from portico.kernel.process import DEFERRED
 from portico.operations.contract import ANYTHING, Contract
+from portico.operations.members import Members
 from portico.operations.signature import Signature, read
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from portico.kernel.process import AgentProcess
+    from portico.operations.offers import PromptSpec, ResourceSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +80,22 @@ class Operation:
     """The reply type that a decorator gave; None to read it from the type hints."""
     routes: list[RouteSpec] = field(default_factory=list[RouteSpec])
     """The routes that `@route` declared."""
+    resource: ResourceSpec | None = None
+    """That it is something to read, by `@resource`."""
+    prompt: PromptSpec | None = None
+    """That it gives words for a model, by `@prompt`."""
+    said: bool = False
+    """Whether `@operation` says so: then it is a tool as well, whatever else it is."""
     _signature: Signature | None = None
     _contract: Contract | None = None
+    _members: Members | None = None
     _blocking: bool = False
     _takes_request_alone: bool = False
+
+    @property
+    def is_tool(self) -> bool:
+        """Whether models may call it. What is there to be read, or to give words, is no tool unless it says `@operation` as well."""
+        return self.said or (self.resource is None and self.prompt is None)
 
     # --- what it takes and gives --------------------------------------------------------------------------------------
 
@@ -132,6 +146,13 @@ class Operation:
         return self.contract.reply_schema()
 
     @property
+    def members(self) -> Members:
+        """What each member of the request takes, for who has only text."""
+        if self._members is None:
+            self._members = Members(self.request_schema)
+        return self._members
+
+    @property
     def request_members(self) -> set[str] | None:
         """The members that the contract names; None where it names none (anything goes)."""
         schema = self.request_schema
@@ -144,6 +165,17 @@ class Operation:
     def prepare(self) -> None:
         """Compile the contract, so that the first call does not hold up the event loop. Raises `InvalidOperation`."""
         _ = self.contract
+        if self.resource is not None:
+            self._check_variables(self.resource)
+
+    def _check_variables(self, resource: ResourceSpec) -> None:
+        """What is read takes the variables of its address, and nothing else that must be said."""
+        names, variables = self.members.names or frozenset(), resource.variables
+        for name in variables:
+            if name not in names:
+                raise InvalidOperation(f"{self.attribute!r} does not take {name!r}, a variable of its address {resource.uri!r}.")
+        for name in sorted(self.members.required.difference(variables)):
+            raise InvalidOperation(f"{self.attribute!r} needs {name!r}, which its address {resource.uri!r} does not say.")
 
     async def invoke(self, process: AgentProcess, message: Message) -> Any:
         """Bind the payload, call the method, and return its reply as plain data, or as the `Message` that it made.
