@@ -1,4 +1,4 @@
-"""The decorators `operation`, `contract`, `route`, `resource` and `prompt`. They only attach data to a method; any order, any combination.
+"""The decorators `operation`, `contract`, `route`, `resource` and `prompt`. They only attach data to a method; in any order.
 
     class Chat(AgentProcess):
         @route("POST", "/chat/{session_id}")
@@ -275,9 +275,7 @@ def prompt(
     """
 
     def decorate(method: Callable[..., Any]) -> Callable[..., Any]:
-        _attached(method).prompt = PromptSpec(
-            name or method.__name__, title or "", description or "", dict(complete or {})
-        )
+        _attached(method).prompt = PromptSpec(name or method.__name__, title or "", description or "", dict(complete or {}))
         return method
 
     return decorate(function) if function is not None else decorate

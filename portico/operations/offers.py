@@ -67,8 +67,8 @@ def variables_of(template: str) -> tuple[str, ...]:
 def checked_uri(uri: Any) -> str:
     """An address that can be served.
 
-    RFC 6570 says how a template is filled in, not how it is read. Read can be what is unambiguous: no two variables side by side, one
-    at most that takes slashes, no modifiers (`*`, `:3`).
+    RFC 6570 says how a template is filled in, not how it is read. Read can be what is unambiguous: no two variables side by side,
+    one at most that takes slashes, no modifiers (`*`, `:3`).
 
     Raises:
         InvalidOperation: it is none.

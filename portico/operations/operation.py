@@ -94,7 +94,7 @@ class Operation:
 
     @property
     def is_tool(self) -> bool:
-        """Whether models may call it. What is there to be read, or to give words, is no tool unless it says `@operation` as well."""
+        """Whether models may call it. A resource or a prompt is no tool unless it says `@operation` as well."""
         return self.said or (self.resource is None and self.prompt is None)
 
     # --- what it takes and gives --------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""How the tree looks from outside: plain data about agents and supervisors, the same through every face; and whether all is ready."""
+"""How the tree looks, the same through every face: plain data about agents and supervisors, and whether the whole is ready."""
 
 from __future__ import annotations
 

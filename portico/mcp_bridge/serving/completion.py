@@ -1,7 +1,7 @@
 """Completion: `completion/complete`: what a half-written argument of a prompt, or variable of an address, could become.
 
-What its type enumerates, its examples, the names of agents, the caller's runs, or what an operation of the agent says (`complete=`).
-Above: `server.py`. Below: `prompts.py` and `resources.py`, which know what there is.
+What its type enumerates, its examples, the names of agents, the caller's runs, or what an operation of the agent says
+(`complete=`). Above: `server.py`. Below: `prompts.py` and `resources.py`, which know what there is.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""OwnResources: what the gateway itself lets read: the tree, and the caller's runs. The HTTP face shows the same at `/agents`, `/runs`.
+"""OwnResources: what the gateway itself lets read: the tree, and the caller's runs. HTTP shows the same at `/agents` and `/runs`.
 
     portico://agents                            portico://runs
     portico://agents/{name}                     portico://runs/{run_id}
@@ -47,15 +47,34 @@ OUTPUT: Final = UriTemplate.parse("portico://runs/{run_id}/output")
 EVENTS: Final = UriTemplate.parse("portico://runs/{run_id}/events{?after}")
 
 TEMPLATES: Final = (
-    ResourceTemplate(uri_template=AGENT.template, name="agent", title="An agent", mime_type=JSON,
-                     description="Status, restarts, mailbox and operations of one agent."),
-    ResourceTemplate(uri_template=RUN.template, name="run", title="A run", mime_type=JSON,
-                     description="The record of one of your runs: status, input, output or error, what it waits for."),
-    ResourceTemplate(uri_template=EVENTS.template, name="run events", title="A run's events", mime_type=JSON_LINES,
-                     description=f"What has happened in one of your runs, one JSON object per line, {MOST_EVENTS} at most; "
-                     "`after`: only those with a higher number."),
-    ResourceTemplate(uri_template=OUTPUT.template, name="run output", title="A run's output",
-                     description="What one of your runs has returned, once it has."),
+    ResourceTemplate(
+        uri_template=AGENT.template,
+        name="agent",
+        title="An agent",
+        mime_type=JSON,
+        description="Status, restarts, mailbox and operations of one agent.",
+    ),
+    ResourceTemplate(
+        uri_template=RUN.template,
+        name="run",
+        title="A run",
+        mime_type=JSON,
+        description="The record of one of your runs: status, input, output or error, what it waits for.",
+    ),
+    ResourceTemplate(
+        uri_template=EVENTS.template,
+        name="run events",
+        title="A run's events",
+        mime_type=JSON_LINES,
+        description=f"What has happened in one of your runs, one JSON object per line, {MOST_EVENTS} at most; "
+        "`after`: only those with a higher number.",
+    ),
+    ResourceTemplate(
+        uri_template=OUTPUT.template,
+        name="run output",
+        title="A run's output",
+        description="What one of your runs has returned, once it has.",
+    ),
 )
 """In the order of their addresses."""
 
@@ -99,11 +118,21 @@ class OwnResources:
             for name in sorted(catalogue.agents)
         ]
         return [
-            Resource(uri=AGENTS, name="agents", title="The supervision tree", mime_type=JSON,
-                     description="Every supervisor and process: status, restarts, mailbox."),
+            Resource(
+                uri=AGENTS,
+                name="agents",
+                title="The supervision tree",
+                mime_type=JSON,
+                description="Every supervisor and process: status, restarts, mailbox.",
+            ),
             *agents,
-            Resource(uri=RUNS, name="runs", title="Your runs", mime_type=JSON,
-                     description=f"The {RECENT} newest runs of yours, the newest first."),
+            Resource(
+                uri=RUNS,
+                name="runs",
+                title="Your runs",
+                mime_type=JSON,
+                description=f"The {RECENT} newest runs of yours, the newest first.",
+            ),
         ]
 
     async def read(self, uri: str, principal: str | None) -> Contents:

@@ -19,8 +19,8 @@ from portico.errors import InvalidReply
 if TYPE_CHECKING:
     from portico.kernel.messages import Message
     from portico.operations.catalogue import Endpoint
-    from portico.operations.operation import Operation
     from portico.operations.offers import ResourceSpec
+    from portico.operations.operation import Operation
 
 TEXT: Final = "text/plain"
 JSON: Final = "application/json"

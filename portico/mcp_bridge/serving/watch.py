@@ -1,7 +1,7 @@
 """Watch: looks after what clients have subscribed to, and tells the news of it: runs, the tree, and what agents say of their own.
 
-It looks only while somebody has subscribed: a run that nobody follows costs nothing. Above: `subscriptions.py`, which says who wants
-what. Below: the runs, the kernel's bus, and `news.py`, which tells each client.
+It looks only while somebody has subscribed: a run that nobody follows costs nothing. Above: `subscriptions.py`, which says who
+wants what. Below: the runs, the kernel's bus, and `news.py`, which tells each client.
 """
 
 from __future__ import annotations
