@@ -14,13 +14,13 @@ from portico.errors import InvalidOperation
 from portico.kernel.messages import DEFAULT_TYPE, Message
 from portico.kernel.process import DEFERRED
 from portico.operations.contract import ANYTHING, Contract
-from portico.operations.members import Members
 from portico.operations.signature import Signature, read
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from portico.kernel.process import AgentProcess
+    from portico.operations.members import Members
     from portico.operations.offers import PromptSpec, ResourceSpec
 
 
@@ -149,6 +149,8 @@ class Operation:
     def members(self) -> Members:
         """What each member of the request takes, for who has only text."""
         if self._members is None:
+            from portico.operations.members import Members  # noqa: PLC0415  # it imports pydantic
+
             self._members = Members(self.request_schema)
         return self._members
 

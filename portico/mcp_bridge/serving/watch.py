@@ -34,6 +34,8 @@ class _Watched:
     places: dict[str, Place | None] = field(default_factory=dict[str, "Place | None"])
     """By address; None for what an agent declares."""
     task: asyncio.Task[None] | None = None
+    events: Subscription | None = None
+    """Of the bus."""
 
 
 class Watch:
@@ -59,7 +61,11 @@ class Watch:
         watched = self._watched.get(key)
         if watched is None:
             watched = self._watched[key] = _Watched()
-            following = self._hear(self._runtime.subscribe("*"), watched) if run is None else self._follow(run, watched)
+            if run is None:
+                watched.events = self._runtime.subscribe("*")
+                following = self._hear(watched.events, watched)
+            else:
+                following = self._follow(run, watched)
             watched.task = self._runtime.router.start_task(following, f"mcp watch {key}")
         watched.places[uri] = place_of(uri)
 
@@ -79,6 +85,8 @@ class Watch:
             del self._watched[key]
             if watched.task is not None:
                 watched.task.cancel()
+            if watched.events is not None:
+                watched.events.close()
 
     async def _follow(self, run: Run, watched: _Watched) -> None:
         """Tell of one run until it has ended: of its record when its status changes, of its events when there are more."""
@@ -90,7 +98,7 @@ class Watch:
                 await waiter
             finally:
                 run.forget(waiter)
-            changed = set[str]()
+            changed: set[str] = set()
             if run.status is not status:
                 changed |= {"run", "output"} if run.done else {"run"}
             if run.last_visible != last:
@@ -102,18 +110,19 @@ class Watch:
 
     async def _hear(self, events: Subscription, watched: _Watched) -> None:
         """Tell of the tree when a process comes, goes or takes a step, and of what agents say."""
-        async with events:
-            async for published in events:
-                event = cast("KernelEvent", published.data)
-                for uri, place in watched.places.items():
-                    if published.missed or _concerns(event, uri, place):
-                        self._news.resource_updated(uri)
+        async for published in events:
+            event = cast("KernelEvent", published.data)
+            box = self._runtime.registry.get(event.name)
+            agent = (box.behind if box is not None else "") or event.name
+            for uri, place in watched.places.items():
+                if published.missed or _concerns(event, agent, uri, place):
+                    self._news.resource_updated(uri)
 
 
-def _concerns(event: KernelEvent, uri: str, place: Place | None) -> bool:
-    """Whether what stands at an address is another after an event."""
+def _concerns(event: KernelEvent, agent: str, uri: str, place: Place | None) -> bool:
+    """Whether what stands at an address is another after an event. `agent`: to whom it happened, as the outside knows it."""
     if place is None:
         return event.kind is EventKind.RESOURCE_UPDATED and event.data["uri"] == uri
     if not event.kind.startswith("process.") or event.kind is EventKind.PROCESS_BLOCKING:
         return False
-    return place.kind == "agents" or event.name == place.name or event.name.startswith(f"{place.name}/")
+    return place.kind == "agents" or agent == place.name
