@@ -129,7 +129,8 @@ async def test_the_tree_tells_when_an_agent_takes_a_step(uri: str) -> None:
         assert '"suspended"' in (await read(client, "portico://agents/waiter"))[1]
 
 
-async def test_what_a_session_subscribed_to_is_forgotten_with_it() -> None:
+async def test_what_a_session_subscribed_to_is_forgotten_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("portico.mcp_bridge.serving.news.MAX_RESOURCES", 3)
     heard = Heard()
     waiter = Waiter("waiter")
     async with gateway(waiter, Library("library")) as (url, endpoint):
@@ -137,9 +138,8 @@ async def test_what_a_session_subscribed_to_is_forgotten_with_it() -> None:
         async with Client(url, mode="legacy", message_handler=heard) as client:
             await client.subscribe_resource("notes://fresh")
             await client.subscribe_resource(f"portico://runs/{run.run_id}")
-            for number in range(998):
-                await client.subscribe_resource(f"notes://topics/tea/{number}")
-            with pytest.raises(MCPError, match="1000 resources at most"):
+            await client.subscribe_resource("notes://topics/tea/1")
+            with pytest.raises(MCPError, match="3 resources at most"):
                 await client.subscribe_resource("notes://index")
         await nothing_watched(endpoint)
         waiter.go.set()
