@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
-from portico.errors import UnknownAgent, UnknownOperation, nearest
+from portico.errors import InvalidOperation, UnknownAgent, UnknownOperation, did_you_mean, nearest
 from portico.kernel.genserver import GenServer
 from portico.kernel.messages import DEFAULT_TYPE
 from portico.operations.operation import Operation, RouteSpec, bare
@@ -73,10 +73,15 @@ class Endpoint:
 
 
 def endpoints_of(agent: AgentProcess) -> list[Endpoint]:
-    """Every operation of a process: its decorated methods, and the bare `handle()` where it has one of its own."""
+    """Every operation of a process: its decorated methods, and the bare `handle()` where it has one of its own.
+
+    Raises:
+        InvalidOperation: what completes an argument is no operation of it.
+    """
     operations = [operation for operation in agent.operations.values() if isinstance(operation, Operation)]
     if DEFAULT_TYPE not in agent.operations and _takes_bare_messages(type(agent)):
         operations.append(bare(inspect.cleandoc(type(agent).__doc__ or "")))
+    _check_completers(agent, operations)
     tools = [operation for operation in operations if operation.is_tool]
     sole = operations[0] if len(operations) == 1 else tools[0] if len(tools) == 1 else None  # what else is offered renames no tool
     return [
@@ -89,6 +94,18 @@ def endpoints_of(agent: AgentProcess) -> list[Endpoint]:
         )
         for operation in operations
     ]
+
+
+def _check_completers(agent: AgentProcess, operations: Sequence[Operation]) -> None:
+    """Raises `InvalidOperation` where an argument is to be completed by an operation that there is not."""
+    names = [operation.name for operation in operations]
+    for operation in operations:
+        for name in operation.completed_by.values():
+            if name not in names:
+                hint = did_you_mean(nearest(name, names))
+                raise InvalidOperation(
+                    f"{operation.attribute!r} of {agent.name!r} is completed by {name!r}, which it has not.{hint}"
+                )
 
 
 def _takes_bare_messages(kind: type[AgentProcess]) -> bool:

@@ -97,6 +97,12 @@ class Operation:
         """Whether models may call it. A resource or a prompt is no tool unless it says `@operation` as well."""
         return self.said or (self.resource is None and self.prompt is None)
 
+    @property
+    def completed_by(self) -> Mapping[str, str]:
+        """Which operation of the agent completes an argument, by the argument's name."""
+        prompt = self.prompt.complete if self.prompt is not None else {}
+        return {**prompt, **self.resource.complete} if self.resource is not None else prompt
+
     # --- what it takes and gives --------------------------------------------------------------------------------------
 
     @property
@@ -169,6 +175,9 @@ class Operation:
         _ = self.contract
         if self.resource is not None:
             self._check_variables(self.resource)
+        for name in self.completed_by:
+            if name not in self.members.about:
+                raise InvalidOperation(f"{self.attribute!r} does not take {name!r}, which is to be completed.")
 
     def _check_variables(self, resource: ResourceSpec) -> None:
         """What is read takes the variables of its address, and nothing else that must be said."""

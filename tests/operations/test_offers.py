@@ -69,7 +69,7 @@ def test_an_agent_that_only_has_something_to_read_is_found_under_its_name_where_
 
 
 def test_what_is_read_changes_nothing_unless_it_says_so() -> None:
-    assert Mixed.operations["note"].read_only is True  # pyright: ignore[reportAttributeAccessIssue]
+    assert [one.operation.read_only for one in Catalogue([Mixed("mixed")])] == [None, True, None]
 
 
 @pytest.mark.parametrize(
@@ -111,3 +111,30 @@ def test_an_address_that_does_not_fit_its_method_is_refused(uri: str, why: str) 
 
     with pytest.raises(InvalidOperation, match=why):
         declared(uri, note).prepare()
+
+
+def test_an_argument_is_completed_by_an_operation_that_there_is() -> None:
+    class Asks(AgentProcess):
+        @prompt(complete={"city": "cites"})
+        async def travel(self, city: str) -> str:
+            return city
+
+        @operation
+        async def cities(self, value: str) -> list[str]:
+            return [value]
+
+    with pytest.raises(
+        InvalidOperation, match=r"'travel' of 'asks' is completed by 'cites', which it has not. Did you mean 'cities'"
+    ):
+        Catalogue([Asks("asks")])
+
+
+def test_what_is_completed_is_something_that_the_method_takes() -> None:
+    class Asks(AgentProcess):
+        @prompt(complete={"town": "cities"})
+        async def travel(self, city: str) -> str:
+            return city
+
+    operation = Asks.operations["travel"]
+    with pytest.raises(InvalidOperation, match="does not take 'town'"):
+        operation.prepare()

@@ -56,14 +56,14 @@ class Completions:
         others = (params.context.arguments if params.context is not None else None) or {}
         if isinstance(params.ref, PromptReference):
             prompt = self._prompts.find(params.ref.name, context)
-            return await self._of_member(context, prompt.endpoint, prompt.spec.complete, name, begun, others)
+            return await self._of_member(context, prompt.endpoint, name, begun, others)
         uri = params.ref.uri
         if uri in _OWN:
             return await self._own(context, name, begun)
         resource = self._resources.declared.get(uri)
         if resource is None or not permits(scopes_of(context), resource.endpoint.scopes):
             raise UnknownResource(uri)
-        return await self._of_member(context, resource.endpoint, resource.spec.complete, name, begun, others)
+        return await self._of_member(context, resource.endpoint, name, begun, others)
 
     async def _own(self, context: ServerRequestContext[Any], name: str, begun: str) -> Sequence[str]:
         dispatcher = self._served.dispatcher
@@ -78,20 +78,21 @@ class Completions:
         self,
         context: ServerRequestContext[Any],
         endpoint: Endpoint,
-        completed_by: Mapping[str, str],
         name: str,
         begun: str,
         others: Mapping[str, str],
     ) -> Sequence[str]:
-        if name not in completed_by:
+        completer = endpoint.operation.completed_by.get(name)
+        if completer is None:
             return _beginning(begun, endpoint.operation.members.suggestions(name))
         dispatcher = self._served.dispatcher
-        by = dispatcher.catalogue.find(endpoint.agent, completed_by[name])
+        by = dispatcher.catalogue.find(endpoint.agent, completer)
         members = by.operation.members
         known = {other: members.read(other, text) for other, text in others.items() if other in members.about}
         payload = {**known, "value": begun}
         reply = await dispatcher.ask(call_of(by, payload, context, timeout=self._served.options.run_timeout))
-        return [str(value) for value in cast("list[Any]", reply.payload)] if isinstance(reply.payload, list) else ()
+        said: Any = reply.payload
+        return [str(value) for value in cast("list[Any]", said)] if isinstance(said, list) else ()
 
 
 def _beginning(begun: str, values: Sequence[str]) -> list[str]:

@@ -164,20 +164,18 @@ class OwnResources:
     async def _read(self, uri: str, place: Place, principal: str | None) -> Contents:
         dispatcher = self._dispatcher
         runtime, catalogue, book = dispatcher.runtime, dispatcher.catalogue, dispatcher.book
-        match place.kind:
-            case "agents":
-                return _json(uri, tree_view(runtime, runtime.supervisor, catalogue))
-            case "agent":
-                return _json(uri, tree_view(runtime, exposed(runtime, catalogue, place.name), catalogue))
-            case "runs":
-                runs = await book.page(RunQuery(principal=principal, limit=RECENT))
-                return _json(uri, {"runs": [printable_view(run) for run in runs]})
+        if place.kind == "agents":
+            return _json(uri, tree_view(runtime, runtime.supervisor, catalogue))
+        if place.kind == "agent":
+            return _json(uri, tree_view(runtime, exposed(runtime, catalogue, place.name), catalogue))
+        if place.kind == "runs":
+            runs = await book.page(RunQuery(principal=principal, limit=RECENT))
+            return _json(uri, {"runs": [printable_view(run) for run in runs]})
         run = await book.find(place.name, principal)
-        match place.kind:
-            case "run":
-                return _json(uri, printable_view(run))
-            case "output":
-                return _output(uri, run)
+        if place.kind == "run":
+            return _json(uri, printable_view(run))
+        if place.kind == "output":
+            return _output(uri, run)
         return TextResourceContents(uri=uri, mime_type=JSON_LINES, text=await _events(run, place.after))
 
 

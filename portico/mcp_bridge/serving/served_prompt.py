@@ -6,7 +6,7 @@ Above: `prompts.py`, which speaks the protocol. Below: operations. It neither ca
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeGuard, cast
 
 from mcp.types import GetPromptResult, Prompt, PromptArgument
 from pydantic import ValidationError
@@ -83,19 +83,20 @@ class ServedPrompt:
 
 def _messages(said: Any) -> dict[str, Any]:
     """What an agent said as the members of a result: one message or several, or already a mapping with `messages`."""
-    if isinstance(said, dict) and "messages" in said:
-        whole = cast("dict[str, Any]", said)
-        return {**whole, "messages": [_message(one) for one in whole["messages"]]}
+    if _is_mapping(said) and "messages" in said:
+        return {**said, "messages": [_message(one) for one in said["messages"]]}
     return {"messages": [_message(one) for one in (cast("list[Any]", said) if isinstance(said, list) else [said])]}
 
 
 def _message(said: Any) -> Any:
     """One message: a text, or a piece of content, is the user's."""
-    if isinstance(said, str) or (isinstance(said, dict) and "role" not in said):
-        said = {"role": "user", "content": said}
-    if isinstance(said, dict) and isinstance(text := cast("dict[str, Any]", said).get("content"), str):
-        return {**said, "content": {"type": "text", "text": text}}
-    return said
+    message = said if _is_mapping(said) and "role" in said else {"role": "user", "content": said}
+    content = message.get("content")
+    return {**message, "content": {"type": "text", "text": content}} if isinstance(content, str) else message
+
+
+def _is_mapping(said: Any) -> TypeGuard[dict[str, Any]]:
+    return isinstance(said, dict)
 
 
 def _words(title: Any, name: str) -> str | None:

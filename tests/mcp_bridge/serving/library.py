@@ -54,7 +54,7 @@ class Library(AgentProcess):
         return {"words": words, "limit": limit}
 
     @resource("notes://fresh")
-    async def fresh(self) -> dict[str, int]:
+    async def version(self) -> dict[str, int]:
         return {"version": self.state.get("version", 0)}
 
     @operation

@@ -27,6 +27,14 @@ pytestmark = [
 ]
 
 
+async def subscribe(client: Client, uri: str) -> None:
+    await client.subscribe_resource(uri)  # pyright: ignore[reportDeprecated]  # the old era
+
+
+async def unsubscribe(client: Client, uri: str) -> None:
+    await client.unsubscribe_resource(uri)  # pyright: ignore[reportDeprecated]  # as above
+
+
 async def next_updated(heard: Heard) -> str:
     """The address that a session of the old era is told of next."""
     while not isinstance(news := await heard.next(), ResourceUpdatedNotification):
@@ -68,13 +76,13 @@ async def test_a_session_hears_of_what_it_subscribed_to_until_it_unsubscribes() 
         assert client.server_capabilities.resources is not None
         assert client.server_capabilities.resources.subscribe
         await heard.opened(endpoint)
-        await client.subscribe_resource("notes://fresh")
-        await client.subscribe_resource("notes://fresh")
+        await subscribe(client, "notes://fresh")
+        await subscribe(client, "notes://fresh")
         await client.call_tool("library-write", {"text": "new"})
         assert await next_updated(heard) == "notes://fresh"
-        await client.unsubscribe_resource("notes://fresh")
+        await unsubscribe(client, "notes://fresh")
         await nothing_watched(endpoint)
-        await client.subscribe_resource("notes://index")
+        await subscribe(client, "notes://index")
         await client.call_tool("library-write", {"text": "newer"})
         endpoint.served.news.resource_updated("notes://index")
         assert await next_updated(heard) == "notes://index", "the other is not told any more"
@@ -105,7 +113,7 @@ async def test_nobody_subscribes_to_what_is_not_there_or_is_somebody_elses() -> 
         async with client_as("bob", url, "legacy") as client:
             for uri in uris:
                 with pytest.raises(MCPError) as caught:
-                    await client.subscribe_resource(uri)
+                    await subscribe(client, uri)
                 assert (caught.value.error.code, caught.value.error.data["slug"]) == (-32002, "resource-not-found")
         async with client_as("bob", url, "2026-07-28") as client, client.listen(resource_subscriptions=uris) as heard:
             assert heard.honored.resource_subscriptions is None
@@ -123,7 +131,7 @@ async def test_the_tree_tells_when_an_agent_takes_a_step(uri: str) -> None:
         Client(url, mode="legacy", message_handler=heard) as client,
     ):
         await heard.opened(endpoint)
-        await client.subscribe_resource(uri)
+        await subscribe(client, uri)
         await endpoint.served.dispatcher.runtime.suspend("waiter", "for a test")
         assert await next_updated(heard) == uri
         assert '"suspended"' in (await read(client, "portico://agents/waiter"))[1]
@@ -136,11 +144,11 @@ async def test_what_a_session_subscribed_to_is_forgotten_with_it(monkeypatch: py
     async with gateway(waiter, Library("library")) as (url, endpoint):
         run = await begun(endpoint, "waiter")
         async with Client(url, mode="legacy", message_handler=heard) as client:
-            await client.subscribe_resource("notes://fresh")
-            await client.subscribe_resource(f"portico://runs/{run.run_id}")
-            await client.subscribe_resource("notes://topics/tea/1")
+            await subscribe(client, "notes://fresh")
+            await subscribe(client, f"portico://runs/{run.run_id}")
+            await subscribe(client, "notes://topics/tea/1")
             with pytest.raises(MCPError, match="3 resources at most"):
-                await client.subscribe_resource("notes://index")
+                await subscribe(client, "notes://index")
         await nothing_watched(endpoint)
         waiter.go.set()
         await run.wait()
