@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
 import pytest
 from mcp import Client, MCPError
+from mcp.client.stdio import StdioServerParameters, stdio_client
 from mcp.client.subscriptions import ResourceUpdated
 from mcp.types import ResourceUpdatedNotification
 
@@ -25,6 +28,10 @@ pytestmark = [
     pytest.mark.anyio,
     pytest.mark.filterwarnings("ignore::mcp.shared.exceptions.MCPDeprecationWarning"),  # the SDK's, of the whole old era
 ]
+
+
+SCRIPT = Path(__file__).with_name("stdio_library.py")
+ROOT = Path(__file__).parents[3]
 
 
 async def subscribe(client: Client, uri: str) -> None:
@@ -152,3 +159,19 @@ async def test_what_a_session_subscribed_to_is_forgotten_with_it(monkeypatch: py
         await nothing_watched(endpoint)
         waiter.go.set()
         await run.wait()
+
+
+async def test_over_stdio_too_clients_of_both_eras_hear_what_is_new() -> None:
+    library = StdioServerParameters(command=sys.executable, args=[str(SCRIPT)], env={"PYTHONPATH": str(ROOT)})
+    heard = Heard()
+    with anyio.fail_after(60):
+        async with Client(stdio_client(library), mode="legacy", message_handler=heard) as client:
+            await subscribe(client, "notes://fresh")
+            await client.call_tool("library-write", {"text": "new"})
+            assert await next_updated(heard) == "notes://fresh"
+            assert (await read(client, "notes://fresh"))[1] == '{"version":1}'
+        async with Client(stdio_client(library), mode="2026-07-28") as client:
+            async with client.listen(resource_subscriptions=["notes://fresh"]) as news:
+                await client.call_tool("library-write", {"text": "new"})
+                assert await anext(news) == ResourceUpdated("notes://fresh")
+            assert (await read(client, "notes://fresh"))[1] == '{"version":1}'
