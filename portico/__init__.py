@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from portico.operations.content import Text as Text
     from portico.operations.decorators import contract as contract
     from portico.operations.decorators import operation as operation
+    from portico.operations.decorators import prompt as prompt
+    from portico.operations.decorators import resource as resource
     from portico.operations.decorators import route as route
     from portico.operations.upload import Upload as Upload
     from portico.runs.step_list import Step as Step
@@ -74,6 +76,8 @@ _HOMES = {
     "keyed": "portico.kernel.keyed",
     "operation": "portico.operations.decorators",
     "pool": "portico.kernel.pool",
+    "prompt": "portico.operations.decorators",
+    "resource": "portico.operations.decorators",
     "route": "portico.operations.decorators",
 }
 """Where each public name lives."""
@@ -94,6 +98,8 @@ __all__ = [  # noqa: RUF022  # in the order in which a newcomer meets them
     "operation",
     "route",
     "contract",
+    "resource",
+    "prompt",
     "Upload",
     "Content",
     "Text",

@@ -27,6 +27,8 @@ sentence: what happened, to whom, what to do.
     │   │   ├── UnknownAgent
     │   │   ├── UnknownOperation
     │   │   ├── UnknownRun
+    │   │   ├── UnknownResource       nothing can be read at that address
+    │   │   ├── UnknownPrompt
     │   │   ├── ReservedType          a message type that belongs to the runtime
     │   │   ├── ContractViolation     the request does not satisfy the contract
     │   │   ├── InvalidPayload        the payload is not JSON-able data (strict)
@@ -340,6 +342,28 @@ class UnknownRun(Refused):
     def __init__(self, run_id: str) -> None:
         super().__init__(f"There is no run {run_id!r}: it never was, has been removed, or belongs to somebody else.")
         self.run_id = run_id
+
+
+class UnknownResource(Refused):
+    """Nothing can be read at that address, or not by this caller."""
+
+    slug = "resource-not-found"
+    title = "No such resource"
+
+    def __init__(self, uri: str, why: str = "") -> None:
+        super().__init__(f"There is nothing to read at {uri!r}{f': {why}' if why else '.'}", uri=uri)
+        self.uri = uri
+
+
+class UnknownPrompt(Refused):
+    """No prompt of that name."""
+
+    slug = "prompt-not-found"
+    title = "No such prompt"
+
+    def __init__(self, name: str, nearest: Sequence[str] = ()) -> None:
+        super().__init__(f"There is no prompt {name!r}.{did_you_mean(nearest)}")
+        self.name = name
 
 
 class ReservedType(Refused):

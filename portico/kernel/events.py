@@ -35,6 +35,8 @@ class EventKind(StrEnum):
     """Another class took over the mailbox: `before` and `now`."""
     SUPERVISOR_REPORT = "supervisor.report"
     """A supervisor acted; `data` has OTP's four fields."""
+    RESOURCE_UPDATED = "resource.updated"
+    """What an agent lets read at an address is another now: `uri`."""
     DEAD_LETTER = "message.dead_letter"
     """A message will not be delivered (again); `data` says why."""
     MESSAGE_EXPIRED = "message.expired"

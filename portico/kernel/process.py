@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, ParamSpec, Self, TypeVar
 from portico.errors import LifecycleError, RuntimeNotStarted, SelfAsk, UnknownOperation, nearest
 from portico.kernel.clock import sleep
 from portico.kernel.current import current
+from portico.kernel.events import EventKind
 from portico.kernel.lifecycle import ProcessStatus
 from portico.kernel.messages import CHILD_TERMINATED, DEFAULT_TYPE, Message, new_reply
 from portico.kernel.recipe import Recipe
@@ -366,6 +367,10 @@ class AgentProcess:
         """Send to everybody who has the capability, except oneself. Returns the names that it reached, as `broadcast`."""
         names = [name for name in self.router.registry.find_by_capability(capability) if name != self.name]
         return self.router.send_each(names, payload, message_type, self.name)
+
+    def resource_updated(self, uri: str) -> None:
+        """Tell who subscribed to it that what this agent lets read at an address (`@resource`) is another now."""
+        self.router.emit(EventKind.RESOURCE_UPDATED, self.name, uri=uri)
 
     async def checkpoint(self) -> None:
         """Commit `self.state` now, before the handling ends."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, cast
 
-from portico.errors import UnknownAgent, UnknownOperation, nearest
+from portico.errors import InvalidOperation, UnknownAgent, UnknownOperation, did_you_mean, nearest
 from portico.kernel.genserver import GenServer
 from portico.kernel.messages import DEFAULT_TYPE
 from portico.operations.operation import Operation, RouteSpec, bare
@@ -58,7 +58,7 @@ class Endpoint:
     operation: Operation
     """What it can be asked."""
     sole: bool
-    """Whether it is the agent's only operation; then routes and tools carry the agent's name alone."""
+    """Whether it is the agent's only operation, or the only tool among them; then routes and tools carry the agent's name alone."""
     description: str
     """What it does, for people and models: what the topology says of an agent with one operation, else the docstring."""
     scopes: frozenset[str] = frozenset()
@@ -85,16 +85,39 @@ class Endpoint:
 
 
 def endpoints_of(agent: AgentProcess) -> list[Endpoint]:
-    """Every operation of a process: its decorated methods, and the bare `handle()` where it has one of its own."""
+    """Every operation of a process: its decorated methods, and the bare `handle()` where it has one of its own.
+
+    Raises:
+        InvalidOperation: what completes an argument is no operation of it.
+    """
     operations = [operation for operation in agent.operations.values() if isinstance(operation, Operation)]
     if DEFAULT_TYPE not in agent.operations and _takes_bare_messages(type(agent)):
         operations.append(bare(inspect.cleandoc(type(agent).__doc__ or "")))
-    sole = len(operations) == 1
-    about = agent.description if sole else ""
+    _check_completers(agent, operations)
+    tools = [operation for operation in operations if operation.is_tool]
+    sole = operations[0] if len(operations) == 1 else tools[0] if len(tools) == 1 else None  # what else is offered renames no tool
     return [
-        Endpoint(agent.name, operation, sole, about or operation.description, frozenset((*operation.scopes, *agent.scopes)))
+        Endpoint(
+            agent.name,
+            operation,
+            operation is sole,
+            (agent.description if operation is sole else "") or operation.description,
+            frozenset((*operation.scopes, *agent.scopes)),
+        )
         for operation in operations
     ]
+
+
+def _check_completers(agent: AgentProcess, operations: Sequence[Operation]) -> None:
+    """Raises `InvalidOperation` where an argument is to be completed by an operation that there is not."""
+    names = [operation.name for operation in operations]
+    for operation in operations:
+        for name in operation.completed_by.values():
+            if name not in names:
+                hint = did_you_mean(nearest(name, names))
+                raise InvalidOperation(
+                    f"{operation.attribute!r} of {agent.name!r} is completed by {name!r}, which it has not.{hint}"
+                )
 
 
 def _takes_bare_messages(kind: type[AgentProcess]) -> bool:
@@ -144,6 +167,10 @@ class Catalogue:
             UnknownAgent, UnknownOperation: a route that leads nowhere.
         """
         self._endpoints: dict[str, list[Endpoint]] = {}
+        self.resources: dict[str, Endpoint] = {}
+        """What can be read, by the address that it declares; of several with one address, the first in tree order."""
+        self.prompts: dict[str, Endpoint] = {}
+        """What gives words for a model, by name."""
         self.routes: list[tuple[RouteSpec, Endpoint]] = []
         everything = {agent.name: endpoints_of(agent) for agent in agents if not agent.internal}
         routed: list[tuple[RouteSpec, Endpoint]] = []
@@ -163,8 +190,20 @@ class Catalogue:
         for agent in agents:
             if agent.name in everything and (self.exposed_by_default if agent.expose is None else agent.expose):
                 self._endpoints[agent.name] = [whole[endpoint] for endpoint in everything[agent.name]]
-        self._tools = _named(dict.fromkeys([*self, *(whole[endpoint] for _, endpoint in routed)]))
+        offered = dict.fromkeys([*self, *(whole[endpoint] for _, endpoint in routed)])
+        self._tools = _named([endpoint for endpoint in offered if endpoint.operation.is_tool])
         self._tool_names = {endpoint: name for name, endpoint in self._tools.items()}
+        for endpoint in offered:
+            if endpoint.operation.resource is not None:
+                self.resources.setdefault(endpoint.operation.resource.uri, endpoint)
+            if endpoint.operation.prompt is not None:
+                self._add_prompt(endpoint.operation.prompt.name, endpoint)
+
+    def _add_prompt(self, name: str, endpoint: Endpoint) -> None:
+        """The first of a name has it; of others it begins with their agent's."""
+        while name in self.prompts:
+            name = f"{endpoint.agent}-{name}"
+        self.prompts[name] = endpoint
 
     def __iter__(self) -> Iterator[Endpoint]:
         """The exposed endpoints, in tree order."""
@@ -181,9 +220,9 @@ class Catalogue:
         """Everything that can be called as a tool, by tool name: exposed endpoints and those of declared routes."""
         return self._tools
 
-    def tool_of(self, endpoint: Endpoint) -> str:
-        """The name of the tool that an endpoint of this catalogue is."""
-        return self._tool_names[endpoint]
+    def tool_of(self, endpoint: Endpoint) -> str | None:
+        """The name of the tool that an endpoint of this catalogue is; None where it is none."""
+        return self._tool_names.get(endpoint)
 
     def find(self, agent: str, operation: str | None = None) -> Endpoint:
         """The endpoint of an exposed agent; without `operation`, its only one, else that of its bare `handle()`.
@@ -234,8 +273,9 @@ def _find(endpoints: Mapping[str, Sequence[Endpoint]], agent: str, operation: st
     if found is None:
         raise UnknownAgent(agent, nearest(agent, endpoints))
     if operation is None:
-        if len(found) == 1:
-            return found[0]
+        for endpoint in found:
+            if endpoint.sole:
+                return endpoint
         operation = DEFAULT_TYPE
     for endpoint in found:
         if endpoint.operation.name == operation:

@@ -1,4 +1,4 @@
-"""The decorators `operation`, `contract` and `route`. They only attach data to a method; any order, any combination.
+"""The decorators `operation`, `contract`, `route`, `resource` and `prompt`. They only attach data to a method; in any order.
 
     class Chat(AgentProcess):
         @route("POST", "/chat/{session_id}")
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from portico.errors import InvalidOperation, did_you_mean, nearest
 from portico.kernel.messages import DEFAULT_TYPE, reserved
 from portico.kernel.process import MARK
+from portico.operations.offers import PromptSpec, ResourceSpec, checked_uri
 from portico.operations.operation import Operation, RouteSpec
 
 if TYPE_CHECKING:
@@ -117,6 +118,7 @@ def operation(
 
     def decorate(method: Callable[..., Any]) -> Callable[..., Any]:
         found = _attached(method)
+        found.said = True
         if name is not None:
             found.name = _checked_name(name)
         given = {
@@ -198,6 +200,85 @@ def route(
         return function
 
     return decorate
+
+
+def resource(
+    uri: str,
+    *,
+    name: str | None = None,
+    title: str | None = None,
+    description: str | None = None,
+    mime_type: str | None = None,
+    complete: Mapping[str, str] | None = None,
+) -> Callable[[F], F]:
+    """Let a method be read at an address, by MCP clients. It is no tool then, unless it says `@operation` as well.
+
+    Text is read as it is, bytes as they are, anything else as JSON. When it has changed, the agent says
+    `self.resource_updated(uri)`.
+
+    Args:
+        uri: the address: a URI, or a template of RFC 6570 (`notes://{topic}`) whose variables are what the method takes.
+        name: what it is called in lists; the method's name unless given.
+        title: for people.
+        description: for people and models; the docstring unless given.
+        mime_type: of what is read; by its type unless given.
+        complete: the operation of this agent that completes a variable, by the variable's name: it takes `value`, what was written
+            so far, and returns a list of texts.
+
+    Raises:
+        InvalidOperation: an address that cannot be read.
+    """
+    address = checked_uri(uri)
+
+    def decorate(function: F) -> F:
+        found = _attached(function)
+        found.resource = ResourceSpec(
+            address, name or function.__name__, title or "", description or "", mime_type, dict(complete or {})
+        )
+        found.read_only = True if found.read_only is None else found.read_only
+        return function
+
+    return decorate
+
+
+@overload
+def prompt(function: F, /) -> F: ...
+@overload
+def prompt(
+    *,
+    name: str | None = None,
+    title: str | None = None,
+    description: str | None = None,
+    complete: Mapping[str, str] | None = None,
+) -> Callable[[F], F]: ...
+def prompt(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    title: str | None = None,
+    description: str | None = None,
+    complete: Mapping[str, str] | None = None,
+) -> Any:
+    """Let a method give words for a model, to MCP clients. It is no tool then, unless it says `@operation` as well.
+
+    It returns a text, which is the user's message, or a list of messages: texts, or mappings with `role` (`user`, `assistant`) and
+    `content`. Used bare (`@prompt`) or with keywords.
+
+    Args:
+        function: the method, where it is used bare.
+        name: what it is called; the method's name unless given.
+        title: for people.
+        description: for people and models; the docstring unless given.
+        complete: the operation of this agent that completes an argument, by the argument's name: it takes `value`, what was written
+            so far, and returns a list of texts.
+    """
+
+    def decorate(method: Callable[..., Any]) -> Callable[..., Any]:
+        _attached(method).prompt = PromptSpec(name or method.__name__, title or "", description or "", dict(complete or {}))
+        return method
+
+    return decorate(function) if function is not None else decorate
 
 
 def route_spec(

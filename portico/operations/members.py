@@ -35,6 +35,8 @@ class Members:
 
     Attributes:
         names: those that the schema names; None where it names none, and the payload may be anything.
+        about: what the schema says of each of them, in the order in which it names them.
+        required: those that cannot be left out.
         open: whether it names none, and yet may be an object.
         whole: whether the request is bytes as a whole.
         lists: those that take a list.
@@ -43,12 +45,27 @@ class Members:
         direct: the member that takes a body as it is: the only one of `binary`; None where there are none or several.
     """
 
-    __slots__ = ("_definitions", "_readers", "_uploads", "binary", "direct", "lists", "media_types", "names", "open", "whole")
+    __slots__ = (
+        "_definitions",
+        "_readers",
+        "_uploads",
+        "about",
+        "binary",
+        "direct",
+        "lists",
+        "media_types",
+        "names",
+        "open",
+        "required",
+        "whole",
+    )
 
     def __init__(self, schema: Mapping[str, Any]) -> None:
         self._definitions: Mapping[str, Any] = schema.get("$defs", {})
         top = self._resolved(schema)
         properties: Mapping[str, Any] = top.get("properties", {})
+        self.about = properties
+        self.required: frozenset[str] = frozenset(top.get("required", ()))
         self.names = frozenset(properties) if "properties" in top else None
         self.open = self.names is None and top.get("type", "object") == "object"
         self.whole = any("contentEncoding" in kind for kind in self._kinds(schema))
@@ -69,6 +86,17 @@ class Members:
         """What a text stands for as the value of a member; the text itself where that is what it takes, or nothing fits."""
         reader = self._readers.get(name)
         return text if reader is None else reader(text)
+
+    def suggestions(self, name: str) -> list[str]:
+        """The texts that `read` takes for a member, as far as its type enumerates them or its examples show some."""
+        about = self.about.get(name)
+        found: list[Any] = []
+        for kind in [] if about is None else [about, *self._kinds(about)]:
+            for item in self._items(kind):
+                found += [*item.get("enum", ()), *([item["const"]] if "const" in item else ()), *item.get("examples", ())]
+                found += [True, False] if item.get("type") == "boolean" else []
+        texts = (value if isinstance(value, str) else json.dumps(value) for value in found if isinstance(value, str | int | float))
+        return list(dict.fromkeys(texts))
 
     def put(self, into: dict[str, Any], name: str, value: Any) -> None:
         """Add a value that came under a name. Of a member that takes a list every one counts, of others the last."""

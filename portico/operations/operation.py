@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from portico.kernel.process import AgentProcess
+    from portico.operations.members import Members
+    from portico.operations.offers import PromptSpec, ResourceSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +80,28 @@ class Operation:
     """The reply type that a decorator gave; None to read it from the type hints."""
     routes: list[RouteSpec] = field(default_factory=list[RouteSpec])
     """The routes that `@route` declared."""
+    resource: ResourceSpec | None = None
+    """That it is something to read, by `@resource`."""
+    prompt: PromptSpec | None = None
+    """That it gives words for a model, by `@prompt`."""
+    said: bool = False
+    """Whether `@operation` says so: then it is a tool as well, whatever else it is."""
     _signature: Signature | None = None
     _contract: Contract | None = None
+    _members: Members | None = None
     _blocking: bool = False
     _takes_request_alone: bool = False
+
+    @property
+    def is_tool(self) -> bool:
+        """Whether models may call it. A resource or a prompt is no tool unless it says `@operation` as well."""
+        return self.said or (self.resource is None and self.prompt is None)
+
+    @property
+    def completed_by(self) -> Mapping[str, str]:
+        """Which operation of the agent completes an argument, by the argument's name."""
+        prompt: Mapping[str, str] = self.prompt.complete if self.prompt is not None else {}
+        return {**prompt, **self.resource.complete} if self.resource is not None else prompt
 
     # --- what it takes and gives --------------------------------------------------------------------------------------
 
@@ -132,6 +152,15 @@ class Operation:
         return self.contract.reply_schema()
 
     @property
+    def members(self) -> Members:
+        """What each member of the request takes, for who has only text."""
+        if self._members is None:
+            from portico.operations.members import Members  # noqa: PLC0415  # it imports pydantic
+
+            self._members = Members(self.request_schema)
+        return self._members
+
+    @property
     def request_members(self) -> set[str] | None:
         """The members that the contract names; None where it names none (anything goes)."""
         schema = self.request_schema
@@ -144,6 +173,20 @@ class Operation:
     def prepare(self) -> None:
         """Compile the contract, so that the first call does not hold up the event loop. Raises `InvalidOperation`."""
         _ = self.contract
+        if self.resource is not None:
+            self._check_variables(self.resource)
+        for name in self.completed_by:
+            if name not in self.members.about:
+                raise InvalidOperation(f"{self.attribute!r} does not take {name!r}, which is to be completed.")
+
+    def _check_variables(self, resource: ResourceSpec) -> None:
+        """What is read takes the variables of its address, and nothing else that must be said."""
+        names, variables = self.members.names or frozenset(), resource.variables
+        for name in variables:
+            if name not in names:
+                raise InvalidOperation(f"{self.attribute!r} does not take {name!r}, a variable of its address {resource.uri!r}.")
+        for name in sorted(self.members.required.difference(variables)):
+            raise InvalidOperation(f"{self.attribute!r} needs {name!r}, which its address {resource.uri!r} does not say.")
 
     async def invoke(self, process: AgentProcess, message: Message) -> Any:
         """Bind the payload, call the method, and return its reply as plain data, or as the `Message` that it made.

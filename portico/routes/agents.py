@@ -14,12 +14,10 @@ from portico.kernel.memory import copied
 from portico.kernel.messages import DEFAULT_TYPE
 from portico.routes.admin import demand_admin
 from portico.routes.problems import documented
-from portico.routes.tree_view import tree_view
+from portico.runs.tree_view import exposed, tree_view
 
 if TYPE_CHECKING:
     from portico.errors import PorticoError
-    from portico.kernel.process import AgentProcess
-    from portico.kernel.supervisor import Supervisor
     from portico.operations.catalogue import Catalogue
     from portico.routes.face import Face
 
@@ -39,7 +37,9 @@ class OperationView(BaseModel):
 
     name: str
     path: str = Field(description="Its route; the same with `/cast` sends.")
-    tool: str = Field(description="Its name as an MCP tool.")
+    tool: str | None = Field(None, description="Its name as an MCP tool.")
+    resource: str | None = Field(None, description="Where it can be read by MCP clients: a URI, or a template of RFC 6570.")
+    prompt: str | None = Field(None, description="Its name as an MCP prompt.")
 
 
 class Node(BaseModel):
@@ -84,12 +84,6 @@ def agents_router(face: Face) -> APIRouter:
     router = APIRouter(tags=["agents"])
     dispatcher = face.dispatcher
 
-    def exposed(name: str) -> AgentProcess | Supervisor:
-        node = dispatcher.runtime.find(name) if dispatcher.catalogue.has(name) else None
-        if node is None:
-            raise UnknownAgent(name, nearest(name, dispatcher.catalogue.agents))
-        return node
-
     @router.get("/agents", response_model=Node, summary="The supervision tree", operation_id="list_agents")
     async def tree() -> Any:  # pyright: ignore[reportUnusedFunction]
         """Every supervisor and process, with strategy, status, incarnation, restarts and mailbox depth."""
@@ -105,7 +99,9 @@ def agents_router(face: Face) -> APIRouter:
     )
     async def status(name: AgentName) -> Any:  # pyright: ignore[reportUnusedFunction]
         """Status, incarnation, restarts, mailbox depth and operations of an exposed agent; of a pool, those of its members."""
-        return JSONResponse(tree_view(dispatcher.runtime, exposed(name), dispatcher.catalogue))
+        return JSONResponse(
+            tree_view(dispatcher.runtime, exposed(dispatcher.runtime, dispatcher.catalogue, name), dispatcher.catalogue)
+        )
 
     @router.get(
         "/agents/{name}/state",
@@ -117,7 +113,7 @@ def agents_router(face: Face) -> APIRouter:
         """What the agent has committed. Needs the scope `admin`; without authentication it is shown on this machine only."""
         demand_admin(request, "The state of an agent")
         commit = dispatcher.runtime.services.commit
-        return copied(await commit.load(exposed(name).name)) if commit is not None else {}
+        return copied(await commit.load(exposed(dispatcher.runtime, dispatcher.catalogue, name).name)) if commit is not None else {}
 
     return router
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from portico.runs.printing import printed
-from portico.runs.run_view import rfc3339
+from portico.runs.run_view import event_line
 
 if TYPE_CHECKING:
     from portico.runs.event import Event
@@ -34,8 +34,7 @@ class JsonLines:
 
     def ending(self, event: Event, problem: Any) -> bytes:
         """One event, with this data."""
-        at = rfc3339(event.timestamp).encode()
-        return b'{"seq":%d,"type":%s,"at":"%s","data":%s}\n' % (event.seq, printed(event.type), at, printed(problem))
+        return event_line(event, problem)
 
     def note(self, name: str, data: Any) -> bytes:
         """A line without a number."""

@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from portico.routes.exchange import JSON, PRINCIPAL
-from portico.routes.tree_view import readiness
+from portico.runs.tree_view import readiness
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -43,6 +43,8 @@ STATUSES: Final[Mapping[str, int]] = {
     "agent-not-found": 404,
     "operation-not-found": 404,
     "run-not-found": 404,
+    "resource-not-found": 404,
+    "prompt-not-found": 404,
     "method-not-allowed": 405,
     "not-acceptable": 406,
     "request-timeout": 408,

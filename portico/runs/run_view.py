@@ -6,12 +6,13 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from portico.runs.failure import stored
-from portico.runs.printing import printable
+from portico.runs.printing import printable, printed
 from portico.runs.waiting import INPUT
 
 if TYPE_CHECKING:
     from portico.runs.callback import Callback
     from portico.runs.dead_letters import DeadLetter
+    from portico.runs.event import Event
     from portico.runs.run import Run
 
 
@@ -50,6 +51,12 @@ def printable_view(run: Run) -> dict[str, Any]:
     """The record, so that it can be printed: one agent's odd reply must not hide every other run of a list."""
     record = view(run)
     return {**record, "output": printable(record["output"]), "input": printable(record["input"])}
+
+
+def event_line(event: Event, data: Any) -> bytes:
+    """An event as a line of JSON, with this data in place of its own; its time in RFC 3339, UTC."""
+    at = rfc3339(event.timestamp).encode()
+    return b'{"seq":%d,"type":%s,"at":"%s","data":%s}\n' % (event.seq, printed(event.type), at, printed(data))
 
 
 def callback_view(callback: Callback, *, ended: bool) -> dict[str, Any]:

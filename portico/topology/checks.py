@@ -202,6 +202,7 @@ class Checks:
         endpoints = endpoints_of(process)
         for endpoint in endpoints:
             try:
+                endpoint.operation.prepare()
                 _ = endpoint.operation.request_schema, endpoint.operation.response_schema
             except (InvalidOperation, PydanticUserError) as error:
                 what = str(error).partition("\n")[0]

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import httpx2
 import pytest
-from mcp import Client
+from mcp import Client, MCPError
 from mcp.client.streamable_http import streamable_http_client
+from mcp.types import PromptReference, ResourceTemplateReference
 
 from portico.app.factory import create_app
 from portico.app.settings import GatewayConfig
@@ -21,7 +22,7 @@ from portico.auth.shared_key import SharedKey
 from portico.errors import ConfigurationError
 from portico.kernel.process import AgentProcess
 from portico.kernel.supervisor import Supervisor
-from portico.operations.decorators import operation
+from portico.operations.decorators import operation, prompt, resource
 from portico.routes.authentication import Authentication
 from portico.routes.exchange import PRINCIPAL, SCOPES
 from portico.topology.runtime import Runtime
@@ -177,6 +178,18 @@ class Whoami(AgentProcess):
         return "for some"
 
 
+class Archive(AgentProcess):
+    @operation(scopes=["read"])
+    @resource("archive://{shelf}/secret")
+    async def secret(self, shelf: Literal["a", "b"]) -> str:
+        return f"for some: {shelf}"
+
+    @operation(scopes=["read"])
+    @prompt(name="secret")
+    async def words(self, shelf: Literal["a", "b"]) -> str:
+        return f"for some: {shelf}"
+
+
 @dataclass(frozen=True, slots=True)
 class House:
     """A gateway with several callers: keys of a file, tokens of an issuer."""
@@ -213,7 +226,12 @@ async def house(anyio_backend: object, tmp_path_factory: pytest.TempPathFactory)
             "api_key": KEY,
         }
         routes = [{"method": "POST", "path": "/{a}/{b}", "agent": "echo"}, {"method": "GET", "path": "/{a}", "agent": "echo"}]
-        agents = (Echo("echo", expose=True), Whoami("whoami", expose=True), Mirror("mirror", expose=True))
+        agents = (
+            Echo("echo", expose=True),
+            Whoami("whoami", expose=True),
+            Mirror("mirror", expose=True),
+            Archive("archive", expose=True),
+        )
         async with served(*agents, patience=None, routes=routes, **settings) as gateway:
             yield House(gateway, issuer, keys)
 
@@ -256,6 +274,46 @@ async def test_a_tool_is_for_those_with_its_scopes_too(house: House) -> None:
 
     assert "insufficient-scope" in said["read"] or "needs the scope" in said["read"]
     assert "for some" in said["both"]
+
+
+async def test_what_is_read_and_prompts_are_there_for_those_with_their_scopes(house: House) -> None:
+    url = f"http://127.0.0.1:{house.gateway.port}/mcp"
+    template, words = ResourceTemplateReference(uri="archive://{shelf}/secret"), PromptReference(name="secret")
+    headers = {name: _bearer(house.keys[name]) for name in ("none", "read")}
+    async with (
+        httpx2.AsyncClient(headers=headers["read"]) as http,
+        Client(streamable_http_client(url, http_client=http)) as client,
+    ):
+        assert template.uri in [one.uri_template for one in (await client.list_resource_templates()).resource_templates]
+        assert [one.name for one in (await client.list_prompts()).prompts] == ["secret"]
+        assert "for some: b" in str((await client.read_resource("archive://b/secret")).contents)
+        assert "for some: b" in str((await client.get_prompt("secret", {"shelf": "b"})).messages)
+        for reference in (template, words):
+            assert (await client.complete(reference, {"name": "shelf", "value": ""})).completion.values == ["a", "b"]
+    async with (
+        httpx2.AsyncClient(headers=headers["none"]) as http,
+        Client(streamable_http_client(url, http_client=http)) as client,
+    ):
+        assert template.uri not in [one.uri_template for one in (await client.list_resource_templates()).resource_templates]
+        assert (await client.list_prompts()).prompts == []
+        for hidden in (
+            client.read_resource("archive://b/secret"),
+            client.get_prompt("secret", {"shelf": "b"}),
+            client.complete(template, {"name": "shelf", "value": ""}),
+            client.complete(words, {"name": "shelf", "value": ""}),
+        ):
+            with pytest.raises(MCPError, match="There is no"):
+                await hidden
+        async with client.listen(resource_subscriptions=["archive://b/secret", "portico://agents"]) as heard:
+            assert heard.honored.resource_subscriptions == ["portico://agents"]
+
+
+async def test_over_http_a_resource_and_a_prompt_are_operations_like_any_other(house: House) -> None:
+    key = house.keys["read"]
+    read = await house.post("/agents/archive/secret", key, json={"shelf": "a"})
+    refused = await house.post("/agents/archive/words", house.keys["none"], json={"shelf": "a"})
+    assert read.json() == "for some: a"
+    is_problem(refused, 403, "insufficient-scope")
 
 
 @pytest.mark.parametrize(("name", "status"), [("none", 403), ("both", 403), ("admin", 200), ("all", 200)])

@@ -65,6 +65,8 @@ def test_the_public_names_are_these() -> None:
         "operation",
         "route",
         "contract",
+        "resource",
+        "prompt",
         "Upload",
         "Content",
         "Text",

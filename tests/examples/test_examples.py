@@ -67,6 +67,18 @@ def test_rate_limiter_lets_the_patient_wait_for_a_token(tmp_path: Path) -> None:
     ]
 
 
+def test_reading_room_is_read_subscribed_to_and_prompted(tmp_path: Path) -> None:
+    assert run("reading_room", cwd=tmp_path).splitlines() == [
+        "tools: room",
+        "resources: notes://index, portico://agents, portico://agents/room, portico://runs",
+        "new: ResourceUpdated(uri='notes://tea')",
+        'read: ["tea"] Three minutes, no more.',
+        "tones: plain, playful",
+        "Summarise the note on tea in a playful tone:",
+        "Three minutes, no more.",
+    ]
+
+
 def test_dynamic_spawning_hears_of_every_child_that_has_ended(tmp_path: Path) -> None:
     assert run("dynamic_spawning", cwd=tmp_path).splitlines() == [
         "[sup] root (one_for_one)",

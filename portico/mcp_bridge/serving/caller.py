@@ -40,14 +40,19 @@ def call_of(endpoint: Endpoint, payload: Any, context: ServerRequestContext[Any]
     )
 
 
-def scope_of(context: ServerRequestContext[Any]) -> Mapping[str, Any]:
-    """The scope of the HTTP request; empty over stdio."""
-    return context.request.scope if context.request is not None else {}
+def principal_of(context: ServerRequestContext[Any]) -> str | None:
+    """Who calls, where the gateway knows."""
+    return scope_of(context).get(PRINCIPAL)
 
 
 def scopes_of(context: ServerRequestContext[Any]) -> frozenset[str] | None:
     """What the caller may do; None where the gateway knows no callers, and then everything."""
     return scope_of(context).get(SCOPES)
+
+
+def scope_of(context: ServerRequestContext[Any]) -> Mapping[str, Any]:
+    """The scope of the HTTP request; empty over stdio."""
+    return context.request.scope if context.request is not None else {}
 
 
 def is_known(context: ServerRequestContext[Any]) -> bool:

@@ -7,16 +7,27 @@ What nobody expected tells nothing of itself.
 
 from __future__ import annotations
 
+import asyncio
+import logging
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from mcp.shared.exceptions import MCPError
-from mcp.types import INVALID_PARAMS, CallToolResult, TextContent
+from mcp.types import INTERNAL_ERROR, INVALID_PARAMS, CallToolResult, TextContent
+from mcp.types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic_core import to_jsonable_python
 
-from portico.errors import ContractViolation, PorticoError, UnknownTool
+from portico.errors import ContractViolation, PorticoError, UnknownPrompt, UnknownResource, UnknownTool
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Generator, Mapping, Sequence
+
+    from mcp.server.context import ServerRequestContext
+
+logger = logging.getLogger("portico.mcp")
+
+RESOURCE_NOT_FOUND: Final = -32002
+"""What is not there at an address, for clients of the old era; the new one has retired the code."""
 
 META: Final = "portico/error"
 """The key of a result's `_meta` under which the problem stands: slug, title, and what belongs to it."""
@@ -33,10 +44,7 @@ def error_result(error: BaseException, *, below: str = "", run_id: str | None = 
         run_id: under which the run can be found.
     """
     known = isinstance(error, PorticoError)
-    about: dict[str, Any] = {
-        "slug": error.slug if known else PorticoError.slug,
-        "title": error.title if known else PorticoError.title,
-    }
+    about = _named(error)
     if run_id is not None:
         about["run_id"] = run_id
     text = error.detail if known else INTERNAL
@@ -55,6 +63,45 @@ def error_result(error: BaseException, *, below: str = "", run_id: str | None = 
 def protocol_error(error: UnknownTool) -> MCPError:
     """The JSON-RPC error of a call to a tool that there is not."""
     return MCPError(INVALID_PARAMS, error.detail, {"slug": error.slug})
+
+
+@contextmanager
+def refused(context: ServerRequestContext[Any], what: str) -> Generator[None]:
+    """Make a JSON-RPC error of whatever ends a request that is no call of a tool. `what`: for the log, of what nobody expected."""
+    try:
+        yield
+    except PorticoError as error:
+        raise refusal(error, context) from error
+    except (MCPError, asyncio.CancelledError):
+        raise
+    except Exception as error:
+        logger.exception("%s failed unexpectedly", what)
+        raise refusal(error, context) from error
+
+
+def refusal(error: BaseException, context: ServerRequestContext[Any]) -> MCPError:
+    """An error as a JSON-RPC error: the sentence, and as its data the slug with its particulars.
+
+    What is not there at an address has a code of its own in the old era (MCP 2025-11-25, server/resources).
+    """
+    if not isinstance(error, PorticoError):
+        return MCPError(INTERNAL_ERROR, INTERNAL, _named(error))
+    about = {**to_jsonable_python(error.extra, inf_nan_mode="null", fallback=str), **_named(error)}
+    if isinstance(error, UnknownResource):
+        return MCPError(INVALID_PARAMS if is_modern(context) else RESOURCE_NOT_FOUND, error.detail, about)
+    if isinstance(error, ContractViolation):
+        return MCPError(INVALID_PARAMS, _told(error.faults), {**about, "errors": error.faults})
+    return MCPError(INVALID_PARAMS if isinstance(error, UnknownPrompt) else INTERNAL_ERROR, error.detail, about)
+
+
+def is_modern(context: ServerRequestContext[Any]) -> bool:
+    """Whether the client is of the era without a handshake."""
+    return context.protocol_version in MODERN_PROTOCOL_VERSIONS
+
+
+def _named(error: BaseException) -> dict[str, Any]:
+    known = error if isinstance(error, PorticoError) else PorticoError
+    return {"slug": known.slug, "title": known.title}
 
 
 def _told(faults: Sequence[Mapping[str, Any]]) -> str:

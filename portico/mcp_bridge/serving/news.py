@@ -154,7 +154,7 @@ class News:
         self._session(context).uris.discard(uri)
 
     def _session(self, context: ServerRequestContext[Any]) -> _Session:
-        connection = _connection_of(context)
+        connection = connection_of(context)
         session: _Session | None = connection.state.get(_KEY)
         if session is None:
             session = connection.state[_KEY] = _Session(context.session)
@@ -232,7 +232,7 @@ class _Session(_Audience):
                 await self._session.send_resource_updated(uri)
 
 
-def _connection_of(context: ServerRequestContext[Any]) -> Connection:
+def connection_of(context: ServerRequestContext[Any]) -> Connection:
     """The SDK makes a session for each message; what lasts is the connection below, which it shows to nobody."""
     return context.session._connection  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 

@@ -10,6 +10,10 @@ from typing import TYPE_CHECKING, Any
 from mcp.server.lowlevel import NotificationOptions, Server
 from mcp.types import NotificationParams
 
+from portico.mcp_bridge.serving.completion import Completions
+from portico.mcp_bridge.serving.prompts import Prompts
+from portico.mcp_bridge.serving.resources import Resources
+from portico.mcp_bridge.serving.subscriptions import Subscriptions
 from portico.mcp_bridge.serving.tools import Tools
 from portico.version import __version__
 
@@ -21,14 +25,23 @@ if TYPE_CHECKING:
 
 def build_server(served: Served) -> Server[Any]:
     """A server for what is served. It starts nothing and keeps no connection."""
-    tools = Tools(served)
+    tools, resources, prompts = Tools(served), Resources(served), Prompts(served)
+    subscriptions = Subscriptions(served, resources)
     server = _Server(
         served.options.name,
         version=__version__,
         get_tool_input_schema=tools.input_schema,
         on_list_tools=tools.on_list,
         on_call_tool=tools.on_call,
-        on_subscriptions_listen=served.news.on_listen,
+        on_list_resources=resources.on_list,
+        on_list_resource_templates=resources.on_list_templates,
+        on_read_resource=resources.on_read,
+        on_subscribe_resource=subscriptions.on_subscribe,
+        on_unsubscribe_resource=subscriptions.on_unsubscribe,
+        on_subscriptions_listen=subscriptions.on_listen,
+        on_list_prompts=prompts.on_list,
+        on_get_prompt=prompts.on_get,
+        on_completion=Completions(served, prompts, resources).on_complete,
     )
     server.add_notification_handler("notifications/initialized", NotificationParams, served.news.on_initialized)
     return server

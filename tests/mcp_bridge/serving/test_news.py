@@ -54,13 +54,13 @@ async def test_a_client_of_the_new_era_hears_what_it_listens_for_and_nothing_els
         assert client.server_capabilities.tools is not None
         assert client.server_capabilities.tools.list_changed
         with anyio.fail_after(20):
-            async with client.listen(tools_list_changed=True, resource_subscriptions=["portico:a"]) as heard:
+            async with client.listen(tools_list_changed=True, resource_subscriptions=["portico://agents"]) as heard:
                 endpoint.served.news.prompts_changed()
-                endpoint.served.news.resource_updated("portico:b")
-                endpoint.served.news.resource_updated("portico:a")
+                endpoint.served.news.resource_updated("portico://agents/greeter")
+                endpoint.served.news.resource_updated("portico://agents")
                 endpoint.served.news.tools_changed()
                 told = [await anext(heard), await anext(heard)]
-    assert told == [ResourceUpdated("portico:a"), ToolsListChanged()]
+    assert told == [ResourceUpdated("portico://agents"), ToolsListChanged()]
 
 
 async def test_a_session_of_the_old_era_hears_of_every_list() -> None:

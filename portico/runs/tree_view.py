@@ -1,9 +1,10 @@
-"""How the tree looks from outside: plain data about agents and supervisors, and whether the whole is ready."""
+"""How the tree looks, the same through every face: plain data about agents and supervisors, and whether the whole is ready."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from portico.errors import UnknownAgent, nearest
 from portico.kernel.keyed import Keyed
 from portico.kernel.keyed_mailbox import KeyMailbox
 from portico.kernel.lifecycle import ProcessStatus
@@ -12,7 +13,7 @@ from portico.kernel.process import AgentProcess
 if TYPE_CHECKING:
     from portico.kernel.runtime import Runtime
     from portico.kernel.supervisor import Supervisor
-    from portico.operations.catalogue import Catalogue
+    from portico.operations.catalogue import Catalogue, Endpoint
 
 
 @runtime_checkable
@@ -22,6 +23,14 @@ class Ready(Protocol):
     def readiness(self) -> dict[str, Any]:
         """`ready` (bool) says whether it works, `required` (bool) whether the whole depends on it; and what else is to know."""
         ...
+
+
+def exposed(runtime: Runtime, catalogue: Catalogue, name: str) -> AgentProcess | Supervisor:
+    """The agent of that name, where the outside may know of it. Raises `UnknownAgent`."""
+    node = runtime.find(name) if catalogue.has(name) else None
+    if node is None:
+        raise UnknownAgent(name, nearest(name, catalogue.agents))
+    return node
 
 
 def agent_view(runtime: Runtime, agent: AgentProcess, catalogue: Catalogue) -> dict[str, Any]:
@@ -49,12 +58,20 @@ def _mailbox_view(runtime: Runtime, name: str) -> dict[str, Any]:
 
 
 def _operations_view(name: str, catalogue: Catalogue) -> dict[str, Any]:
-    operations = [
-        {"name": endpoint.operation.name, "path": endpoint.path, "tool": catalogue.tool_of(endpoint)}
-        for endpoint in catalogue
-        if endpoint.agent == name
-    ]
+    operations = [_operation_view(endpoint, catalogue.tool_of(endpoint)) for endpoint in catalogue if endpoint.agent == name]
     return {"operations": operations} if operations else {}
+
+
+def _operation_view(endpoint: Endpoint, tool: str | None) -> dict[str, Any]:
+    operation = endpoint.operation
+    view: dict[str, Any] = {"name": operation.name, "path": endpoint.path}
+    if tool is not None:
+        view["tool"] = tool
+    if operation.resource is not None:
+        view["resource"] = operation.resource.uri
+    if operation.prompt is not None:
+        view["prompt"] = operation.prompt.name
+    return view
 
 
 def tree_view(runtime: Runtime, node: AgentProcess | Supervisor, catalogue: Catalogue) -> dict[str, Any]:

@@ -1,0 +1,104 @@
+"""ServedPrompt: one endpoint of the catalogue as an MCP prompt. Arguments in, payload out; reply in, messages out.
+
+Above: `prompts.py`, which speaks the protocol. Below: operations. It neither calls anything nor knows who calls.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeGuard, cast
+
+from mcp.types import GetPromptResult, Prompt, PromptArgument
+from pydantic import ValidationError
+from pydantic_core import PydanticSerializationError, to_jsonable_python
+
+from portico.errors import ContractViolation, InvalidReply
+from portico.operations.contract import faults_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from portico.kernel.messages import Message
+    from portico.operations.catalogue import Endpoint
+    from portico.operations.offers import PromptSpec
+
+
+@dataclass(frozen=True, slots=True)
+class ServedPrompt:
+    """What `prompts/list` shows of an endpoint, and how `prompts/get` translates."""
+
+    name: str
+    """Its name."""
+    endpoint: Endpoint
+    """What is called."""
+    spec: PromptSpec
+    """What it says of itself."""
+
+    @property
+    def listed(self) -> Prompt:
+        """As it is listed."""
+        spec, operation, members = self.spec, self.endpoint.operation, self.endpoint.operation.members
+        arguments = [
+            PromptArgument(
+                name=name,
+                title=_words(about.get("title"), name),
+                description=about.get("description"),
+                required=name in members.required,
+            )
+            for name, about in members.about.items()
+        ]
+        return Prompt(
+            name=self.name,
+            title=spec.title or operation.title or None,
+            description=self._description,
+            arguments=arguments,
+        )
+
+    @property
+    def _description(self) -> str | None:
+        return self.spec.description or self.endpoint.description or None
+
+    def payload(self, arguments: Mapping[str, str] | None) -> dict[str, Any]:
+        """The payload that the arguments stand for: they are all text. Raises `ContractViolation` for one that there is not."""
+        given, members = arguments or {}, self.endpoint.operation.members
+        faults = [
+            {"path": f"/{name}", "message": "Unknown argument", "type": "extra"} for name in given if name not in members.about
+        ]
+        if faults:
+            raise ContractViolation(self.name, faults)
+        return {name: members.read(name, text) for name, text in given.items()}
+
+    def result(self, reply: Message) -> GetPromptResult:
+        """The messages that a reply becomes. Raises `InvalidReply` for one that is none."""
+        where = self.endpoint.agent, self.endpoint.operation.name
+        try:
+            said = to_jsonable_python(reply.payload, by_alias=True, exclude_none=True)
+        except PydanticSerializationError as error:
+            raise InvalidReply.not_json(*where, error) from error
+        try:
+            return GetPromptResult.model_validate({"description": self._description, **_messages(said)})
+        except ValidationError as error:
+            raise InvalidReply(*where, faults_of(error)) from None
+
+
+def _messages(said: Any) -> dict[str, Any]:
+    """What an agent said as the members of a result: one message or several, or already a mapping with `messages`."""
+    if _is_mapping(said) and "messages" in said:
+        return {**said, "messages": [_message(one) for one in said["messages"]]}
+    return {"messages": [_message(one) for one in (cast("list[Any]", said) if isinstance(said, list) else [said])]}
+
+
+def _message(said: Any) -> Any:
+    """One message: a text, or a piece of content, is the user's."""
+    message = said if _is_mapping(said) and "role" in said else {"role": "user", "content": said}
+    content = message.get("content")
+    return {**message, "content": {"type": "text", "text": content}} if isinstance(content, str) else message
+
+
+def _is_mapping(said: Any) -> TypeGuard[dict[str, Any]]:
+    return isinstance(said, dict)
+
+
+def _words(title: Any, name: str) -> str | None:
+    """The title that somebody gave; pydantic makes one of the name where nobody did, and that says nothing."""
+    return title if isinstance(title, str) and title != name.replace("_", " ").title() else None
