@@ -6,9 +6,11 @@ protocol carries it to the caller is not known here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 INPUT: Final = "input"
 """A person fills something in."""
@@ -20,7 +22,7 @@ ROOTS: Final = "roots"
 """The caller's program tells which folders it works in."""
 
 Messages: TypeAlias = "str | Sequence[Mapping[str, Any]]"
-"""Chat messages: `role` and `content`, which is a text, a content block such as `{"type": "text", "text": …}`, or a list of these."""
+"""Chat messages: `role` and `content`: a text, a content block such as `{"type": "text", "text": …}`, or a list of blocks."""
 
 SAMPLE_SCHEMA: Final[dict[str, Any]] = {
     "type": "object",
@@ -91,7 +93,7 @@ class Question:
 
     @classmethod
     def roots(cls) -> Question:
-        """The caller's program tells its folders. The answer is an object with the list `roots`: each has a `uri`, and may have a `name`."""
+        """The caller's program tells its folders. The answer has them as `roots`: each with a `uri`, and perhaps a `name`."""
         return cls(ROOTS, "Which folders does the caller work in?", ROOTS_SCHEMA)
 
 

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 ACCEPT: Final = "accept"
 
 
-class MissingResponse(Exception):  # noqa: N818  # it is no fault: the rest may come later
+class MissingResponse(Exception):  # it is no fault: the rest may come later
     """Not every question has a response. `names`: of those that have none."""
 
     def __init__(self, names: list[str]) -> None:

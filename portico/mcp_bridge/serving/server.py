@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mcp.server.lowlevel import NotificationOptions, Server
-from mcp.types import NotificationParams
+from mcp.types import NotificationParams, SetLevelRequestParams
 
+from portico.mcp_bridge.serving import log_levels
 from portico.mcp_bridge.serving.tools import Tools
 from portico.version import __version__
 
@@ -31,6 +32,7 @@ def build_server(served: Served) -> Server[Any]:
         on_subscriptions_listen=served.news.on_listen,
     )
     server.add_notification_handler("notifications/initialized", NotificationParams, served.news.on_initialized)
+    server.add_request_handler(log_levels.METHOD, SetLevelRequestParams, log_levels.on_set_level)
     return server
 
 

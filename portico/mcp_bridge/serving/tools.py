@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mcp.server.context import ServerRequestContext
-    from mcp.types import CallToolRequestParams, CallToolResult, PaginatedRequestParams
+    from mcp.types import CallToolRequestParams, CallToolResult, InputRequiredResult, PaginatedRequestParams
 
     from portico.mcp_bridge.serving.served import Served
 
@@ -51,7 +51,9 @@ class Tools:
             cache_scope="private" if is_known(context) else "public",
         )
 
-    async def on_call(self, context: ServerRequestContext[Any], params: CallToolRequestParams) -> CallToolResult:
+    async def on_call(
+        self, context: ServerRequestContext[Any], params: CallToolRequestParams
+    ) -> CallToolResult | InputRequiredResult:
         """`tools/call`. Raises `MCPError` (-32602) for a tool that there is not."""
         served = self._served
         tool = served.tools.get(params.name)
@@ -63,4 +65,4 @@ class Tools:
             call.payload = tool.payload(params.arguments)
         except (ContractViolation, InsufficientScope) as error:
             return error_result(error)
-        return await answer(served, tool, call, context)
+        return await answer(served, tool, call, context, params)
