@@ -513,6 +513,8 @@ class Run:
         if delivery is self.delivery:
             self._nested = None
             self.execution.rewind()
+            if self._replay is not None:
+                self._replay.rewind()
         self.execution.park(delivery, parked)
 
     def moves(self, delivery: Delivery, transferred: Transferred) -> None:

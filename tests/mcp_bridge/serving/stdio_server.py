@@ -35,12 +35,21 @@ class Asking(AgentProcess):
     @operation
     async def ask(self, ctx: Context) -> str:
         """Asks who that is."""
-        ctx.log("info", "asking")
         return await ctx.wait_input("Who?", str)
 
 
+class Talking(AgentProcess):
+    """Tells what it does."""
+
+    @operation
+    async def talk(self, ctx: Context) -> None:
+        """Talks."""
+        ctx.log("info", "talking")
+        ctx.log("debug", "more than anybody wants to know")
+
+
 async def main(wire: Wire) -> None:
-    async with Runtime(Supervisor("root", children=[Echo("echo"), Asking("asking")])) as runtime:
+    async with Runtime(Supervisor("root", children=[Echo("echo"), Asking("asking"), Talking("talking")])) as runtime:
         await serve_stdio(Dispatcher(runtime), wire)
 
 
