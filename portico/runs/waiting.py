@@ -55,7 +55,9 @@ def _as_data(question: Question) -> dict[str, Any]:
 
 def _of_all(several: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """The schema of an object that has the answers by name. Each part keeps its own `$defs`, which its `$id` allows."""
-    parts = {name: {"$id": f"urn:portico:answer:{name}", **(question["schema"] or {})} for name, question in several.items()}
+    parts: dict[str, dict[str, Any]] = {
+        name: {"$id": f"urn:portico:answer:{name}", **(question["schema"] or {})} for name, question in several.items()
+    }
     return {"type": "object", "properties": parts, "required": list(parts), "additionalProperties": False}
 
 

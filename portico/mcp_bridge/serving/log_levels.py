@@ -12,6 +12,7 @@ from mcp.types import EmptyResult, LoggingLevel
 from mcp.types.version import MODERN_PROTOCOL_VERSIONS
 
 from portico.kernel.context import LOG_LEVELS
+from portico.mcp_bridge.serving.caller import connection_of
 
 if TYPE_CHECKING:
     from mcp.server.context import ServerRequestContext
@@ -26,7 +27,7 @@ _FROM: Final = {level: frozenset(LOG_LEVELS[at:]) & frozenset(get_args(LoggingLe
 
 async def on_set_level(context: ServerRequestContext[Any], params: SetLevelRequestParams) -> EmptyResult:
     """`logging/setLevel`: for as long as the session lives."""
-    _state_of(context)[_KEY] = params.level
+    connection_of(context).state[_KEY] = params.level
     return EmptyResult()
 
 
@@ -34,10 +35,5 @@ def wanted_levels(context: ServerRequestContext[Any]) -> frozenset[str]:
     """The levels that the client of a request wants to be told of."""
     if context.protocol_version in MODERN_PROTOCOL_VERSIONS:
         return allowed_log_levels(context.protocol_version, context.meta)
-    level = _state_of(context).get(_KEY)
+    level = connection_of(context).state.get(_KEY)
     return _FROM[level] if level is not None else NONE
-
-
-def _state_of(context: ServerRequestContext[Any]) -> dict[str, Any]:
-    # The SDK keeps what belongs to a connection there, and hands its handlers no other way to it.
-    return context.session._connection.state  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]

@@ -33,7 +33,7 @@ class Asking(AgentProcess):
     """Asks its caller."""
 
     @operation
-    async def ask(self, ctx: Context) -> str:
+    async def who(self, ctx: Context) -> str:
         """Asks who that is."""
         return await ctx.wait_input("Who?", str)
 

@@ -390,6 +390,7 @@ async def test_a_question_is_withdrawn_when_somebody_else_has_answered() -> None
             await anyio.sleep_forever()
         finally:
             withdrawn.set()
+        raise AssertionError
 
     async def script(ctx: Context) -> str:
         return await ctx.wait_input("Who?", str)
@@ -419,6 +420,7 @@ async def test_a_call_that_is_cancelled_while_it_waits_cancels_its_run_and_its_q
             await anyio.sleep_forever()
         finally:
             withdrawn.set()
+        raise AssertionError
 
     async def script(ctx: Context) -> str:
         return await ctx.wait_input("Who?", str)

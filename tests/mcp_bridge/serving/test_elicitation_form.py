@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import pytest
 from pydantic import BaseModel, Field, TypeAdapter
@@ -28,7 +28,7 @@ class Form(BaseModel):
 
 
 def shown(schema: Any) -> dict[str, Any]:
-    return form_of(schema if isinstance(schema, dict) else TypeAdapter(schema).json_schema()).schema
+    return form_of(cast("dict[str, Any]", schema) if isinstance(schema, dict) else TypeAdapter(schema).json_schema()).schema
 
 
 def test_a_flat_model_is_a_form_with_its_defaults() -> None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60)]
 
 VERSION = "2026-07-28"
-ALL = {"elicitation": {}, "sampling": {}, "roots": {}}
+ALL: dict[str, Any] = {"elicitation": {}, "sampling": {}, "roots": {}}
 
 
 async def post(url: str, tool: str = "scripted", *, who: str | None = None, **params: Any) -> httpx2.Response:
@@ -125,7 +125,8 @@ async def test_what_is_missing_is_asked_for_again_and_what_has_come_is_kept() ->
 async def test_an_answer_that_is_not_valid_is_asked_for_again() -> None:
     async with gateway(Scripted("scripted", asks)) as (url, _):
         state = (await result(url))["requestState"]
-        for response in (accept(answer=7), accept(), {"roots": []}):
+        wrong: list[dict[str, Any]] = [accept(answer=7), accept(), {"roots": []}]
+        for response in wrong:
             again = await result(url, requestState=state, inputResponses={"input": response})
             state = again["requestState"]
             assert "not valid" in again["inputRequests"]["input"]["params"]["message"]
