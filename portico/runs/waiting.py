@@ -132,10 +132,14 @@ def answered(value: Any) -> dict[str, Any]:
 
 def without_secrets(waiting: Mapping[str, Any], value: Mapping[str, Any]) -> Mapping[str, Any]:
     """What is stored of an answer: where it has secret fields, only that there was one, and it is asked for again."""
-    schema = waiting.get("schema")
-    if not schema or "value" not in value:
+    if "value" not in value:
         return value
-    return {"secret": True} if masked(value["value"], places_of(schema))[1] else value
+    several = "questions" in waiting
+    for name, question in questions_of(waiting).items():
+        schema, answer = question.get("schema"), value["value"][name] if several else value["value"]
+        if schema and masked(answer, places_of(schema))[1]:
+            return {"secret": True}
+    return value
 
 
 def timed_out(waiting: Mapping[str, Any]) -> dict[str, Any]:

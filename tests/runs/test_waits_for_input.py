@@ -9,7 +9,7 @@ from uuid import UUID
 
 import anyio
 import pytest
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field, SecretStr
 
 from portico.errors import Cancelled, ContractViolation, InputDeclined, InputTimeout, NotWaiting
 from portico.kernel.process import AgentProcess
@@ -504,6 +504,30 @@ async def test_who_declines_is_an_error_for_the_handler(data: Path | None, how: 
             assert (await run.outcome()).payload == ["input-declined", {"actions": {"input": "decline"}}, [{"uri": "file:///a"}]]
             with pytest.raises(NotWaiting):
                 await door.book.decline(run, {})
+
+
+class Login(BaseModel):
+    password: SecretStr
+
+
+class Account(BaseModel):
+    login: Login
+
+
+async def test_of_several_answers_secrets_are_not_stored_either(tmp_path: Path) -> None:
+    async def script(me: Scripted, ctx: Context, what: Any) -> Any:
+        answers = await ctx.wait_inputs({"account": Question.input("Account?", Account), "sure": Question.input("Sure?", bool)})
+        return len(answers["account"].login.password.get_secret_value())
+
+    with anyio.fail_after(20):
+        async with runtime_of(Scripted("a", script), data=tmp_path) as runtime:
+            door = Dispatcher(runtime)
+            run = await waiting(await begun(door, "stored"))
+            await door.book.answer(run, {"account": {"login": {"password": "hunter2hunter2"}}, "sure": True})
+            assert (await run.outcome()).payload == 14
+        stored = [file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()]  # noqa: ASYNC240  # nobody else runs
+        assert stored
+        assert not any(b"hunter2hunter2" in one for one in stored)
 
 
 async def test_what_was_asked_of_the_caller_survives_the_program(tmp_path: Path) -> None:
