@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from portico.kernel.process import AgentProcess as AgentProcess
     from portico.kernel.process import ErrorAction as ErrorAction
     from portico.kernel.protocols import Context as Context
+    from portico.kernel.questions import Question as Question
     from portico.kernel.supervisor import Supervisor as Supervisor
     from portico.operations.content import Audio as Audio
     from portico.operations.content import Content as Content
@@ -62,6 +63,7 @@ _HOMES = {
     "Image": "portico.operations.content",
     "Message": "portico.kernel.messages",
     "ModelAgent": "portico.agents.model_agent",
+    "Question": "portico.kernel.questions",
     "ResourceLink": "portico.operations.content",
     "Runtime": "portico.topology.runtime",
     "Step": "portico.runs.step_list",
@@ -92,6 +94,7 @@ __all__ = [  # noqa: RUF022  # in the order in which a newcomer meets them
     "Runtime",
     "Message",
     "Context",
+    "Question",
     "ErrorAction",
     "Step",
     "StepExecutor",

@@ -59,6 +59,8 @@ sentence: what happened, to whom, what to do.
     │   ├── DeadlineExceeded
     │   ├── Interrupted               the gateway stopped while it was handled
     │   ├── InputTimeout              nobody answered what the run waited for
+    │   ├── InputDeclined             …or who was asked declined to
+    │   ├── CallerCannotAnswer        …or there is no way to ask the caller
     │   └── Cancelled
     ├── ToolError                     a tool did not give a result
     │   ├── UnknownTool
@@ -880,6 +882,28 @@ class InputTimeout(CallError):
 
     def __init__(self, prompt: str) -> None:
         super().__init__(f"Nobody answered in time: {prompt}")
+
+
+class InputDeclined(CallError):
+    """Who was asked by `ctx.wait_input` and its like declined to answer. `extra["actions"]`: how, by the name of the question."""
+
+    slug = "input-declined"
+    title = "Input declined"
+
+    def __init__(self, prompt: str, actions: Mapping[str, str]) -> None:
+        said = {"decline": "was declined", "cancel": "was dismissed"}
+        how = sorted({said.get(action, f"failed ({action})") for action in actions.values()})
+        super().__init__(f"The answer {' and '.join(how)}: {prompt}", actions=dict(actions))
+
+
+class CallerCannotAnswer(CallError):
+    """A handler asked its caller something that the caller's program has no means to answer."""
+
+    slug = "caller-cannot-answer"
+    title = "The caller cannot be asked"
+
+    def __init__(self, prompt: str, reason: str) -> None:
+        super().__init__(f"{reason} What was asked: {prompt}")
 
 
 class Cancelled(CallError):

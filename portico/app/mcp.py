@@ -18,4 +18,5 @@ def serving_options(settings: GatewayConfig) -> ServingOptions:
         body_limit=settings.body_limit,
         choice=ToolChoice(settings.mcp_allow, settings.mcp_deny, settings.mcp_rename),
         page_size=settings.mcp_page_size,
+        input_timeout=settings.mcp_input_timeout,
     )

@@ -32,6 +32,17 @@ CLIENT_CERT_MODES = ("none", "optional", "required")
 _ORIGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?")
 """What a browser sends as `Origin`: RFC 6454 §6.2. Names outside ASCII are sent in their xn-- form."""
 
+_POSITIVE = (
+    "request_timeout",
+    "run_timeout",
+    "read_timeout",
+    "body_limit",
+    "ping",
+    "drain_timeout",
+    "max_calls",
+    "mcp_page_size",
+    "mcp_input_timeout",
+)
 _PATHS = {"docs_path": "/docs", "mcp_path": "/mcp"}
 """What can stand at another path of the gateway, and where it stands unless it is told to."""
 
@@ -138,6 +149,8 @@ class GatewayConfig:
     """Other names for tools of MCP: by the name that each would have."""
     mcp_page_size: int = 1000
     """How many tools, or whatever else MCP lists, one answer may have."""
+    mcp_input_timeout: float = 600.0
+    """Seconds that a call of an MCP client waits for what the client is asked: elicitation, sampling, roots."""
     data: str | None = None
     """The data directory: runs and states are stored there and survive the program; None for what the topology says."""
     metrics_enabled: bool = True
@@ -170,16 +183,7 @@ class GatewayConfig:
             port: int | None = getattr(self, name)
             if port is not None and not 0 <= port <= 65535:  # noqa: PLR2004  # RFC 9293
                 raise ConfigurationError(f"{name} is {port}: it must be between 0 and 65535.")
-        for name in (
-            "request_timeout",
-            "run_timeout",
-            "read_timeout",
-            "body_limit",
-            "ping",
-            "drain_timeout",
-            "max_calls",
-            "mcp_page_size",
-        ):
+        for name in _POSITIVE:
             if not 0 < getattr(self, name) < LONGEST:
                 raise ConfigurationError(f"{name} is {getattr(self, name)}: it must be more than 0, and finite.")
 

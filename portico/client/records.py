@@ -56,7 +56,7 @@ class Run:
     error: Mapping[str, Any] | None
     """`slug` and `detail`; None where it has not failed."""
     waiting_for: Mapping[str, Any] | None
-    """`kind`, `until`, and of an input `prompt` and `schema`; None where it does not wait."""
+    """`kind`, `until`, and of an input `prompt`, `schema` and what else the gateway tells; None where it does not wait."""
     metadata: Mapping[str, Any]
     stored: bool
     """Whether it is in the store, or only remembered: a plain ask."""

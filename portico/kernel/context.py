@@ -7,13 +7,14 @@ is only called.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
 from portico.errors import LifecycleError
 from portico.kernel.clock import SystemClock, sleep
 from portico.kernel.detours import Transferred
 from portico.kernel.messages import DEFAULT_TYPE
 from portico.kernel.protocols import REQUIRED
+from portico.kernel.questions import Question
 from portico.kernel.steps import StepCall, perform
 
 if TYPE_CHECKING:
@@ -22,6 +23,11 @@ if TYPE_CHECKING:
     from portico.kernel.delivery import Delivery
     from portico.kernel.process import AgentProcess
     from portico.kernel.protocols import Journal, ToolSet
+    from portico.kernel.questions import Messages
+
+
+LOG_LEVELS: Final = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
+"""The severities of RFC 5424, the least first."""
 
 
 class MessageContext:
@@ -86,6 +92,12 @@ class MessageContext:
         """See `Context.progress`."""
         self.emit("progress", {"done": done, "total": total, "note": note})
 
+    def log(self, level: str, data: Any, logger: str | None = None) -> None:
+        """See `Context.log`."""
+        if level not in LOG_LEVELS:
+            raise ValueError(f"There is no log level {level!r}. There are: {', '.join(LOG_LEVELS)}.")
+        self.emit("log", {"level": level, "data": data, "logger": logger})
+
     # --- the request --------------------------------------------------------------------------------------------------
 
     @property
@@ -143,10 +155,39 @@ class MessageContext:
 
     async def wait_input(self, prompt: str, schema: Any = None, *, timeout: float | None = None, default: Any = REQUIRED) -> Any:
         """See `Context.wait_input`."""
+        return await self._ask("wait_input", Question.input(prompt, schema), timeout, default)
+
+    async def wait_inputs(
+        self, asked: Mapping[str, Question], *, timeout: float | None = None, default: Any = REQUIRED
+    ) -> dict[str, Any]:
+        """See `Context.wait_inputs`."""
+        return await self._ask("wait_inputs", asked, timeout, default) if asked else {}
+
+    async def visit(self, url: str, prompt: str, *, timeout: float | None = None, default: Any = REQUIRED) -> Any:
+        """See `Context.visit`."""
+        return await self._ask("visit", Question.visit(url, prompt), timeout, default)
+
+    async def sample(
+        self, messages: Messages, *, max_tokens: int = 1000, timeout: float | None = None, default: Any = REQUIRED, **more: Any
+    ) -> dict[str, Any]:
+        """See `Context.sample`."""
+        return await self._ask("sample", Question.sample(messages, max_tokens=max_tokens, **more), timeout, default)
+
+    async def roots(self, *, timeout: float | None = None, default: Any = REQUIRED) -> list[dict[str, Any]]:
+        """See `Context.roots`."""
+        answer = await self._ask("roots", Question.roots(), timeout, default)
+        return cast("dict[str, Any]", answer)["roots"] if isinstance(answer, dict) else answer
+
+    async def _ask(self, verb: str, asked: Mapping[str, Question] | Question, timeout: float | None, default: Any) -> Any:
         journal = self._journal
         if journal is None:
-            raise LifecycleError("ctx.wait_input was called outside a run: nobody could answer. Come through the gateway.")
-        return await journal.wait_input(prompt, schema, timeout=timeout, default=default)
+            raise LifecycleError(f"ctx.{verb} was called outside a run: nobody could answer. Come through the gateway.")
+        return await journal.wait_inputs(asked, timeout=timeout, default=default)
+
+    def can_ask(self, kind: str) -> bool:
+        """See `Context.can_ask`."""
+        answerable = self._journal.answerable if self._journal is not None else None
+        return answerable is None or kind in answerable
 
     async def sleep(self, seconds: float) -> None:
         """See `Context.sleep`."""

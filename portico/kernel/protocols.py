@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from portico.kernel.events import KernelEvent
     from portico.kernel.messages import Message
     from portico.kernel.process import AgentProcess
+    from portico.kernel.questions import Messages, Question
 
 
 # --- models -----------------------------------------------------------------------------------------------------------
@@ -265,6 +266,19 @@ class Context(Protocol):
         """How far the work is."""
         ...
 
+    def log(self, level: str, data: Any, logger: str | None = None) -> None:
+        """Tell those who follow the run something: an event `log`, and a log message to an MCP client that wants it.
+
+        Args:
+            level: `debug`, `info`, `notice`, `warning`, `error`, `critical`, `alert` or `emergency` (RFC 5424).
+            data: a text, or any JSON data.
+            logger: which part of the program tells it.
+
+        Raises:
+            ValueError: there is no such level.
+        """
+        ...
+
     @property
     def metadata(self) -> Mapping[str, Any]:
         """What the caller gave along with the call: `metadata` of `POST /runs`."""
@@ -324,8 +338,55 @@ class Context(Protocol):
 
         Raises:
             InputTimeout: nobody answered in time.
+            InputDeclined: who was asked declined.
             LifecycleError: outside a run.
         """
+        ...
+
+    async def wait_inputs(
+        self, asked: Mapping[str, Question], *, timeout: float | None = None, default: Any = REQUIRED
+    ) -> dict[str, Any]:
+        """Ask several things at once, and wait for all the answers: `{name: Question.input("Who?", str), …}`.
+
+        Returns:
+            The answers, by the same names; or `default`.
+
+        Raises: as `wait_input`.
+        """
+        ...
+
+    async def visit(self, url: str, prompt: str, *, timeout: float | None = None, default: Any = REQUIRED) -> Any:
+        """Ask a person to open an address, such as that of a login or a payment. Returns True when that was agreed to.
+
+        Raises: as `wait_input`.
+        """
+        ...
+
+    async def sample(
+        self, messages: Messages, *, max_tokens: int = 1000, timeout: float | None = None, default: Any = REQUIRED, **more: Any
+    ) -> dict[str, Any]:
+        """Let the model of the caller's own program write the next message: that of an MCP client, in place of `self.llm`.
+
+        Args:
+            messages: a text, or a list of `role` and `content`.
+            max_tokens: how long the message may be.
+            timeout: seconds to wait; None without limit.
+            default: what is returned after `timeout`.
+            more: `system_prompt`, `temperature` and whatever else `Question.sample` takes.
+
+        Returns:
+            `role`, `content` (a block such as `{"type": "text", "text": …}`), `model`, `stopReason`.
+
+        Raises: as `wait_input`.
+        """
+        ...
+
+    async def roots(self, *, timeout: float | None = None, default: Any = REQUIRED) -> list[dict[str, Any]]:
+        """Ask the caller's program which folders it works in: each has a `uri`, and may have a `name`. Raises: as `wait_input`."""
+        ...
+
+    def can_ask(self, kind: str) -> bool:
+        """Whether the caller's program answers that kind: "input", "visit", "sample" or "roots". True where that is not known."""
         ...
 
     async def sleep(self, seconds: float) -> None:
@@ -385,8 +446,13 @@ class Journal(Protocol):
         """See `Context.step`."""
         ...
 
-    async def wait_input(self, prompt: str, schema: Any, *, timeout: float | None, default: Any) -> Any:
-        """See `Context.wait_input`. Raises `Parked` where there is no input yet."""
+    async def wait_inputs(self, asked: Mapping[str, Question] | Question, *, timeout: float | None, default: Any) -> Any:
+        """See `Context.wait_inputs`; one question, or several by name. Raises `Parked` where there is no input yet."""
+        ...
+
+    @property
+    def answerable(self) -> frozenset[str] | None:
+        """Which kinds of questions (`questions.INPUT` and its like) the caller's program answers; None where that is not known."""
         ...
 
     async def sleep(self, seconds: float) -> None:

@@ -89,6 +89,8 @@ STATUSES: Final[Mapping[str, int]] = {
     "runtime-stopped": 503,
     "deadline-exceeded": 504,
     "input-timeout": 504,
+    "input-declined": 409,
+    "caller-cannot-answer": 409,
 }
 """HTTP status by slug; a slug that is not here is a 500."""
 

@@ -132,6 +132,15 @@ class RunWait(BaseModel):
     until: str | None = Field(description="RFC 3339, UTC; null without limit.")
     prompt: str | None = Field(None, description="What is asked.")
     schema_: dict[str, Any] | None = Field(None, alias="schema", description="JSON Schema of the answer; null for anything.")
+    asks: str | None = Field(
+        None,
+        description="Whom, where that is not somebody who fills something in. `visit`: somebody who opens an address. "
+        "`sample`: a model that writes the next message. `roots`: the caller's program, for its folders.",
+    )
+    params: dict[str, Any] | None = Field(None, description="What belongs to that: `url`, or the chat of a model.")
+    questions: dict[str, Any] | None = Field(
+        None, description="Where several things are asked at once: each by its name, under which the answer has it."
+    )
 
 
 class RunCallback(BaseModel):

@@ -467,13 +467,26 @@ class RunBook:
             ContractViolation: that is not what it waits for.
             StoreUnavailable: the answer could not be stored; the run still waits.
         """
-        over = run.delivery is None or run.delivery.finished
-        if run.waiting is None or run.waiting["kind"] != waiting.INPUT or over:
-            raise NotWaiting(run.run_id, run.status.value)
-        waiting.check_input(run.waiting, value)
+        self._refuse_unasked(run)
+        waiting.check_input(run.waiting or {}, value)
         if run.check is not None:
             run.check(value)
         await self._go_on(run, waiting.answered(value))
+
+    async def decline(self, run: Run, actions: Mapping[str, str]) -> None:
+        """Nobody will answer a run: its handler gets `InputDeclined`. `actions`: by the names of its questions, how that was said.
+
+        Raises:
+            NotWaiting: it waits for no input.
+            StoreUnavailable: that could not be stored; the run still waits.
+        """
+        self._refuse_unasked(run)
+        await self._go_on(run, waiting.declined(actions))
+
+    def _refuse_unasked(self, run: Run) -> None:
+        over = run.delivery is None or run.delivery.finished
+        if run.waiting is None or run.waiting["kind"] != waiting.INPUT or over:
+            raise NotWaiting(run.run_id, run.status.value)
 
     async def _go_on(self, run: Run, value: Mapping[str, Any]) -> None:
         """What a run waited for has come: deliver it again."""

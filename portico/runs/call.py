@@ -52,6 +52,8 @@ class Call:
     """When it is to be delivered: seconds since the epoch; None for at once."""
     metadata: Mapping[str, Any] | None = None
     """What is to be kept with its run, and shown to the handler."""
+    answerable: frozenset[str] | None = None
+    """Which kinds of questions (`kernel/questions.py`) the caller's program answers; None where that is not known."""
     callback_url: str | None = None
     """Where its run's end is to be told; the face has checked it."""
     redrive_of: str | None = None

@@ -346,6 +346,8 @@ class Dispatcher:
             else TimedDelivery(message, future, run, call.one_way, call.timing)
         )
         run.delivery = delivery
+        if call.answerable is not None:
+            run.answerable = call.answerable
         self._router.deliver(delivery)
         self._router.deadlines.add(delivery)
         self.book.plain.add(run)
@@ -437,6 +439,7 @@ class Dispatcher:
         message.payload, message.local = call.payload, local
         run = self.book.open(record, message, scope=scope)
         run.contract = call.endpoint.operation.contract
+        run.answerable = call.answerable
         run.await_acceptance()
         delivery = run.delivery
         assert delivery is not None  # noqa: S101  # `open` has made it

@@ -45,6 +45,8 @@ class EventName(StrEnum):
     """The handler stored where it is, by `ctx.checkpoint`."""
     PROGRESS = "progress"
     """How far the work is: `done`, `total`, `note`."""
+    LOG = "log"
+    """The handler tells something, by `ctx.log`: `level` (RFC 5424), `data`, `logger`."""
     DELTA = "delta"
     """A piece of the answer: `text`."""
     ASSISTANT_MESSAGE = "assistant.message"

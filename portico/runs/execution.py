@@ -21,11 +21,12 @@ from portico.kernel.clock import sleep
 from portico.kernel.detours import Parked, Transferred
 from portico.kernel.memory import copied
 from portico.kernel.messages import Message
+from portico.kernel.questions import Question
 from portico.kernel.steps import StepCall, perform
 from portico.runs.event import EventName
 from portico.runs.idempotency import digest_of
 from portico.runs.store import AcceptRun, AppendEvents, BeginRun, Change, StoreStep
-from portico.runs.waiting import answer_of, for_input, for_time, typed
+from portico.runs.waiting import Several, answer_of, for_input, for_time, typed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -136,17 +137,24 @@ class Execution:
             await self._keep(key, value)
         return copied(value)
 
-    async def wait_input(self, prompt: str, schema: Any, *, timeout: float | None, default: Any) -> Any:
-        """See `Context.wait_input`."""
+    async def wait_inputs(self, asked: Mapping[str, Question] | Question, *, timeout: float | None, default: Any) -> Any:
+        """See `Journal.wait_inputs`."""
         key = self._key("input", "")
         stored = self.run.steps.get(key)
+        schema = asked.schema if isinstance(asked, Question) else Several({name: one.schema for name, one in asked.items()})
         if stored is not None and "secret" not in stored:
+            prompt = asked.prompt if isinstance(asked, Question) else " ".join(one.prompt for one in asked.values())
             try:
                 return answer_of(stored, prompt, schema)
             except ContractViolation as error:  # its JSON Schema let it pass, in an earlier life of the program
                 self.run.tell(EventName.WAITING, {"prompt": prompt, "refused": error.detail})
         until = None if timeout is None else self._book.clock.time() + timeout
-        raise Parked(for_input(key, prompt, schema, until, default), partial(typed, schema))
+        raise Parked(for_input(key, asked, until, default), partial(typed, schema))
+
+    @property
+    def answerable(self) -> frozenset[str] | None:
+        """See `Journal.answerable`."""
+        return self.run.answerable
 
     async def sleep(self, seconds: float) -> None:
         """See `Context.sleep`."""

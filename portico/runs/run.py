@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from portico.kernel.detours import Parked, Transferred
     from portico.kernel.messages import Message
     from portico.kernel.protocols import DurableJournal
+    from portico.kernel.questions import Question
     from portico.operations.contract import Contract
     from portico.runs.book import RunBook
     from portico.runs.record import RunRecord
@@ -67,6 +68,7 @@ class Run:
         "_submitted",
         "_waiters",
         "agent",
+        "answerable",
         "attempts",
         "check",
         "contract",
@@ -111,6 +113,8 @@ class Run:
         self.waiting: Mapping[str, Any] | None = None
         self.check: Callable[[Any], object] | None = None
         """Refuses an input that is none, where more is known than its JSON Schema."""
+        self.answerable: frozenset[str] | None = None
+        """Which kinds of questions its caller's program answers; None where that is not known."""
         self.parked_at = 0.0
         self.timer: Timer | None = None
         self.record = record
@@ -488,9 +492,9 @@ class Run:
             name, function, retries=retries, retry_delay=retry_delay, timeout=timeout, checkpoint=checkpoint
         )
 
-    async def wait_input(self, prompt: str, schema: Any, *, timeout: float | None, default: Any) -> Any:
-        """See `Context.wait_input`."""
-        return await self._own().wait_input(prompt, schema, timeout=timeout, default=default)
+    async def wait_inputs(self, asked: Mapping[str, Question] | Question, *, timeout: float | None, default: Any) -> Any:
+        """See `Journal.wait_inputs`."""
+        return await self._own().wait_inputs(asked, timeout=timeout, default=default)
 
     async def sleep(self, seconds: float) -> None:
         """See `Context.sleep`."""
@@ -509,6 +513,8 @@ class Run:
         if delivery is self.delivery:
             self._nested = None
             self.execution.rewind()
+            if self._replay is not None:
+                self._replay.rewind()
         self.execution.park(delivery, parked)
 
     def moves(self, delivery: Delivery, transferred: Transferred) -> None:
@@ -541,6 +547,10 @@ class Run:
     def _write_end(self, events: list[Event]) -> None:
         if events[-1].type not in TERMINAL:
             events.append(Event(events[-1].seq + 1, _ENDS[self._status], self._end(), self.finished or time.time()))
+
+    async def news(self, last: int, waiting: Mapping[str, Any] | None) -> None:
+        """Until there is an event after that number, or it waits for something else than that, or it has ended."""
+        await self._changed(lambda: self.is_silent_after(last) and self.waiting is waiting)
 
     async def _changed(self, still: Callable[[], bool]) -> None:
         """Until something has changed; at once where `still` says that it has."""

@@ -91,6 +91,7 @@ def _wait(waits: Any) -> dict[str, Any]:
     about: dict[str, Any] = {"kind": waits["kind"], "until": rfc3339(until) if until is not None else None}
     if waits["kind"] == INPUT:
         about |= {"prompt": waits["prompt"], "schema": waits.get("schema")}
+        about |= {key: waits[key] for key in ("asks", "params", "questions") if key in waits}
     return about
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from pydantic_core import to_json
 
-from portico.errors import ContractViolation, InputTimeout, InvalidOperation
+from portico.errors import ContractViolation, InputDeclined, InputTimeout, InvalidOperation
+from portico.kernel import questions
 from portico.kernel.protocols import REQUIRED
+from portico.kernel.questions import Question
 from portico.operations.contract import faults_of
 from portico.operations.secrets import masked, places_of
 
@@ -20,12 +22,61 @@ SLEEP = "sleep"
 """It waits for a time."""
 
 
-def for_input(key: str, prompt: str, schema: Any, until: float | None, default: Any) -> dict[str, Any]:
-    """A wait for an answer. `until`: seconds since the epoch, None without limit. Raises `InvalidOperation` for a bad schema."""
-    waiting: dict[str, Any] = {"kind": INPUT, "key": key, "prompt": prompt, "schema": json_schema(schema), "until": until}
+def for_input(key: str, asked: Mapping[str, Question] | Question, until: float | None, default: Any) -> dict[str, Any]:
+    """A wait for an answer, or for several at once. Raises `InvalidOperation` for a bad schema.
+
+    Args:
+        key: under which the answer is stored.
+        asked: one question, or several by name.
+        until: seconds since the epoch, None without limit.
+        default: what stands for the answer afterwards, where there is something.
+    """
+    waiting: dict[str, Any] = {"kind": INPUT, "key": key}
+    if isinstance(asked, Question):
+        waiting |= {"prompt": asked.prompt, "schema": json_schema(asked.schema)}
+        if asked.asks != questions.INPUT:
+            waiting["asks"] = asked.asks
+        if asked.params is not None:
+            waiting["params"] = dict(asked.params)
+    else:
+        several = {name: _as_data(question) for name, question in asked.items()}
+        waiting |= {"prompt": " ".join(question.prompt for question in asked.values()), "schema": _of_all(several)}
+        waiting["questions"] = several
+    waiting["until"] = until
     if default is not REQUIRED:
         waiting["default"] = default
     return waiting
+
+
+def _as_data(question: Question) -> dict[str, Any]:
+    params = {"params": dict(question.params)} if question.params is not None else {}
+    return {"asks": question.asks, "prompt": question.prompt, "schema": json_schema(question.schema), **params}
+
+
+def _of_all(several: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The schema of an object that has the answers by name. Each part keeps its own `$defs`, which its `$id` allows."""
+    parts: dict[str, dict[str, Any]] = {
+        name: {"$id": f"urn:portico:answer:{name}", **(question["schema"] or {})} for name, question in several.items()
+    }
+    return {"type": "object", "properties": parts, "required": list(parts), "additionalProperties": False}
+
+
+SOLE: Final = "input"
+"""The name of a question that is asked alone."""
+
+
+def questions_of(waiting: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
+    """What is asked, by name: each with `asks`, `prompt`, `schema`, and `params` where the kind has them."""
+    several: Mapping[str, Mapping[str, Any]] | None = waiting.get("questions")
+    if several is not None:
+        return several
+    asks = waiting.get("asks", questions.INPUT)
+    return {SOLE: {"asks": asks, "prompt": waiting["prompt"], "schema": waiting.get("schema"), "params": waiting.get("params")}}
+
+
+def together(waiting: Mapping[str, Any], answers: Mapping[str, Any]) -> Any:
+    """The one input that answers by name make up: what `POST /runs/{id}/input` would be given."""
+    return dict(answers) if "questions" in waiting else answers[SOLE]
 
 
 def for_time(key: str, until: float) -> dict[str, Any]:
@@ -81,10 +132,14 @@ def answered(value: Any) -> dict[str, Any]:
 
 def without_secrets(waiting: Mapping[str, Any], value: Mapping[str, Any]) -> Mapping[str, Any]:
     """What is stored of an answer: where it has secret fields, only that there was one, and it is asked for again."""
-    schema = waiting.get("schema")
-    if not schema or "value" not in value:
+    if "value" not in value:
         return value
-    return {"secret": True} if masked(value["value"], places_of(schema))[1] else value
+    several = "questions" in waiting
+    for name, question in questions_of(waiting).items():
+        schema, answer = question.get("schema"), value["value"][name] if several else value["value"]
+        if schema and masked(answer, places_of(schema))[1]:
+            return {"secret": True}
+    return value
 
 
 def timed_out(waiting: Mapping[str, Any]) -> dict[str, Any]:
@@ -94,15 +149,28 @@ def timed_out(waiting: Mapping[str, Any]) -> dict[str, Any]:
     return {"default": waiting["default"]} if "default" in waiting else {"timed_out": True}
 
 
+def declined(actions: Mapping[str, str]) -> dict[str, Any]:
+    """What is stored where somebody declined to answer: by the name of the question, how."""
+    return {"declined": dict(actions)}
+
+
 def answer_of(stored: Mapping[str, Any], prompt: str, schema: Any) -> Any:
     """The answer that was stored, of the type that was asked for; a default need not be.
 
+    Args:
+        stored: by `answered`, `declined` or `timed_out`.
+        prompt: what was asked.
+        schema: of the answer; of several questions, those of all of them as a `Several`.
+
     Raises:
         InputTimeout: there was none in time.
+        InputDeclined: whoever was asked declined.
         ContractViolation: it is none of that type; its JSON Schema could not tell.
     """
     if "timed_out" in stored:
         raise InputTimeout(prompt)
+    if "declined" in stored:
+        raise InputDeclined(prompt, stored["declined"])
     if "default" not in stored:
         return typed(schema, stored["value"])
     try:
@@ -111,8 +179,14 @@ def answer_of(stored: Mapping[str, Any], prompt: str, schema: Any) -> Any:
         return stored["default"]
 
 
+class Several(dict[str, Any]):
+    """The schemas of several questions, by name."""
+
+
 def typed(schema: Any, value: Any) -> Any:
     """An input as the type that was asked for. Raises `ContractViolation` where it is none."""
+    if isinstance(schema, Several):
+        return {name: typed(part, value[name]) for name, part in schema.items()}
     if schema is None or isinstance(schema, dict):
         return value
     from pydantic import TypeAdapter, ValidationError  # noqa: PLC0415  # see above

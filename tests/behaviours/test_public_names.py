@@ -59,6 +59,7 @@ def test_the_public_names_are_these() -> None:
         "Runtime",
         "Message",
         "Context",
+        "Question",
         "ErrorAction",
         "Step",
         "StepExecutor",

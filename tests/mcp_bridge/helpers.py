@@ -26,7 +26,7 @@ from portico.operations.decorators import operation
 from portico.runs.dispatcher import Dispatcher
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Iterable
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 
     from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -125,6 +125,19 @@ class Slow(AgentProcess):
             ctx.progress(done, to, f"step {done}")
             ctx.progress(done, to, "not further")
         return to
+
+
+class Scripted(AgentProcess):
+    """Does what its test says."""
+
+    def __init__(self, name: str, script: Callable[[Context], Awaitable[Any]]) -> None:
+        super().__init__(name)
+        self.script = script
+
+    @operation
+    async def act(self, ctx: Context) -> Any:
+        """Does it."""
+        return await self.script(ctx)
 
 
 # --- a gateway on a real socket ---------------------------------------------------------------------------------------

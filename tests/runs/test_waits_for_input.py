@@ -9,11 +9,12 @@ from uuid import UUID
 
 import anyio
 import pytest
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field, SecretStr
 
-from portico.errors import Cancelled, ContractViolation, InputTimeout, NotWaiting
+from portico.errors import Cancelled, ContractViolation, InputDeclined, InputTimeout, NotWaiting
 from portico.kernel.process import AgentProcess
 from portico.kernel.protocols import Context
+from portico.kernel.questions import Question
 from portico.kernel.supervisor import Supervisor
 from portico.operations.decorators import operation
 from portico.runs.call import Call
@@ -461,3 +462,105 @@ async def test_a_long_sleep_of_a_stored_run_holds_nobody_up(data: Path | None) -
             await waiting(run)
             await turned(clock, 201)
             assert run.output == "rested"
+
+
+# --- several questions, and those for the caller's program ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", HOWS)
+async def test_several_things_are_asked_at_once_and_answered_at_once(data: Path | None, how: str) -> None:
+    async def script(me: Scripted, ctx: Context, what: Any) -> Any:
+        answers = await ctx.wait_inputs({"who": Question.input("Who?", str), "what": Question.input("What?", Decision)})
+        return f"{answers['who']} {answers['what']!r}"
+
+    with anyio.fail_after(10):
+        async with runtime_of(Scripted("a", script), data=data) as runtime:
+            door = Dispatcher(runtime)
+            run = await waiting(await begun(door, how))
+            for wrong in ({"who": "ada"}, {"who": 1, "what": {"approved": True}}, {"who": "", "what": {"approved": True}, "x": 1}):
+                with pytest.raises(ContractViolation):
+                    await door.book.answer(run, wrong)
+            assert run.waiting is not None
+            assert run.waiting["prompt"] == "Who? What?"
+            await door.book.answer(run, {"who": "ada", "what": {"approved": True}})
+            assert (await run.outcome()).payload == "ada Decision(approved=True, amount=0)"
+
+
+@pytest.mark.parametrize("how", HOWS)
+async def test_who_declines_is_an_error_for_the_handler(data: Path | None, how: str) -> None:
+    async def script(me: Scripted, ctx: Context, what: Any) -> Any:
+        try:
+            await ctx.sample("hi")
+        except InputDeclined as error:
+            return [error.slug, error.extra, await ctx.roots()]
+
+    with anyio.fail_after(10):
+        async with runtime_of(Scripted("a", script), data=data) as runtime:
+            door = Dispatcher(runtime)
+            run = await waiting(await begun(door, how))
+            await door.book.decline(run, {"input": "decline"})
+            await waiting(run)
+            await door.book.answer(run, {"roots": [{"uri": "file:///a"}]})
+            assert (await run.outcome()).payload == ["input-declined", {"actions": {"input": "decline"}}, [{"uri": "file:///a"}]]
+            with pytest.raises(NotWaiting):
+                await door.book.decline(run, {})
+
+
+class Login(BaseModel):
+    password: SecretStr
+
+
+class Account(BaseModel):
+    login: Login
+
+
+async def test_of_several_answers_secrets_are_not_stored_either(tmp_path: Path) -> None:
+    async def script(me: Scripted, ctx: Context, what: Any) -> Any:
+        answers = await ctx.wait_inputs({"account": Question.input("Account?", Account), "sure": Question.input("Sure?", bool)})
+        return len(answers["account"].login.password.get_secret_value())
+
+    with anyio.fail_after(20):
+        async with runtime_of(Scripted("a", script), data=tmp_path) as runtime:
+            door = Dispatcher(runtime)
+            run = await waiting(await begun(door, "stored"))
+            await door.book.answer(run, {"account": {"login": {"password": "hunter2hunter2"}}, "sure": True})
+            assert (await run.outcome()).payload == 14
+        stored = [file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()]  # noqa: ASYNC240  # nobody else runs
+        assert stored
+        assert not any(b"hunter2hunter2" in one for one in stored)
+
+
+async def test_what_was_asked_of_the_caller_survives_the_program(tmp_path: Path) -> None:
+    async def script(me: Scripted, ctx: Context, what: Any) -> Any:
+        answers = await ctx.wait_inputs({"text": Question.sample("hi", max_tokens=7), "sure": Question.input("Sure?", bool)})
+        return [answers["text"]["content"], answers["sure"]]
+
+    with anyio.fail_after(20):
+        async with runtime_of(Scripted("a", script), data=tmp_path) as runtime:
+            run_id = (await waiting(await begun(Dispatcher(runtime), "stored"))).run_id
+        async with runtime_of(Scripted("a", script), data=tmp_path) as runtime:
+            door = Dispatcher(runtime)
+            await door.recover()
+            run = await waiting(await door.book.find(run_id, None))
+            assert run.waiting is not None
+            assert run.waiting["questions"]["text"]["params"]["max_tokens"] == 7
+            message = {"role": "assistant", "content": {"type": "text", "text": "hello"}, "model": "m"}
+            await door.book.answer(run, {"text": message, "sure": True})
+            assert (await run.outcome()).payload == [{"type": "text", "text": "hello"}, True]
+
+
+@pytest.mark.parametrize("how", HOWS)
+async def test_what_was_emitted_before_a_wait_is_told_once(data: Path | None, how: str) -> None:
+    async def script(me: Scripted, ctx: Context, what: Any) -> Any:
+        ctx.emit("before", 1)
+        await ctx.wait_input("?")
+        ctx.emit("after", 2)
+        await ctx.wait_input("?")
+
+    with anyio.fail_after(10):
+        async with runtime_of(Scripted("a", script), data=data) as runtime:
+            door = Dispatcher(runtime)
+            run = await begun(door, how)
+            for _ in range(2):
+                await door.book.answer(await waiting(run), None)
+            assert [event.type async for event in run.follow() if "." not in event.type] == ["before", "after"]

@@ -13,6 +13,7 @@ from portico.runs.call import Call
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from mcp.server.connection import Connection
     from mcp.server.context import ServerRequestContext
 
     from portico.operations.catalogue import Endpoint
@@ -65,3 +66,8 @@ def traceparent_of(meta: Mapping[str, Any] | None) -> str | None:
     """The caller's trace context, where it is well formed."""
     value = (meta or {}).get("traceparent")
     return value if isinstance(value, str) and _TRACEPARENT.fullmatch(value) else None
+
+
+def connection_of(context: ServerRequestContext[Any]) -> Connection:
+    """The SDK makes a session for each message; what lasts is the connection below, which it shows to nobody."""
+    return context.session._connection  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]

@@ -32,6 +32,9 @@ RESOURCE_NOT_FOUND: Final = -32002
 META: Final = "portico/error"
 """The key of a result's `_meta` under which the problem stands: slug, title, and what belongs to it."""
 
+RUN_ID: Final = "portico/run_id"
+"""The key of a result's `_meta` under which the id of its run stands: `GET /runs/{id}` shows it."""
+
 INTERNAL: Final = "Something went wrong inside the gateway. Its log has the reason."
 
 
@@ -57,7 +60,8 @@ def error_result(error: BaseException, *, below: str = "", run_id: str | None = 
     retry_after: float | None = getattr(error, "retry_after", None)
     if retry_after is not None:
         about["retry_after"] = retry_after
-    return CallToolResult(content=[TextContent(text=text)], is_error=True, _meta={META: about})
+    meta = {META: about} if run_id is None else {META: about, RUN_ID: run_id}
+    return CallToolResult(content=[TextContent(text=text)], is_error=True, _meta=meta)
 
 
 def protocol_error(error: UnknownTool) -> MCPError:

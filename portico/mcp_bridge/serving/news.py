@@ -31,10 +31,11 @@ from mcp.types import (
     SubscriptionsListenResult,
 )
 
+from portico.mcp_bridge.serving.caller import connection_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mcp.server.connection import Connection
     from mcp.server.context import ServerRequestContext
     from mcp.server.session import ServerSession
     from mcp.types import NotificationParams, SubscriptionsListenRequestParams
@@ -230,11 +231,6 @@ class _Session(_Audience):
                 await self._session.send_resource_list_changed()
             case ResourceUpdated(uri):
                 await self._session.send_resource_updated(uri)
-
-
-def connection_of(context: ServerRequestContext[Any]) -> Connection:
-    """The SDK makes a session for each message; what lasts is the connection below, which it shows to nobody."""
-    return context.session._connection  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 
 
 def _honoured(asked: SubscriptionFilter) -> SubscriptionFilter:

@@ -30,3 +30,5 @@ class ServingOptions:
     """Which tools are served, and under which names."""
     page_size: int = PAGE_SIZE
     """How much of a list one answer may have."""
+    input_timeout: float = 600.0
+    """Seconds that a call waits for what its client is asked (elicitation, sampling, roots)."""

@@ -9,15 +9,31 @@ from __future__ import annotations
 import binascii
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from bisect import bisect_right
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, TypeVar
 
 from mcp.shared.exceptions import MCPError
 from mcp.types import INVALID_PARAMS
 
+from portico.mcp_bridge.serving.caller import is_known
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from mcp.server.context import ServerRequestContext
+    from mcp.types import PaginatedRequestParams
+
+LIST_TTL: Final = 10_000
+"""Milliseconds for which a list may be taken to be what it was; whoever listens hears of a change at once."""
+
 T = TypeVar("T")
+
+
+class Hints(TypedDict):
+    """For how long, and for whom, what is listed may be kept (MCP 2026-07-28, caching)."""
+
+    ttl_ms: int
+    cache_scope: Literal["private", "public"]
+
 
 _MARK: Final = b"after:"
 """What a cursor of ours begins with, before it is encoded."""
@@ -41,6 +57,16 @@ def page_of(things: Mapping[str, T], cursor: str | None, size: int) -> tuple[lis
     page = keys[first : first + size]
     more = first + size < len(keys)
     return [things[key] for key in page], _cursor(page[-1]) if more else None
+
+
+def cursor_of(params: PaginatedRequestParams | None) -> str | None:
+    """The cursor that a request has."""
+    return params.cursor if params is not None else None
+
+
+def hints(context: ServerRequestContext[Any]) -> Hints:
+    """The hints of a list that may depend on who asks."""
+    return {"ttl_ms": LIST_TTL, "cache_scope": "private" if is_known(context) else "public"}
 
 
 def _cursor(key: str) -> str:

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mcp.types import ListPromptsResult
+from mcp.types import InputRequiredResult, ListPromptsResult
 
 from portico.errors import UnknownPrompt, nearest
 from portico.mcp_bridge.serving.caller import call_of, scopes_of
 from portico.mcp_bridge.serving.errors import refused
+from portico.mcp_bridge.serving.following import outcome_of
+from portico.mcp_bridge.serving.input_requests import answerable
+from portico.mcp_bridge.serving.pages import cursor_of, hints, page_of
 from portico.mcp_bridge.serving.served_prompt import ServedPrompt
 from portico.runs.call import permits
 
@@ -55,16 +58,20 @@ class Prompts:
 
     async def on_list(self, context: ServerRequestContext[Any], params: PaginatedRequestParams | None) -> ListPromptsResult:
         """`prompts/list`: what this caller may get."""
-        del params
-        return ListPromptsResult(prompts=[prompt.listed for prompt in self._visible(context).values()])
+        page, following = page_of(self._visible(context), cursor_of(params), self._served.options.page_size)
+        return ListPromptsResult(prompts=[prompt.listed for prompt in page], next_cursor=following, **hints(context))
 
-    async def on_get(self, context: ServerRequestContext[Any], params: GetPromptRequestParams) -> GetPromptResult:
-        """`prompts/get`: asked of the agent, as any other call."""
+    async def on_get(
+        self, context: ServerRequestContext[Any], params: GetPromptRequestParams
+    ) -> GetPromptResult | InputRequiredResult:
+        """`prompts/get`: asked of the agent, as any other call. It may ask its client something first."""
         with refused(context, f"the prompt {params.name!r}"):
             prompt = self.find(params.name, context)
             payload = prompt.payload(params.arguments)
             call = call_of(prompt.endpoint, payload, context, timeout=self._served.options.run_timeout)
-            return prompt.result(await self._served.dispatcher.ask(call))
+            call.answerable = answerable(context.session.client_capabilities)
+            reply = await outcome_of(self._served, call, context, params)
+            return reply if isinstance(reply, InputRequiredResult) else prompt.result(reply)
 
     def _visible(self, context: ServerRequestContext[Any]) -> dict[str, ServedPrompt]:
         held = scopes_of(context)

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mcp.types import ListResourcesResult, ListResourceTemplatesResult, ReadResourceResult
+from mcp.types import InputRequiredResult, ListResourcesResult, ListResourceTemplatesResult, ReadResourceResult
 
 from portico.errors import UnknownResource
 from portico.mcp_bridge.serving.caller import call_of, principal_of, scopes_of
 from portico.mcp_bridge.serving.errors import refused
+from portico.mcp_bridge.serving.following import outcome_of
+from portico.mcp_bridge.serving.input_requests import answerable
 from portico.mcp_bridge.serving.own_resources import TEMPLATES, OwnResources, is_own
+from portico.mcp_bridge.serving.pages import cursor_of, hints, page_of
 from portico.mcp_bridge.serving.served_resource import ServedResource
 from portico.runs.call import permits
 
@@ -59,22 +62,27 @@ class Resources:
 
     async def on_list(self, context: ServerRequestContext[Any], params: PaginatedRequestParams | None) -> ListResourcesResult:
         """`resources/list`: what this caller may read and has an address without variables."""
-        del params
-        declared = [one.listed for one in self._visible(context) if not one.is_template]
-        return ListResourcesResult(resources=[*declared, *self.own.listed()])
+        listed = [*(one.listed for one in self._visible(context) if not one.is_template), *self.own.listed()]
+        by_address = {one.uri: one for one in sorted(listed, key=lambda one: one.uri)}
+        page, following = page_of(by_address, cursor_of(params), self._served.options.page_size)
+        return ListResourcesResult(resources=page, next_cursor=following, **hints(context))
 
     async def on_list_templates(
         self, context: ServerRequestContext[Any], params: PaginatedRequestParams | None
     ) -> ListResourceTemplatesResult:
         """`resources/templates/list`: what has variables."""
-        del params
-        declared = [one.listed_template for one in self._visible(context) if one.is_template]
-        return ListResourceTemplatesResult(resource_templates=[*declared, *TEMPLATES])
+        listed = [*(one.listed_template for one in self._visible(context) if one.is_template), *TEMPLATES]
+        by_address = {one.uri_template: one for one in sorted(listed, key=lambda one: one.uri_template)}
+        page, following = page_of(by_address, cursor_of(params), self._served.options.page_size)
+        return ListResourceTemplatesResult(resource_templates=page, next_cursor=following, **hints(context))
 
-    async def on_read(self, context: ServerRequestContext[Any], params: ReadResourceRequestParams) -> ReadResourceResult:
-        """`resources/read`. What an agent declares is asked of it, as any other call."""
+    async def on_read(
+        self, context: ServerRequestContext[Any], params: ReadResourceRequestParams
+    ) -> ReadResourceResult | InputRequiredResult:
+        """`resources/read`. What an agent declares is asked of it, as any other call. It may ask its client something first."""
         with refused(context, f"the reading of {params.uri!r}"):
-            return ReadResourceResult(contents=[await self._read(params.uri, context)])
+            read = await self._read(params.uri, context, params)
+        return read if isinstance(read, InputRequiredResult) else ReadResourceResult(contents=[read])
 
     def find(self, uri: str, context: ServerRequestContext[Any]) -> Found | None:
         """What an agent declares at an address; None where nobody does, or not for this caller. An address as it is comes first."""
@@ -86,7 +94,9 @@ class Resources:
                 return Found(resource, payload)
         return None
 
-    async def _read(self, uri: str, context: ServerRequestContext[Any]) -> Contents:
+    async def _read(
+        self, uri: str, context: ServerRequestContext[Any], params: ReadResourceRequestParams
+    ) -> Contents | InputRequiredResult:
         if is_own(uri):
             return await self.own.read(uri, principal_of(context))
         found = self.find(uri, context)
@@ -94,7 +104,9 @@ class Resources:
             raise UnknownResource(uri)
         resource, payload = found
         call = call_of(resource.endpoint, payload, context, timeout=self._served.options.run_timeout)
-        return resource.contents(uri, await self._served.dispatcher.ask(call))
+        call.answerable = answerable(context.session.client_capabilities)
+        reply = await outcome_of(self._served, call, context, params)
+        return reply if isinstance(reply, InputRequiredResult) else resource.contents(uri, reply)
 
     def _visible(self, context: ServerRequestContext[Any]) -> list[ServedResource]:
         held = scopes_of(context)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from portico.errors import InvalidOperation
 from portico.mcp_bridge.serving.news import News
 from portico.mcp_bridge.serving.options import ServingOptions
+from portico.mcp_bridge.serving.rounds import Rounds
 from portico.mcp_bridge.serving.served_tool import served_tool
 from portico.runs.call import permits
 
@@ -41,6 +42,7 @@ class Served:
         self.dispatcher = dispatcher
         self.options = options or ServingOptions()
         self.news = News(dispatcher.runtime.router)
+        self.rounds = Rounds(dispatcher.book, self.options.input_timeout)
         self._made_from: Catalogue = dispatcher.catalogue
         self.options.choice.check(self._made_from.tools)
         chosen = self.options.choice.chosen(self._made_from.tools)

@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mcp.server.lowlevel import NotificationOptions, Server
-from mcp.types import NotificationParams
+from mcp.types import NotificationParams, SetLevelRequestParams
 
+from portico.mcp_bridge.serving import log_levels
 from portico.mcp_bridge.serving.completion import Completions
 from portico.mcp_bridge.serving.prompts import Prompts
 from portico.mcp_bridge.serving.resources import Resources
@@ -44,6 +45,7 @@ def build_server(served: Served) -> Server[Any]:
         on_completion=Completions(served, prompts, resources).on_complete,
     )
     server.add_notification_handler("notifications/initialized", NotificationParams, served.news.on_initialized)
+    server.add_request_handler(log_levels.METHOD, SetLevelRequestParams, log_levels.on_set_level)
     return server
 
 

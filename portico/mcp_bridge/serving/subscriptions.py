@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Final
 from mcp.types import EmptyResult
 
 from portico.errors import UnknownAgent, UnknownResource, UnknownRun
-from portico.mcp_bridge.serving.caller import principal_of
+from portico.mcp_bridge.serving.caller import connection_of, principal_of
 from portico.mcp_bridge.serving.errors import refusal
-from portico.mcp_bridge.serving.news import MAX_RESOURCES, connection_of
+from portico.mcp_bridge.serving.news import MAX_RESOURCES
 from portico.mcp_bridge.serving.own_resources import is_own, place_of
 from portico.mcp_bridge.serving.watch import Watch
 

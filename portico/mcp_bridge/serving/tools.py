@@ -5,27 +5,24 @@ Above: `server.py`. Below: `served_tool.py`, which translates, and `answering.py
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from mcp.types import ListToolsResult
 
 from portico.errors import ContractViolation, InsufficientScope, UnknownTool, nearest
 from portico.mcp_bridge.serving.answering import answer
-from portico.mcp_bridge.serving.caller import call_of, is_known, scopes_of
+from portico.mcp_bridge.serving.caller import call_of, scopes_of
 from portico.mcp_bridge.serving.errors import error_result, protocol_error
-from portico.mcp_bridge.serving.pages import page_of
+from portico.mcp_bridge.serving.pages import cursor_of, hints, page_of
 from portico.runs.dispatcher import authorise
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mcp.server.context import ServerRequestContext
-    from mcp.types import CallToolRequestParams, CallToolResult, PaginatedRequestParams
+    from mcp.types import CallToolRequestParams, CallToolResult, InputRequiredResult, PaginatedRequestParams
 
     from portico.mcp_bridge.serving.served import Served
-
-LIST_TTL: Final = 10_000
-"""Milliseconds for which a list may be taken to be what it was; whoever listens hears of a change at once."""
 
 
 class Tools:
@@ -42,16 +39,12 @@ class Tools:
     async def on_list(self, context: ServerRequestContext[Any], params: PaginatedRequestParams | None) -> ListToolsResult:
         """`tools/list`: what this caller may call. Raises `MCPError` (-32602) for a cursor that is none of ours."""
         served = self._served
-        cursor = params.cursor if params is not None else None
-        page, following = page_of(served.tools_for(scopes_of(context)), cursor, served.options.page_size)
-        return ListToolsResult(
-            tools=[tool.tool for tool in page],
-            next_cursor=following,
-            ttl_ms=LIST_TTL,
-            cache_scope="private" if is_known(context) else "public",
-        )
+        page, following = page_of(served.tools_for(scopes_of(context)), cursor_of(params), served.options.page_size)
+        return ListToolsResult(tools=[tool.tool for tool in page], next_cursor=following, **hints(context))
 
-    async def on_call(self, context: ServerRequestContext[Any], params: CallToolRequestParams) -> CallToolResult:
+    async def on_call(
+        self, context: ServerRequestContext[Any], params: CallToolRequestParams
+    ) -> CallToolResult | InputRequiredResult:
         """`tools/call`. Raises `MCPError` (-32602) for a tool that there is not."""
         served = self._served
         tool = served.tools.get(params.name)
@@ -63,4 +56,4 @@ class Tools:
             call.payload = tool.payload(params.arguments)
         except (ContractViolation, InsufficientScope) as error:
             return error_result(error)
-        return await answer(served, tool, call, context)
+        return await answer(served, tool, call, context, params)

@@ -7,6 +7,7 @@ import os
 import sys
 
 from portico.kernel.process import AgentProcess
+from portico.kernel.protocols import Context
 from portico.kernel.runtime import Runtime
 from portico.kernel.supervisor import Supervisor
 from portico.mcp_bridge.serving.stdio import Wire, claimed_wire, serve_stdio
@@ -28,8 +29,27 @@ class Echo(AgentProcess):
         sys.stderr.write("stopped cleanly\n")
 
 
+class Asking(AgentProcess):
+    """Asks its caller."""
+
+    @operation
+    async def who(self, ctx: Context) -> str:
+        """Asks who that is."""
+        return await ctx.wait_input("Who?", str)
+
+
+class Talking(AgentProcess):
+    """Tells what it does."""
+
+    @operation
+    async def talk(self, ctx: Context) -> None:
+        """Talks."""
+        ctx.log("info", "talking")
+        ctx.log("debug", "more than anybody wants to know")
+
+
 async def main(wire: Wire) -> None:
-    async with Runtime(Supervisor("root", children=[Echo("echo")])) as runtime:
+    async with Runtime(Supervisor("root", children=[Echo("echo"), Asking("asking"), Talking("talking")])) as runtime:
         await serve_stdio(Dispatcher(runtime), wire)
 
 
