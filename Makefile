@@ -45,5 +45,5 @@ soak: ## The demo under load for five minutes, with crashes and kills (ARGS=seco
 	@exec .venv/bin/python benchmarks/soak.py $(ARGS)
 
 clean: ## Remove the environment and everything that was made
-	rm -rf .venv .pytest_cache .ruff_cache .import_linter_cache .hypothesis .schemathesis build dist
+	rm -rf .venv .node .pytest_cache .ruff_cache .import_linter_cache .hypothesis .schemathesis build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
