@@ -173,6 +173,9 @@ def test_pages_and_mcp_cannot_share_a_path() -> None:
         {"routes": {}},
         {"docs_path": None},
         {"mcp_path": 5},
+        {"mcp_allow": "calc-*"},
+        {"mcp_rename": ["a=b"]},
+        {"mcp_page_size": 0},
         {"api_key": 5},
         {"data": 5},
         {"data": " "},
@@ -306,3 +309,24 @@ def test_the_key_file_of_a_data_directory_counts_where_no_other_is_chosen(tmp_pa
     assert GatewayConfig(data=str(tmp_path)).with_keys_of(None).keys_file == str(tmp_path / "keys.json")
     assert GatewayConfig(keys_file="mine").with_keys_of(tmp_path).keys_file == "mine"
     assert GatewayConfig().with_keys_of(None).keys_file is None
+
+
+def test_variables_choose_the_tools_of_mcp() -> None:
+    settings = GatewayConfig.from_environ(
+        {"PORTICO_MCP_ALLOW": "calc-*, echo", "PORTICO_MCP_DENY": "calc-forget", "PORTICO_MCP_RENAME": "calc-add=add , echo=say"}
+    )
+    assert settings.mcp_allow == ("calc-*", "echo")
+    assert settings.mcp_deny == ("calc-forget",)
+    assert settings.mcp_rename == {"calc-add": "add", "echo": "say"}
+
+
+@pytest.mark.parametrize("text", ["calc-add", "calc-add=", "=add", "a=b,c"])
+def test_a_variable_that_renames_is_read_whole_or_refused(text: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"PORTICO_MCP_RENAME is .*write it as one=other"):
+        GatewayConfig.from_environ({"PORTICO_MCP_RENAME": text})
+
+
+@pytest.mark.parametrize("values", [{"mcp_allow": [5]}, {"mcp_deny": [" "]}, {"mcp_rename": {"a": 5}}, {"mcp_rename": {5: "a"}}])
+def test_what_cannot_be_the_name_of_a_tool_is_refused(values: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match=f"^{next(iter(values))} has "):
+        GatewayConfig.from_mapping(values)

@@ -16,13 +16,14 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.client.subscriptions import ToolsListChanged
 from mcp.types import INVALID_PARAMS, CallToolResult, TextContent, ToolListChangedNotification
 
+from portico.app.factory import create_app
 from portico.errors import ConfigurationError
 from portico.kernel.dynamic_supervisor import DynamicSupervisor
 from portico.kernel.process import AgentProcess
 from portico.mcp_bridge.serving.options import ServingOptions
 from portico.mcp_bridge.serving.tool_choice import ToolChoice
 from portico.operations.decorators import operation
-from tests.mcp_bridge.helpers import Greeter, Sums, gateway
+from tests.mcp_bridge.helpers import Greeter, Sums, free_port, gateway, serving
 from tests.mcp_bridge.serving.test_news import Heard
 
 if TYPE_CHECKING:
@@ -230,6 +231,21 @@ async def test_two_tools_may_change_their_names(era: str) -> None:
     ):
         descriptions = {tool.name: tool.description for tool in (await client.list_tools()).tools}
     assert descriptions == {"one": "Opens the vault.", "two": "Greets somebody, up to three times."}
+
+
+async def test_a_topology_chooses_its_tools_too() -> None:
+    topology = {
+        "supervision": {"children": [{"type": "tests.mcp_bridge.helpers.Sums", "name": "sums"}]},
+        "server": {"mcp_allow": "sums-*", "mcp_deny": ["*-crash"], "mcp_rename": {"sums-total": "add"}, "mcp_page_size": 2},
+    }
+    port = free_port()
+    async with serving(create_app(topology), port), Client(f"http://127.0.0.1:{port}/mcp") as client:
+        found = [page async for page, _ in pages(client)]
+    assert found == [["add", "sums-break_contract"], ["sums-forget", "sums-refuse"]]
+
+    wrong = {**topology, "server": {"mcp_rename": {"sums-totla": "add"}}}
+    with pytest.raises(ConfigurationError, match=r"mcp_rename has 'sums-totla'.*'sums-total'"):
+        create_app(wrong)
 
 
 # --- scopes -----------------------------------------------------------------------------------------------------------
