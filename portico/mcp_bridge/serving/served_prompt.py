@@ -14,49 +14,23 @@ from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from portico.errors import ContractViolation, InvalidReply
 from portico.operations.contract import faults_of
+from portico.operations.offers import PromptSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from portico.kernel.messages import Message
     from portico.operations.catalogue import Endpoint
-    from portico.operations.offers import PromptSpec
 
 
 @dataclass(frozen=True, slots=True)
 class ServedPrompt:
     """What `prompts/list` shows of an endpoint, and how `prompts/get` translates."""
 
-    name: str
-    """Its name."""
     endpoint: Endpoint
     """What is called."""
-    spec: PromptSpec
-    """What it says of itself."""
-
-    @property
-    def listed(self) -> Prompt:
-        """As it is listed."""
-        spec, operation, members = self.spec, self.endpoint.operation, self.endpoint.operation.members
-        arguments = [
-            PromptArgument(
-                name=name,
-                title=_words(about.get("title"), name),
-                description=about.get("description"),
-                required=name in members.required,
-            )
-            for name, about in members.about.items()
-        ]
-        return Prompt(
-            name=self.name,
-            title=spec.title or operation.title or None,
-            description=self._description,
-            arguments=arguments,
-        )
-
-    @property
-    def _description(self) -> str | None:
-        return self.spec.description or self.endpoint.description or None
+    listed: Prompt
+    """As it is listed."""
 
     def payload(self, arguments: Mapping[str, str] | None) -> dict[str, Any]:
         """The payload that the arguments stand for: they are all text. Raises `ContractViolation` for one that there is not."""
@@ -65,7 +39,7 @@ class ServedPrompt:
             {"path": f"/{name}", "message": "Unknown argument", "type": "extra"} for name in given if name not in members.about
         ]
         if faults:
-            raise ContractViolation(self.name, faults)
+            raise ContractViolation(self.listed.name, faults)
         return {name: members.read(name, text) for name, text in given.items()}
 
     def result(self, reply: Message) -> GetPromptResult:
@@ -76,9 +50,31 @@ class ServedPrompt:
         except PydanticSerializationError as error:
             raise InvalidReply.not_json(*where, error) from error
         try:
-            return GetPromptResult.model_validate({"description": self._description, **_messages(said)})
+            return GetPromptResult.model_validate({"description": self.listed.description, **_messages(said)})
         except ValidationError as error:
             raise InvalidReply(*where, faults_of(error)) from None
+
+
+def served_prompt(name: str, endpoint: Endpoint) -> ServedPrompt:
+    """The prompt of an endpoint, under this name. Raises `InvalidOperation` for types that cannot become a contract."""
+    operation = endpoint.operation
+    spec, members = operation.prompt or PromptSpec(name), operation.members
+    arguments = [
+        PromptArgument(
+            name=argument,
+            title=_words(about.get("title"), argument),
+            description=about.get("description"),
+            required=argument in members.required,
+        )
+        for argument, about in members.about.items()
+    ]
+    listed = Prompt(
+        name=name,
+        title=spec.title or operation.title or None,
+        description=spec.description or endpoint.description or None,
+        arguments=arguments,
+    )
+    return ServedPrompt(endpoint, listed)
 
 
 def _messages(said: Any) -> dict[str, Any]:
