@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from portico.errors import ContractViolation, InvalidReply
+from portico.mcp_bridge.serving.content_blocks import blocks_of
 from portico.operations.contract import faults_of
 from portico.operations.offers import PromptSpec
 
@@ -46,7 +47,7 @@ class ServedPrompt:
         """The messages that a reply becomes. Raises `InvalidReply` for one that is none."""
         where = self.endpoint.agent, self.endpoint.operation.name
         try:
-            said = to_jsonable_python(reply.payload, by_alias=True, exclude_none=True)
+            said = to_jsonable_python(reply.payload, by_alias=True)
         except PydanticSerializationError as error:
             raise InvalidReply.not_json(*where, error) from error
         try:
@@ -88,7 +89,19 @@ def _message(said: Any) -> Any:
     """One message: a text, or a piece of content, is the user's."""
     message = said if _is_mapping(said) and "role" in said else {"role": "user", "content": said}
     content = message.get("content")
-    return {**message, "content": {"type": "text", "text": content}} if isinstance(content, str) else message
+    if isinstance(content, str):
+        return {**message, "content": {"type": "text", "text": content}}
+    if _is_mapping(content) and "media_type" in content:  # as `portico.operations.content` has it, where MCP says `mimeType`
+        return {**message, "content": _block(content)}
+    return message
+
+
+def _block(content: Mapping[str, Any]) -> Any:
+    """Content in the form of MCP; as it is where it is none, and then the result's validation says what is wrong."""
+    try:
+        return blocks_of(content)[0].model_dump(by_alias=True, exclude_none=True)
+    except (KeyError, ValueError):
+        return content
 
 
 def _is_mapping(said: Any) -> TypeGuard[dict[str, Any]]:
