@@ -85,15 +85,10 @@ class Endpoint:
 
 
 def endpoints_of(agent: AgentProcess) -> list[Endpoint]:
-    """Every operation of a process: its decorated methods, and the bare `handle()` where it has one of its own.
-
-    Raises:
-        InvalidOperation: what completes an argument is no operation of it.
-    """
+    """Every operation of a process: its decorated methods, and the bare `handle()` where it has one of its own."""
     operations = [operation for operation in agent.operations.values() if isinstance(operation, Operation)]
     if DEFAULT_TYPE not in agent.operations and _takes_bare_messages(type(agent)):
         operations.append(bare(inspect.cleandoc(type(agent).__doc__ or "")))
-    _check_completers(agent, operations)
     tools = [operation for operation in operations if operation.is_tool]
     sole = operations[0] if len(operations) == 1 else tools[0] if len(tools) == 1 else None  # what else is offered renames no tool
     return [
@@ -108,8 +103,9 @@ def endpoints_of(agent: AgentProcess) -> list[Endpoint]:
     ]
 
 
-def _check_completers(agent: AgentProcess, operations: Sequence[Operation]) -> None:
+def check_completers(agent: AgentProcess) -> None:
     """Raises `InvalidOperation` where an argument is to be completed by an operation that there is not."""
+    operations = [endpoint.operation for endpoint in endpoints_of(agent)]
     names = [operation.name for operation in operations]
     for operation in operations:
         for name in operation.completed_by.values():
@@ -223,6 +219,10 @@ class Catalogue:
     def tool_of(self, endpoint: Endpoint) -> str | None:
         """The name of the tool that an endpoint of this catalogue is; None where it is none."""
         return self._tool_names.get(endpoint)
+
+    def prompt_of(self, endpoint: Endpoint) -> str | None:
+        """The name of the prompt that an endpoint of this catalogue is; None where it is none."""
+        return next((name for name, other in self.prompts.items() if other == endpoint), None)
 
     def find(self, agent: str, operation: str | None = None) -> Endpoint:
         """The endpoint of an exposed agent; without `operation`, its only one, else that of its bare `handle()`.

@@ -10,7 +10,7 @@ import logging
 from typing import TYPE_CHECKING, Any, Final
 
 from portico.errors import PorticoError
-from portico.operations.catalogue import Catalogue
+from portico.operations.catalogue import Catalogue, check_completers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -45,9 +45,16 @@ class Roster:
 
     @property
     def catalogue(self) -> Catalogue:
-        """What is served now. Raises `UnknownAgent` or `UnknownOperation` for a route that leads nowhere."""
+        """What is served now.
+
+        Raises:
+            UnknownAgent, UnknownOperation: a route that leads nowhere.
+            InvalidOperation: what completes an argument is no operation of its agent.
+        """
         if self._catalogue is None:
             agents = self._runtime.addressed_agents()
+            for agent in agents:
+                check_completers(agent)
             self._catalogue = Catalogue(agents, self._routes)
             self._made_of = _marks(agents)
         return self._catalogue

@@ -58,20 +58,19 @@ def _mailbox_view(runtime: Runtime, name: str) -> dict[str, Any]:
 
 
 def _operations_view(name: str, catalogue: Catalogue) -> dict[str, Any]:
-    operations = [_operation_view(endpoint, catalogue.tool_of(endpoint)) for endpoint in catalogue if endpoint.agent == name]
+    operations = [_operation_view(endpoint, catalogue) for endpoint in catalogue if endpoint.agent == name]
     return {"operations": operations} if operations else {}
 
 
-def _operation_view(endpoint: Endpoint, tool: str | None) -> dict[str, Any]:
-    operation = endpoint.operation
-    view: dict[str, Any] = {"name": operation.name, "path": endpoint.path}
-    if tool is not None:
-        view["tool"] = tool
-    if operation.resource is not None:
-        view["resource"] = operation.resource.uri
-    if operation.prompt is not None:
-        view["prompt"] = operation.prompt.name
-    return view
+def _operation_view(endpoint: Endpoint, catalogue: Catalogue) -> dict[str, Any]:
+    resource = endpoint.operation.resource
+    offers = {
+        "tool": catalogue.tool_of(endpoint),
+        "resource": resource.uri if resource is not None else None,
+        "prompt": catalogue.prompt_of(endpoint),
+    }
+    view: dict[str, Any] = {"name": endpoint.operation.name, "path": endpoint.path}
+    return view | {kind: what for kind, what in offers.items() if what is not None}
 
 
 def tree_view(runtime: Runtime, node: AgentProcess | Supervisor, catalogue: Catalogue) -> dict[str, Any]:

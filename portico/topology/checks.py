@@ -18,7 +18,7 @@ from portico.kernel.messages import DEFAULT_TYPE
 from portico.kernel.pool import Pool
 from portico.kernel.process import AgentProcess, Restart
 from portico.kernel.supervisor import Supervisor
-from portico.operations.catalogue import GATEWAY_PATHS, endpoints_of
+from portico.operations.catalogue import GATEWAY_PATHS, check_completers, endpoints_of
 from portico.operations.operation import RouteSpec
 from portico.topology.classes import Classes, Maker, keywords, parameters
 from portico.topology.mistakes import Location, Mistakes, dotted, nearest, shown
@@ -202,6 +202,7 @@ class Checks:
         endpoints = endpoints_of(process)
         for endpoint in endpoints:
             try:
+                check_completers(process)
                 endpoint.operation.prepare()
                 _ = endpoint.operation.request_schema, endpoint.operation.response_schema
             except (InvalidOperation, PydanticUserError) as error:

@@ -8,7 +8,7 @@ import pytest
 
 from portico.errors import InvalidOperation, UnknownOperation
 from portico.kernel.process import AgentProcess
-from portico.operations.catalogue import Catalogue
+from portico.operations.catalogue import Catalogue, check_completers
 from portico.operations.decorators import operation, prompt, resource
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def test_an_argument_is_completed_by_an_operation_that_there_is() -> None:
     with pytest.raises(
         InvalidOperation, match=r"'travel' of 'asks' is completed by 'cites', which it has not. Did you mean 'cities'"
     ):
-        Catalogue([Asks("asks")])
+        check_completers(Asks("asks"))
 
 
 def test_what_is_completed_is_something_that_the_method_takes() -> None:

@@ -14,7 +14,6 @@ from portico.errors import UnknownResource
 from portico.mcp_bridge.serving.caller import call_of, principal_of, scopes_of
 from portico.mcp_bridge.serving.errors import refused
 from portico.mcp_bridge.serving.own_resources import TEMPLATES
-from portico.runs.call import permits
 from portico.runs.store import RunQuery
 
 if TYPE_CHECKING:
@@ -32,7 +31,6 @@ MOST_VALUES: Final = 100
 """How many values one answer may have (MCP, utilities/completion)."""
 RUNS_LOOKED_AT: Final = 500
 """How many of the caller's newest runs are looked at for one that begins so."""
-_OWN: Final = frozenset(template.uri_template for template in TEMPLATES)
 
 
 class Completions:
@@ -58,10 +56,10 @@ class Completions:
             prompt = self._prompts.find(params.ref.name, context)
             return await self._of_member(context, prompt.endpoint, name, begun, others)
         uri = params.ref.uri
-        if uri in _OWN:
+        if uri in TEMPLATES:
             return await self._own(context, name, begun)
-        resource = self._resources.declared.get(uri)
-        if resource is None or not permits(scopes_of(context), resource.endpoint.scopes):
+        resource = self._resources.declared.visible_to(scopes_of(context)).get(uri)
+        if resource is None:
             raise UnknownResource(uri)
         return await self._of_member(context, resource.endpoint, name, begun, others)
 

@@ -46,7 +46,7 @@ RUN: Final = UriTemplate.parse("portico://runs/{run_id}")
 OUTPUT: Final = UriTemplate.parse("portico://runs/{run_id}/output")
 EVENTS: Final = UriTemplate.parse("portico://runs/{run_id}/events{?after}")
 
-TEMPLATES: Final = (
+_TEMPLATES: Final = (
     ResourceTemplate(
         uri_template=AGENT.template,
         name="agent",
@@ -76,7 +76,8 @@ TEMPLATES: Final = (
         description="What one of your runs has returned, once it has.",
     ),
 )
-"""In the order of their addresses."""
+TEMPLATES: Final = {template.uri_template: template for template in _TEMPLATES}
+"""By address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,30 +111,21 @@ class OwnResources:
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
 
-    def listed(self) -> list[Resource]:
-        """What has an address without variables, and each agent, in the order of addresses."""
+    def listed(self) -> dict[str, Resource]:
+        """What has an address without variables, and each agent, by address."""
         catalogue = self._dispatcher.catalogue
         agents = [
             Resource(uri=AGENT.expand({"name": name}), name=name, title=f"The agent {name}", mime_type=JSON)
-            for name in sorted(catalogue.agents)
+            for name in catalogue.agents
         ]
-        return [
-            Resource(
-                uri=AGENTS,
-                name="agents",
-                title="The supervision tree",
-                mime_type=JSON,
-                description="Every supervisor and process: status, restarts, mailbox.",
-            ),
+        tree = "Every supervisor and process: status, restarts, mailbox."
+        runs = f"The {RECENT} newest runs of yours, the newest first."
+        own = [
+            Resource(uri=AGENTS, name="agents", title="The supervision tree", mime_type=JSON, description=tree),
             *agents,
-            Resource(
-                uri=RUNS,
-                name="runs",
-                title="Your runs",
-                mime_type=JSON,
-                description=f"The {RECENT} newest runs of yours, the newest first.",
-            ),
+            Resource(uri=RUNS, name="runs", title="Your runs", mime_type=JSON, description=runs),
         ]
+        return {resource.uri: resource for resource in own}
 
     async def read(self, uri: str, principal: str | None) -> Contents:
         """What stands there, for this caller.

@@ -11,21 +11,19 @@ from mcp.types import InputRequiredResult, ListPromptsResult
 
 from portico.errors import UnknownPrompt, nearest
 from portico.mcp_bridge.serving.caller import call_of, scopes_of
+from portico.mcp_bridge.serving.declared import Declared
 from portico.mcp_bridge.serving.errors import refused
 from portico.mcp_bridge.serving.following import outcome_of
 from portico.mcp_bridge.serving.input_requests import answerable
 from portico.mcp_bridge.serving.pages import cursor_of, hints, page_of
-from portico.mcp_bridge.serving.served_prompt import ServedPrompt
-from portico.runs.call import permits
+from portico.mcp_bridge.serving.served_prompt import served_prompt
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from mcp.server.context import ServerRequestContext
     from mcp.types import GetPromptRequestParams, GetPromptResult, PaginatedRequestParams
 
     from portico.mcp_bridge.serving.served import Served
-    from portico.operations.catalogue import Catalogue
+    from portico.mcp_bridge.serving.served_prompt import ServedPrompt
 
 
 class Prompts:
@@ -33,32 +31,20 @@ class Prompts:
 
     def __init__(self, served: Served) -> None:
         self._served = served
-        self._made_from: Catalogue | None = None
-        self._declared: dict[str, ServedPrompt] = {}
-
-    @property
-    def declared(self) -> Mapping[str, ServedPrompt]:
-        """What agents declare, by name and in that order; made anew when the catalogue is another."""
-        catalogue = self._served.dispatcher.catalogue
-        if catalogue is not self._made_from:
-            self._declared = {
-                name: ServedPrompt(name, endpoint, endpoint.operation.prompt)
-                for name, endpoint in sorted(catalogue.prompts.items())
-                if endpoint.operation.prompt is not None
-            }
-            self._made_from = catalogue
-        return self._declared
+        self.declared = Declared(served.dispatcher, lambda catalogue: catalogue.prompts, served_prompt)
+        """What agents declare, by name."""
 
     def find(self, name: str, context: ServerRequestContext[Any]) -> ServedPrompt:
         """The prompt of that name. Raises `UnknownPrompt` where there is none, or not for this caller."""
-        visible = self._visible(context)
+        visible = self.declared.visible_to(scopes_of(context))
         if name not in visible:
             raise UnknownPrompt(name, nearest(name, visible))
         return visible[name]
 
     async def on_list(self, context: ServerRequestContext[Any], params: PaginatedRequestParams | None) -> ListPromptsResult:
         """`prompts/list`: what this caller may get."""
-        page, following = page_of(self._visible(context), cursor_of(params), self._served.options.page_size)
+        visible = self.declared.visible_to(scopes_of(context))
+        page, following = page_of(visible, cursor_of(params), self._served.options.page_size)
         return ListPromptsResult(prompts=[prompt.listed for prompt in page], next_cursor=following, **hints(context))
 
     async def on_get(
@@ -72,7 +58,3 @@ class Prompts:
             call.answerable = answerable(context.session.client_capabilities)
             reply = await outcome_of(self._served, call, context, params)
             return reply if isinstance(reply, InputRequiredResult) else prompt.result(reply)
-
-    def _visible(self, context: ServerRequestContext[Any]) -> dict[str, ServedPrompt]:
-        held = scopes_of(context)
-        return {name: prompt for name, prompt in self.declared.items() if permits(held, prompt.endpoint.scopes)}

@@ -75,7 +75,7 @@ class Served:
 
     @contextmanager
     def watching(self) -> Generator[None]:
-        """Tell clients when the tools are others, for as long as it is entered. Raises `RuntimeNotStarted` before the start."""
+        """Tell clients when the lists are others, for as long as it is entered. Raises `RuntimeNotStarted` before the start."""
         roster = self.dispatcher.roster
         roster.follow()
         roster.on_change.append(self._catalogue_changed)
@@ -87,6 +87,10 @@ class Served:
             self.news.close()
 
     def _catalogue_changed(self) -> None:
-        former = self._tools
+        before, former, now = self._made_from, self._tools, self.dispatcher.catalogue
         if self.tools != former:
             self.news.tools_changed()
+        if now.prompts != before.prompts:
+            self.news.prompts_changed()
+        if now.resources != before.resources or now.agents != before.agents:
+            self.news.resources_changed()

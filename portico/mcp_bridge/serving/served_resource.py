@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from base64 import b64encode
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from mcp.shared.uri_template import UriTemplate
@@ -15,11 +14,11 @@ from mcp.types import BlobResourceContents, Resource, ResourceTemplate, TextReso
 from pydantic_core import PydanticSerializationError, to_json
 
 from portico.errors import InvalidReply
+from portico.operations.offers import ResourceSpec
 
 if TYPE_CHECKING:
     from portico.kernel.messages import Message
     from portico.operations.catalogue import Endpoint
-    from portico.operations.offers import ResourceSpec
     from portico.operations.operation import Operation
 
 TEXT: Final = "text/plain"
@@ -29,24 +28,18 @@ BYTES: Final = "application/octet-stream"
 Contents = TextResourceContents | BlobResourceContents
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ServedResource:
     """What the lists show of an endpoint, and how `resources/read` translates."""
 
     endpoint: Endpoint
     """What is called."""
-    spec: ResourceSpec
-    """What it says of itself."""
-
-    @cached_property
-    def template(self) -> UriTemplate:
-        """Its address."""
-        return UriTemplate.parse(self.spec.uri)
-
-    @property
-    def is_template(self) -> bool:
-        """Whether it is one thing for each value of its variables."""
-        return bool(self.spec.variables)
+    template: UriTemplate
+    """Its address."""
+    listed: Resource | ResourceTemplate
+    """As it is listed: as a template where it is one thing for each value of its variables."""
+    media_type: str | None
+    """What it says of what is read."""
 
     def payload(self, uri: str) -> dict[str, Any] | None:
         """The payload that a URI stands for; None where it is not one of its own."""
@@ -58,30 +51,25 @@ class ServedResource:
 
     def contents(self, uri: str, reply: Message) -> Contents:
         """What is read. Raises `InvalidReply` for a reply that is not JSON-able."""
-        media_type = (reply.meta or {}).get("media_type") or self.spec.mime_type
+        media_type = (reply.meta or {}).get("media_type") or self.media_type
         try:
             return contents_of(uri, reply.payload, media_type)
         except PydanticSerializationError as error:
             raise InvalidReply.not_json(self.endpoint.agent, self.endpoint.operation.name, error) from error
 
-    @property
-    def listed(self) -> Resource:
-        """As `resources/list` shows it."""
-        return Resource(uri=self.spec.uri, **self._about())
 
-    @property
-    def listed_template(self) -> ResourceTemplate:
-        """As `resources/templates/list` shows it."""
-        return ResourceTemplate(uri_template=self.spec.uri, **self._about())
-
-    def _about(self) -> dict[str, Any]:
-        spec, operation = self.spec, self.endpoint.operation
-        return {
-            "name": spec.name,
-            "title": spec.title or operation.title or None,
-            "description": spec.description or self.endpoint.description or None,
-            "mime_type": spec.mime_type or _media_type_of(operation),
-        }
+def served_resource(uri: str, endpoint: Endpoint) -> ServedResource:
+    """What is read at an address. Raises `InvalidOperation` for types that cannot become a contract."""
+    operation = endpoint.operation
+    spec = operation.resource or ResourceSpec(uri, operation.name)
+    about: dict[str, Any] = {
+        "name": spec.name,
+        "title": spec.title or operation.title or None,
+        "description": spec.description or endpoint.description or None,
+        "mime_type": spec.mime_type or _media_type_of(operation),
+    }
+    listed = ResourceTemplate(uri_template=uri, **about) if spec.variables else Resource(uri=uri, **about)
+    return ServedResource(endpoint, UriTemplate.parse(uri), listed, spec.mime_type)
 
 
 def contents_of(uri: str, value: Any, media_type: str | None = None) -> Contents:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field
 from portico.errors import AgentError
 from portico.kernel.process import AgentProcess
 from portico.kernel.protocols import Context
+from portico.operations.content import Audio, Content, EmbeddedResource, Image, ResourceLink, Text
 from portico.operations.decorators import operation, prompt, resource
 
 PIXEL = b"\x89PNG\r\n\x1a\n"
@@ -96,6 +97,25 @@ class Writer(AgentProcess):
             },
             {"role": "assistant", "content": "I see."},
         ]
+
+    @prompt
+    async def drawn(self) -> list[Content]:
+        return [
+            Text(text="Look:"),
+            Image(data=PIXEL, media_type="image/png"),
+            EmbeddedResource(uri="notes://index", text="# Notes", media_type="text/markdown"),
+        ]
+
+    @prompt
+    async def spoken(self) -> Any:  # as good as no type
+        return [
+            {"role": "assistant", "content": Audio(data=b"RIFF", media_type="audio/wav")},
+            ResourceLink(uri="notes://index", name="index"),
+        ]
+
+    @prompt
+    async def half(self) -> list[Any]:
+        return [{"type": "image", "media_type": "image/png"}]
 
     @prompt
     async def bad(self) -> list[dict[str, Any]]:

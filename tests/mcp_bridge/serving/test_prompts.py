@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from mcp.types import (
     EmbeddedResource,
     ImageContent,
     PromptReference,
+    ResourceLink,
     ResourceTemplateReference,
     TextContent,
 )
@@ -21,7 +23,7 @@ from portico.kernel.process import AgentProcess
 from portico.operations.decorators import prompt
 from portico.runs.call import Call
 from tests.mcp_bridge.helpers import Who, gateway
-from tests.mcp_bridge.serving.library import Library, Writer
+from tests.mcp_bridge.serving.library import PIXEL, Library, Writer
 from tests.mcp_bridge.serving.test_server import client_as
 
 pytestmark = pytest.mark.anyio
@@ -50,8 +52,8 @@ async def test_prompts_are_listed_by_name_with_what_their_contract_takes(era: st
     async with gateway(Writer("writer")) as (url, _), Client(url, mode=era) as client:
         prompts = (await client.list_prompts()).prompts
         tools = (await client.list_tools()).tools
-    assert [one.name for one in prompts] == ["bad", "both", "praise", "talk"]
-    praise = prompts[2]
+    assert [one.name for one in prompts] == ["bad", "both", "drawn", "half", "praise", "spoken", "talk"]
+    praise = prompts[4]
     assert (praise.title, praise.description) == ("Praise something", "Words of praise.")
     assert [(one.name, one.description, one.required) for one in praise.arguments or ()] == [
         ("what", "What is to be praised.", True),
@@ -59,7 +61,7 @@ async def test_prompts_are_listed_by_name_with_what_their_contract_takes(era: st
         ("times", None, False),
         ("rhymes", None, False),
     ]
-    assert (prompts[3].description, prompts[3].arguments) == ("A talk.", [])
+    assert (prompts[6].description, prompts[6].arguments) == ("A talk.", [])
     assert [tool.name for tool in tools] == ["writer"], "only what says @operation as well is a tool"
 
 
@@ -85,6 +87,19 @@ async def test_messages_can_be_texts_images_audio_and_resources_of_both_roles(er
         TextContent,
     ]
     assert [message.role for message in messages] == ["user"] * 4 + ["assistant"]
+
+
+async def test_content_of_porticos_own_is_content_of_messages(era: str) -> None:
+    async with gateway(Writer("writer")) as (url, _), Client(url, mode=era) as client:
+        drawn = (await client.get_prompt("drawn")).messages
+        spoken = (await client.get_prompt("spoken")).messages
+        half = await refusal(client, "half")
+    assert [type(message.content) for message in drawn] == [TextContent, ImageContent, EmbeddedResource]
+    image = drawn[1].content
+    assert isinstance(image, ImageContent)
+    assert (image.mime_type, b64decode(image.data)) == ("image/png", PIXEL)
+    assert [(message.role, type(message.content)) for message in spoken] == [("assistant", AudioContent), ("user", ResourceLink)]
+    assert half[2]["slug"] == "invalid-reply"
 
 
 async def test_what_is_wrong_with_a_prompt_is_said(era: str) -> None:
@@ -113,7 +128,7 @@ async def test_of_two_prompts_with_one_name_the_first_has_it(era: str) -> None:
     async with gateway(Writer("writer"), Other("other")) as (url, _), Client(url, mode=era) as client:
         names = [one.name for one in (await client.list_prompts()).prompts]
         said = (await client.get_prompt("other-praise")).messages[0].content
-    assert names == ["bad", "both", "other-praise", "praise", "talk"]
+    assert names == ["bad", "both", "drawn", "half", "other-praise", "praise", "spoken", "talk"]
     assert said == TextContent(text="other")
 
 

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import json
 from base64 import b64decode
+from collections.abc import Callable
 from typing import Any
 
 import anyio
 import pytest
 from mcp import Client, MCPError
+from mcp.client.subscriptions import PromptsListChanged, ResourcesListChanged
 from mcp.types import INVALID_PARAMS, BlobResourceContents, TextResourceContents
 
+from portico.kernel.dynamic_supervisor import DynamicSupervisor
+from portico.kernel.process import AgentProcess
+from portico.mcp_bridge.serving.options import ServingOptions
+from portico.operations.decorators import contract, resource
 from portico.runs.call import Call
 from tests.mcp_bridge.helpers import Who, gateway
 from tests.mcp_bridge.serving.library import PIXEL, Library, Waiter, Writer
@@ -153,3 +159,67 @@ async def test_a_run_without_an_output_says_where_it_is(era: str) -> None:
             waiter.go.set()
     assert "has no output, it is" in message
     assert data["slug"] == "resource-not-found"
+
+
+async def test_lists_follow_the_agents_that_come_and_go_and_say_so() -> None:
+    crew = DynamicSupervisor("crew")
+    async with gateway(crew, Library("library")) as (url, endpoint), Client(url, mode="2026-07-28") as client:
+        runtime = endpoint.served.dispatcher.runtime
+        with anyio.fail_after(20):
+            async with client.listen(resources_list_changed=True, prompts_list_changed=True) as heard:
+                before = [one.name for one in (await client.list_prompts()).prompts]
+                await crew.spawn(Writer, "writer")
+                told = {type(await anext(heard)), type(await anext(heard))}
+                after = [one.name for one in (await client.list_prompts(cache_mode="refresh")).prompts]
+                listed = [one.uri for one in (await client.list_resources(cache_mode="refresh")).resources]
+                prompts = json.loads((await read(client, "portico://agents/writer"))[1])["operations"]
+                await crew.despawn("writer")
+                told_again = {type(await anext(heard)), type(await anext(heard))}
+        assert runtime.find("writer") is None
+    assert told == told_again == {ResourcesListChanged, PromptsListChanged}
+    assert (before, "praise" in after) == ([], True)
+    assert "portico://agents/writer" in listed
+    assert {"name": "conversation", "path": "/agents/writer/conversation", "prompt": "talk"} in prompts
+
+
+class Odd(AgentProcess):
+    """Has something to read of which nobody can say what it is."""
+
+    @resource("odd://thing")
+    @contract(response=Callable[[], int])
+    async def thing(self) -> object:
+        return len
+
+
+async def test_an_agent_that_comes_with_a_type_without_a_schema_takes_no_list_along(caplog: pytest.LogCaptureFixture) -> None:
+    crew = DynamicSupervisor("crew")
+    async with gateway(crew, Library("library")) as (url, endpoint), Client(url, mode="2026-07-28") as client:
+        with anyio.fail_after(20):
+            async with client.listen(resources_list_changed=True) as heard:
+                await crew.spawn(Odd, "odd")
+                assert isinstance(await anext(heard), ResourcesListChanged)
+                uris = [one.uri for one in (await client.list_resources()).resources]
+        assert endpoint.served.dispatcher.catalogue.has("odd")
+    assert "notes://index" in uris
+    assert "odd://thing" not in uris
+    assert "'odd://thing' is not served" in caplog.text
+
+
+async def test_lists_have_pages(era: str) -> None:
+    async with (
+        gateway(Library("library"), Writer("writer"), options=ServingOptions(page_size=2)) as (url, _),
+        Client(url, mode=era) as client,
+    ):
+        uris: list[str] = []
+        cursor, pages = None, 0
+        while pages == 0 or cursor is not None:
+            page = await client.list_resources(cursor=cursor)
+            uris += [one.uri for one in page.resources]
+            cursor, pages = page.next_cursor, pages + 1
+        templates = await client.list_resource_templates()
+        prompts = await client.list_prompts()
+        with pytest.raises(MCPError, match="cursor"):
+            await client.list_prompts(cursor="x")
+    assert (len(uris), uris == sorted(set(uris)), pages) == (7, True, 4)
+    assert [len(templates.resource_templates), len(prompts.prompts)] == [2, 2]
+    assert None not in (templates.next_cursor, prompts.next_cursor)
