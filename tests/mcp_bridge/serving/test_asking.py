@@ -387,9 +387,10 @@ async def test_what_is_asked_of_a_caller_over_http_is_shown_and_answered_there()
 
 
 async def test_a_question_is_withdrawn_when_somebody_else_has_answered() -> None:
-    withdrawn = asyncio.Event()
+    asked, withdrawn = asyncio.Event(), asyncio.Event()
 
     async def hesitates(context: ClientRequestContext, params: ElicitRequestParams) -> ElicitResult:
+        asked.set()
         try:
             await anyio.sleep_forever()
         finally:
@@ -407,6 +408,7 @@ async def test_a_question_is_withdrawn_when_somebody_else_has_answered() -> None
         ):
 
             async def elsewhere() -> None:
+                await asked.wait()
                 await endpoint.served.dispatcher.book.answer(await waits(endpoint), "somebody")
 
             tasks.start_soon(elsewhere)

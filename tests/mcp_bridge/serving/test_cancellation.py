@@ -23,7 +23,7 @@ from tests.mcp_bridge.helpers import Slow, gateway
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from mcp.client.session import ProgressFnT
+    from mcp.shared.dispatcher import ProgressFnT
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60)]
 
