@@ -441,6 +441,8 @@ class RunBook:
                 delivery.fail(error if isinstance(error, PorticoError) else StoreUnavailable(str(error)))
                 return
         self._await_time(run)
+        if run.on_wait is not None and waits_for["kind"] == waiting.INPUT:
+            run.on_wait(run)
 
     def _await_time(self, run: Run) -> None:
         until = run.waiting.get("until") if run.waiting is not None else None

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from portico.kernel.timed_delivery import Timing
     from portico.operations.catalogue import Endpoint
@@ -54,6 +54,8 @@ class Call:
     """What is to be kept with its run, and shown to the handler."""
     answerable: frozenset[str] | None = None
     """Which kinds of questions (`kernel/questions.py`) the caller's program answers; None where that is not known."""
+    on_wait: Callable[[Run], object] | None = None
+    """Called, on the event loop, each time that its run begins to wait for an input: for who would otherwise not notice."""
     callback_url: str | None = None
     """Where its run's end is to be told; the face has checked it."""
     redrive_of: str | None = None

@@ -348,6 +348,8 @@ class Dispatcher:
         run.delivery = delivery
         if call.answerable is not None:
             run.answerable = call.answerable
+        if call.on_wait is not None:
+            run.on_wait = call.on_wait
         self._router.deliver(delivery)
         self._router.deadlines.add(delivery)
         self.book.plain.add(run)
@@ -439,7 +441,7 @@ class Dispatcher:
         message.payload, message.local = call.payload, local
         run = self.book.open(record, message, scope=scope)
         run.contract = call.endpoint.operation.contract
-        run.answerable = call.answerable
+        run.answerable, run.on_wait = call.answerable, call.on_wait
         run.await_acceptance()
         delivery = run.delivery
         assert delivery is not None  # noqa: S101  # `open` has made it

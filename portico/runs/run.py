@@ -78,6 +78,7 @@ class Run:
         "error",
         "finished",
         "meta",
+        "on_wait",
         "operation",
         "output",
         "parked_at",
@@ -115,6 +116,8 @@ class Run:
         """Refuses an input that is none, where more is known than its JSON Schema."""
         self.answerable: frozenset[str] | None = None
         """Which kinds of questions its caller's program answers; None where that is not known."""
+        self.on_wait: Callable[[Run], object] | None = None
+        """See `Call.on_wait`."""
         self.parked_at = 0.0
         self.timer: Timer | None = None
         self.record = record

@@ -14,7 +14,6 @@ from mcp.types import InputRequiredResult
 from portico.errors import PorticoError
 from portico.mcp_bridge.serving.errors import RUN_ID, error_result
 from portico.mcp_bridge.serving.following import outcome_of
-from portico.mcp_bridge.serving.input_requests import answerable
 
 if TYPE_CHECKING:
     from mcp.server.context import ServerRequestContext
@@ -35,7 +34,6 @@ async def answer(
     Raises:
         MCPError: the request's state leads nowhere, or the client lacks a capability.
     """
-    call.answerable = answerable(context.session.client_capabilities)
     try:
         reply = await outcome_of(served, call, context, params)
         if isinstance(reply, InputRequiredResult):

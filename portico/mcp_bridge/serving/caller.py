@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, cast
 
+from portico.mcp_bridge.serving.input_requests import answerable
 from portico.runs.call import Call
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def call_of(endpoint: Endpoint, payload: Any, context: ServerRequestContext[Any]
         scopes=scope.get(SCOPES),
         address=client[0] if client else None,
         traceparent=traceparent_of(cast("Mapping[str, Any] | None", context.meta)),
+        answerable=answerable(context.session.client_capabilities),
     )
 
 

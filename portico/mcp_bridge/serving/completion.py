@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from mcp.types import CompleteResult, Completion, PromptReference
 
-from portico.errors import UnknownResource
+from portico.errors import CallerCannotAnswer, UnknownResource
 from portico.mcp_bridge.serving.caller import call_of, principal_of, scopes_of
 from portico.mcp_bridge.serving.errors import refused
 from portico.mcp_bridge.serving.own_resources import TEMPLATES
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from portico.mcp_bridge.serving.resources import Resources
     from portico.mcp_bridge.serving.served import Served
     from portico.operations.catalogue import Endpoint
+    from portico.runs.run import Run
 
 MOST_VALUES: Final = 100
 """How many values one answer may have (MCP, utilities/completion)."""
@@ -88,9 +89,17 @@ class Completions:
         members = by.operation.members
         known = {other: members.read(other, text) for other, text in others.items() if other in members.about}
         payload = {**known, "value": begun}
-        reply = await dispatcher.ask(call_of(by, payload, context, timeout=self._served.options.run_timeout))
+        call = call_of(by, payload, context, timeout=self._served.options.run_timeout)
+        call.on_wait = _refuse_to_wait
+        reply = await dispatcher.ask(call)
         said: Any = reply.payload
         return [str(value) for value in cast("list[Any]", said)] if isinstance(said, list) else ()
+
+
+def _refuse_to_wait(run: Run) -> None:
+    """The protocol lets nobody be asked while something is completed."""
+    if run.delivery is not None and run.waiting is not None:
+        run.delivery.fail(CallerCannotAnswer(run.waiting["prompt"], "What completes an argument can ask nobody."))
 
 
 def _beginning(begun: str, values: Sequence[str]) -> list[str]:

@@ -1,6 +1,6 @@
 """Prompts: `prompts/list` and `prompts/get`. What agents declare with `@prompt`.
 
-Above: `server.py`. Below: `served_prompt.py`, which translates, and the dispatcher.
+Above: `server.py`. Below: `served_prompt.py`, which translates, and `following.py`, which asks.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from portico.mcp_bridge.serving.caller import call_of, scopes_of
 from portico.mcp_bridge.serving.declared import Declared
 from portico.mcp_bridge.serving.errors import refused
 from portico.mcp_bridge.serving.following import outcome_of
-from portico.mcp_bridge.serving.input_requests import answerable
 from portico.mcp_bridge.serving.pages import cursor_of, hints, page_of
 from portico.mcp_bridge.serving.served_prompt import served_prompt
 
@@ -55,6 +54,5 @@ class Prompts:
             prompt = self.find(params.name, context)
             payload = prompt.payload(params.arguments)
             call = call_of(prompt.endpoint, payload, context, timeout=self._served.options.run_timeout)
-            call.answerable = answerable(context.session.client_capabilities)
             reply = await outcome_of(self._served, call, context, params)
             return reply if isinstance(reply, InputRequiredResult) else prompt.result(reply)

@@ -1,7 +1,7 @@
 """Resources: `resources/list`, `resources/templates/list` and `resources/read`.
 
 What agents declare with `@resource`, and what the gateway has of its own. Above: `server.py`. Below: `served_resource.py`, which
-translates, `own_resources.py`, and the dispatcher.
+translates, `own_resources.py`, and `following.py`, which asks.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from portico.mcp_bridge.serving.caller import call_of, principal_of, scopes_of
 from portico.mcp_bridge.serving.declared import Declared
 from portico.mcp_bridge.serving.errors import refused
 from portico.mcp_bridge.serving.following import outcome_of
-from portico.mcp_bridge.serving.input_requests import answerable
 from portico.mcp_bridge.serving.own_resources import TEMPLATES, OwnResources, is_own
 from portico.mcp_bridge.serving.pages import cursor_of, hints, page_of
 from portico.mcp_bridge.serving.served_resource import served_resource
@@ -95,6 +94,5 @@ class Resources:
             raise UnknownResource(uri)
         resource, payload = found
         call = call_of(resource.endpoint, payload, context, timeout=self._served.options.run_timeout)
-        call.answerable = answerable(context.session.client_capabilities)
         reply = await outcome_of(self._served, call, context, params)
         return reply if isinstance(reply, InputRequiredResult) else resource.contents(uri, reply)

@@ -48,8 +48,23 @@ class Talking(AgentProcess):
         ctx.log("debug", "more than anybody wants to know")
 
 
+class Patient(AgentProcess):
+    """Waits until it is cancelled."""
+
+    @operation
+    async def wait(self) -> None:
+        """Waits."""
+        sys.stderr.write("it waits\n")
+        try:
+            await asyncio.Event().wait()
+        finally:
+            sys.stderr.write("it was cancelled\n")
+
+
 async def main(wire: Wire) -> None:
-    async with Runtime(Supervisor("root", children=[Echo("echo"), Asking("asking"), Talking("talking")])) as runtime:
+    async with Runtime(
+        Supervisor("root", children=[Echo("echo"), Asking("asking"), Talking("talking"), Patient("patient")])
+    ) as runtime:
         await serve_stdio(Dispatcher(runtime), wire)
 
 

@@ -20,14 +20,19 @@ from mcp.types import (
     ElicitResult,
     ErrorData,
     ListRootsResult,
+    PromptReference,
     Root,
     TextContent,
+    TextResourceContents,
 )
 from pydantic import BaseModel
 
 from portico.errors import InputDeclined, InputTimeout
+from portico.kernel.process import AgentProcess
+from portico.kernel.protocols import Context
 from portico.kernel.questions import Question
 from portico.mcp_bridge.serving.options import ServingOptions
+from portico.operations.decorators import operation, prompt, resource
 from portico.runs.status import RunStatus
 from portico.runs.store import RunQuery
 from tests.app.serving import served
@@ -39,7 +44,6 @@ if TYPE_CHECKING:
     from mcp.client.session import ClientRequestContext, ElicitationFnT
     from mcp.types import CreateMessageRequestParams, ElicitRequestParams
 
-    from portico.kernel.protocols import Context
     from portico.mcp_bridge.serving.http import MCPEndpoint
     from portico.runs.run import Run
 
@@ -383,9 +387,10 @@ async def test_what_is_asked_of_a_caller_over_http_is_shown_and_answered_there()
 
 
 async def test_a_question_is_withdrawn_when_somebody_else_has_answered() -> None:
-    withdrawn = asyncio.Event()
+    asked, withdrawn = asyncio.Event(), asyncio.Event()
 
     async def hesitates(context: ClientRequestContext, params: ElicitRequestParams) -> ElicitResult:
+        asked.set()
         try:
             await anyio.sleep_forever()
         finally:
@@ -403,6 +408,7 @@ async def test_a_question_is_withdrawn_when_somebody_else_has_answered() -> None
         ):
 
             async def elsewhere() -> None:
+                await asked.wait()
                 await endpoint.served.dispatcher.book.answer(await waits(endpoint), "somebody")
 
             tasks.start_soon(elsewhere)
@@ -505,6 +511,48 @@ async def test_no_worker_is_held_while_a_client_is_asked(era: str) -> None:
         ):
             calls = [tasks.create_task(client.call_tool("scripted")) for _ in range(2)]
     assert [value(call.result()) for call in calls] == ["me", "me"]
+
+
+# --- prompts, resources, completion -----------------------------------------------------------------------------------
+
+
+class Librarian(AgentProcess):
+    """Asks before anything is read or got."""
+
+    @prompt(complete={"topic": "topics"})
+    async def review(self, topic: str, ctx: Context) -> str:
+        """Words."""
+        return f"Review {topic} for {await ctx.wait_input('Whom for?', str)}."
+
+    @resource("notes://{topic}")
+    async def notes(self, topic: str, ctx: Context) -> str:
+        """Notes."""
+        return f"{topic}: {await ctx.wait_input('Which page?', int)}"
+
+    @operation
+    async def topics(self, value: str, ctx: Context) -> list[str]:
+        return [await ctx.wait_input("Which?", str)]
+
+
+async def test_prompts_and_resources_ask_the_client_as_tools_do(era: str) -> None:
+    person = Person({"answer": "Ada"}, {"answer": 7})
+    with anyio.fail_after(30):
+        async with gateway(Librarian("librarian")) as (url, _), Client(url, mode=era, elicitation_callback=person) as client:
+            (prompted,) = [one.name for one in (await client.list_prompts()).prompts]
+            got = await client.get_prompt(prompted, {"topic": "cakes"})
+            read = await client.read_resource("notes://cakes")
+    assert got.messages[0].content == TextContent(text="Review cakes for Ada.")
+    assert isinstance(read.contents[0], TextResourceContents)
+    assert read.contents[0].text == "cakes: 7"
+    assert [message for message, _ in person.forms] == ["Whom for?", "Which page?"]
+
+
+async def test_what_completes_an_argument_can_ask_nobody_and_does_not_hang(era: str) -> None:
+    with anyio.fail_after(30):
+        async with gateway(Librarian("librarian")) as (url, _), Client(url, mode=era, elicitation_callback=Person()) as client:
+            (prompted,) = [one.name for one in (await client.list_prompts()).prompts]
+            with pytest.raises(MCPError, match="can ask nobody"):
+                await client.complete(PromptReference(name=prompted), {"name": "topic", "value": "c"})
 
 
 # --- over stdio -------------------------------------------------------------------------------------------------------
