@@ -170,6 +170,37 @@ class Dispatcher:
             return run
         return await self._submit(call)
 
+    async def keep(self, call: Call) -> None:
+        """Store a plain ask that was begun by `start` and is under way, so that it outlives its connection and the program.
+
+        Its handling goes on as it began, and its end is stored before anybody is told of it. Only where the program ends first, it
+        is handled again in the next life, from its beginning, with the steps and answers that it had (unless its operation says
+        `idempotent=False`): what it had sent, asked and changed before comes again then. `submit` is what has none of that.
+        Does nothing where the run is stored already, or has ended.
+
+        Raises:
+            StoreUnavailable: it could not be stored, and is still a plain ask.
+        """
+        run = call.run
+        if run is None or run.stored or run.done:
+            return
+        record = self._record(call, keyed=False)
+        record.run_id, record.created = run.run_id, run.created
+        if run.tally is not None:  # its end is counted as that of any stored run
+            run.tally.plain -= 1
+            run.tally.stored += 1
+            tally, run.tally = run.tally, None
+        else:
+            tally = None
+        try:
+            await self.book.adopt(run, record)
+        except PorticoError:
+            if tally is not None and not run.done:
+                tally.plain += 1
+                tally.stored -= 1
+                run.tally = tally
+            raise
+
     async def recover(self) -> None:
         """Take up what an earlier life of the program has left unfinished: now, or when the whole tree has started.
 
@@ -364,15 +395,21 @@ class Dispatcher:
             reply = await delivery.future
         except asyncio.CancelledError as error:
             assert delivery is not None  # noqa: S101  # it was waited for
-            self._charge(delivery, crashed=delivery.crashed)
-            run.cancel("Its caller went away.")
             failure = error
+            if run.record is None:
+                self._charge(delivery, crashed=delivery.crashed)
+                run.cancel("Its caller went away.")
+            else:  # it was stored meanwhile: nobody waits here but the runtime, which stops
+                self.book.failed(run, error)
             raise
         except PorticoError as error:
+            failure = error
+            if run.record is not None:
+                self.book.failed(run, error)
+                raise
             if delivery is not None:
                 self._charge_for(delivery, error)
             run.finish(None, error)
-            failure = error
             raise
         finally:
             self.in_flight -= 1
@@ -382,6 +419,9 @@ class Dispatcher:
                 run.tally.ended(failure, took)
             if delivery is not None:
                 self._router.deadlines.discard(delivery)
+        if run.record is not None:
+            await self.book.conclude(run, reply)
+            return reply
         run.finish(reply, None)
         return reply
 
@@ -434,11 +474,13 @@ class Dispatcher:
         self._let_in(call)
         if call.run_id is not None and self.book.plain.find(call.run_id) is not None:
             raise KeyReused(f"The run id {call.run_id!r}")
-        record, local = self._record(call, keyed=scope is not None)
+        contract = call.endpoint.operation.contract
+        local = contract.accept(call.payload, call.raw) if contract.typed_request else None
+        record = self._record(call, keyed=scope is not None)
         message = self.book.message_of(record, record.timeout)
         message.payload, message.local = call.payload, local
         run = self.book.open(record, message, scope=scope)
-        run.contract = call.endpoint.operation.contract
+        run.contract = contract
         run.answerable = call.answerable
         run.await_acceptance()
         delivery = run.delivery
@@ -456,16 +498,14 @@ class Dispatcher:
             raise
         return run
 
-    def _record(self, call: Call, *, keyed: bool) -> tuple[RunRecord, Any]:
-        """What is stored of a call, and its request as its contract has it. Raises `ContractViolation`, `InvalidPayload`."""
+    def _record(self, call: Call, *, keyed: bool) -> RunRecord:
+        """What is stored of a call. Raises `InvalidPayload`."""
         endpoint = call.endpoint
         operation = endpoint.operation
-        contract = operation.contract
-        local = contract.accept(call.payload, call.raw) if contract.typed_request else None
-        payload, masked = contract.without_secrets(call.payload)
+        payload, masked = operation.contract.without_secrets(call.payload)
         created = self.book.clock.time()
         callback = None if call.callback_url is None else Callback(url=call.callback_url, next_at=created)
-        record = RunRecord(
+        return RunRecord(
             run_id=call.run_id or new_id(),
             agent=endpoint.agent,
             operation=operation.name,
@@ -484,7 +524,6 @@ class Dispatcher:
             callback=callback,
             fingerprint=fingerprint_of(call) if keyed or call.run_id is not None else None,
         )
-        return record, local
 
     def _is_accepted(self, run: Run, error: Exception | None) -> None:
         """The store has spoken. What is accepted is seen through, whether or not its caller still waits for that."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,8 @@ MAX_EVENTS = 10_000
 
 PAGE = 500
 """How many events are read from the store at a time."""
+
+NONE: frozenset[str] = frozenset()
 
 _ENDS = {
     RunStatus.SUCCEEDED: EventName.SUCCEEDED,
@@ -87,6 +90,7 @@ class Run:
         "run_id",
         "scope",
         "sealed",
+        "secret_answers",
         "tally",
         "timer",
         "waiting",
@@ -115,6 +119,8 @@ class Run:
         """Refuses an input that is none, where more is known than its JSON Schema."""
         self.answerable: frozenset[str] | None = None
         """Which kinds of questions its caller's program answers; None where that is not known."""
+        self.secret_answers: frozenset[str] = NONE
+        """The keys of those answers among its steps that are never stored."""
         self.parked_at = 0.0
         self.timer: Timer | None = None
         self.record = record
@@ -154,6 +160,20 @@ class Run:
             self.error = restored(record.error) if record.error is not None else None
             self._shown = record.last_seq
         self.waiting = record.waiting
+
+    def take_on(self, record: RunRecord) -> None:
+        """A plain ask that is under way is a stored run from now on. What it has told so far is still to be stored."""
+        status, attempts, waits_for = self.status, self.attempts, self.waiting
+        if status is not RunStatus.QUEUED:
+            attempts = max(1, attempts)
+        self.record = record
+        self._take_on(record)
+        self._status, self.attempts, self.waiting = status, attempts, waits_for
+        self._events = [replace(event, data=plain(event.data)) for event in self._begun_events()]
+
+    def give_back(self) -> None:
+        """It could not be stored, and is a plain ask again."""
+        self.record = None
 
     @property
     def stored(self) -> bool:
