@@ -71,8 +71,10 @@ class Operation:
     destructive: bool | None = None
     """True: it may destroy something."""
     task: bool | Literal["required"] | None = None
-    """Whether a call is a task for clients that know tasks (MCP): True: at once. None: when it takes long. False: never.
-    `required`: at once, and clients that do not know tasks are refused. Where it may be one at once, it is stored from its beginning."""
+    """Whether a call is a task for MCP clients that know tasks: True: at once. None: when it takes long. False: never.
+
+    `required`: at once, and other clients are refused. With True and `required`, its calls by MCP are stored before they are handled.
+    """
     errors: Mapping[str, int] = field(default_factory=dict[str, int])
     """The slugs that it may raise as `AgentError`, with their HTTP status hints."""
     scopes: tuple[str, ...] = ()

@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import partial
 from heapq import merge
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from portico.errors import (
     AgentCrashed,
@@ -530,6 +530,21 @@ class RunBook:
         """
         self._refuse_unasked(run)
         await self._go_on(run, waiting.declined(actions))
+
+    async def keep_responses(self, run: Run, responses: Mapping[str, Any]) -> None:
+        """Keep what was answered of several questions until the rest is, as `waiting["responses"]`. Replaces what was kept before.
+
+        Where a question has secret fields, they are kept in memory only.
+
+        Raises:
+            NotWaiting: it waits for no input.
+            StoreUnavailable: that could not be stored.
+        """
+        self._refuse_unasked(run)
+        waits_for = cast("dict[str, Any]", run.waiting)
+        waits_for["responses"] = dict(responses)  # in place: it is still the same wait
+        if run.stored:
+            await self.keep(ParkRun(run.run_id, waiting.without_secret_responses(waits_for)))
 
     def _refuse_unasked(self, run: Run) -> None:
         over = run.delivery is None or run.delivery.finished

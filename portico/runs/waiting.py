@@ -142,6 +142,13 @@ def without_secrets(waiting: Mapping[str, Any], value: Mapping[str, Any]) -> Map
     return value
 
 
+def without_secret_responses(waiting: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What is stored of a wait that some responses have come for: not those to questions with secret fields."""
+    asked = questions_of(waiting)
+    open_ones = {name: one for name, one in waiting["responses"].items() if not places_of(asked[name].get("schema") or {})}
+    return {**waiting, "responses": open_ones}
+
+
 def timed_out(waiting: Mapping[str, Any]) -> dict[str, Any]:
     """What is stored where nobody answered in time."""
     if waiting["kind"] == SLEEP:

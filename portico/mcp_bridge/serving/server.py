@@ -15,6 +15,7 @@ from portico.mcp_bridge.serving.completion import Completions
 from portico.mcp_bridge.serving.prompts import Prompts
 from portico.mcp_bridge.serving.resources import Resources
 from portico.mcp_bridge.serving.subscriptions import Subscriptions
+from portico.mcp_bridge.serving.tasks import Tasks
 from portico.mcp_bridge.serving.tools import Tools
 from portico.version import __version__
 
@@ -45,6 +46,7 @@ def build_server(served: Served) -> Server[Any]:
         on_completion=Completions(served, prompts, resources).on_complete,
     )
     server.add_notification_handler("notifications/initialized", NotificationParams, served.news.on_initialized)
+    Tasks(served).register(server)
     server.add_request_handler(log_levels.METHOD, SetLevelRequestParams, log_levels.on_set_level)
     return server
 
