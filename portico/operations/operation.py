@@ -73,7 +73,7 @@ class Operation:
     task: bool | Literal["required"] | None = None
     """Whether a call is a task for MCP clients that know tasks: True: at once. None: when it takes long. False: never.
 
-    `required`: at once, and other clients are refused. With True and `required`, its calls by MCP are stored before they are handled.
+    `required`: at once, and other clients are refused. With either, its calls by MCP are stored before they are handled.
     """
     errors: Mapping[str, int] = field(default_factory=dict[str, int])
     """The slugs that it may raise as `AgentError`, with their HTTP status hints."""

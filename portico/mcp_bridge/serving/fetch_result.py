@@ -81,9 +81,7 @@ class FetchResult:
             "additionalProperties": False,
         }
 
-    async def call(
-        self, context: ServerRequestContext[Any], params: CallToolRequestParams
-    ) -> CallToolResult | InputRequiredResult:
+    async def call(self, context: ServerRequestContext[Any], params: CallToolRequestParams) -> CallToolResult | InputRequiredResult:
         """`tools/call` of it: as the call itself it tells progress, and asks the client what the run waits for.
 
         A client that cancels this cancels nothing else.

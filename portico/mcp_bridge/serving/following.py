@@ -85,7 +85,9 @@ class Lead(Protocol):
 class Following:
     """One request's view of a run."""
 
-    def __init__(self, served: Served, context: ServerRequestContext[Any], asked: Binding, payer: str, lead: Lead | None = None) -> None:
+    def __init__(
+        self, served: Served, context: ServerRequestContext[Any], asked: Binding, payer: str, lead: Lead | None = None
+    ) -> None:
         self._served = served
         self._book = served.dispatcher.book
         self._context = context
