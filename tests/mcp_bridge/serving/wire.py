@@ -52,6 +52,8 @@ class Wire:
         answer = _last(response)
         if "error" in answer:
             raise WireError(response.status_code, answer["error"])
+        if "result" not in answer:
+            raise httpx.ProtocolError(f"{response.status_code}: {response.text}")
         result: dict[str, Any] = answer["result"]
         return result
 
