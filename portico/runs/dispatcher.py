@@ -67,6 +67,10 @@ SMOOTHING = 0.05
 """The weight of the newest call in the mean time that calls take."""
 
 
+class HandedOver(Exception):  # noqa: N818  # it is no error: the call goes on
+    """Raised out of `ask` by `hand_over`."""
+
+
 class Dispatcher:
     """Takes calls for one runtime.
 
@@ -170,8 +174,27 @@ class Dispatcher:
             return run
         return await self._submit(call)
 
+    def hand_over(self, call: Call) -> bool:
+        """Let go of whoever awaits `ask`: that raises `HandedOver` now, and the run goes on as one that was begun by `start`.
+
+        Returns False where nothing can be handed over: the call has ended, is not accepted yet, or has interceptors around it, which
+        would not see its end.
+        """
+        run = call.run
+        delivery = run.delivery if run is not None else None
+        if run is None or delivery is None or delivery.future is None or delivery.future.done() or self.intercepts(call.endpoint):
+            return False
+        before, delivery.future = delivery.future, asyncio.get_running_loop().create_future()
+        self._router.start_task(self._perform_unwatched(run), run.run_id)
+        before.set_exception(HandedOver())
+        return True
+
+    def intercepts(self, endpoint: Endpoint) -> bool:
+        """Whether there are interceptors around the calls of an endpoint."""
+        return bool(self._interceptors or endpoint.interceptors)
+
     async def keep(self, call: Call) -> None:
-        """Store a plain ask that was begun by `start` and is under way, so that it outlives its connection and the program.
+        """Store a plain ask that was begun by `start` (or handed over) and is under way, so that it outlives its connection and the program.
 
         Its handling goes on as it began, and its end is stored before anybody is told of it. Only where the program ends first, it
         is handled again in the next life, from its beginning, with the steps and answers that it had (unless its operation says
@@ -303,9 +326,12 @@ class Dispatcher:
     async def _start_through(self, call: Call, admitted: asyncio.Future[Run]) -> None:
         """A plain ask with interceptors around it: they see it to its end, who waits for `admitted` only its beginning."""
 
+        answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+
         async def perform(call: Call) -> Message:
             run = self._begin(call)
             if not admitted.done():
+                run.answer = answer
                 admitted.set_result(run)
             return await self._perform(run)
 
@@ -314,13 +340,18 @@ class Dispatcher:
         except asyncio.CancelledError:  # as in `_answer`
             if not admitted.done():
                 admitted.set_exception(Cancelled())
+            answer.set_exception(Cancelled())
+            answer.exception()  # heard: perhaps nobody awaits it
             raise
         except Exception as error:
+            answer.set_exception(error)
+            answer.exception()
             if not admitted.done():
                 admitted.set_exception(error)
             elif not isinstance(error, PorticoError):
                 logger.exception("an interceptor of %s failed after its call had begun", call.endpoint.agent)
             return
+        answer.set_result(reply)
         if not admitted.done():  # answered without asking
             call.run = run = Run(call.endpoint.agent, call.endpoint.operation.name, call.principal, self.book)
             run.finish(reply, None)
@@ -388,7 +419,7 @@ class Dispatcher:
 
     async def _perform(self, run: Run) -> Message:
         delivery = run.delivery
-        began, failure = self._router.clock.now(), None
+        began, failure, handed = self._router.clock.now(), None, False
         try:
             if delivery is None or delivery.future is None:
                 raise Cancelled
@@ -402,6 +433,9 @@ class Dispatcher:
             else:  # it was stored meanwhile: nobody waits here but the runtime, which stops
                 self.book.failed(run, error)
             raise
+        except HandedOver:
+            handed = True  # whoever goes on with it counts it
+            raise
         except PorticoError as error:
             failure = error
             if run.record is not None:
@@ -412,13 +446,14 @@ class Dispatcher:
             run.finish(None, error)
             raise
         finally:
-            self.in_flight -= 1
-            took = self._router.clock.now() - began
-            self._mean += (took - self._mean) * SMOOTHING
-            if run.tally is not None:
-                run.tally.ended(failure, took)
-            if delivery is not None:
-                self._router.deadlines.discard(delivery)
+            if not handed:
+                self.in_flight -= 1
+                took = self._router.clock.now() - began
+                self._mean += (took - self._mean) * SMOOTHING
+                if run.tally is not None:
+                    run.tally.ended(failure, took)
+                if delivery is not None:
+                    self._router.deadlines.discard(delivery)
         if run.record is not None:
             await self.book.conclude(run, reply)
             return reply

@@ -71,6 +71,7 @@ class Run:
         "_submitted",
         "_waiters",
         "agent",
+        "answer",
         "answerable",
         "attempts",
         "check",
@@ -119,6 +120,8 @@ class Run:
         """Refuses an input that is none, where more is known than its JSON Schema."""
         self.answerable: frozenset[str] | None = None
         """Which kinds of questions its caller's program answers; None where that is not known."""
+        self.answer: asyncio.Future[Message] | None = None
+        """What interceptors make of its end, for whoever waits for that; None where there are none."""
         self.secret_answers: frozenset[str] = NONE
         """The keys of those answers among its steps that are never stored."""
         self.parked_at = 0.0
@@ -494,7 +497,12 @@ class Run:
             await self._changed(lambda: self.finished is None)
 
     async def outcome(self) -> Message:
-        """Wait for its end and return the reply. Raises what it ended with."""
+        """Wait for its end and return the reply. Raises what it ended with.
+
+        Of a plain ask with interceptors around it, who has begun it gets what they make of that.
+        """
+        if self.answer is not None:
+            return await asyncio.shield(self.answer)
         await self.wait()
         if self.error is not None:
             raise self.error

@@ -199,7 +199,7 @@ async def test_a_marked_call_that_its_client_still_waits_for_goes_on_in_the_next
     async with house.life() as address, httpx.AsyncClient(base_url=address) as http:
         (run,) = (await http.get("/runs")).json()["runs"]
         ended = (await http.get(f"/runs/{run['run_id']}?wait=20")).json()
-    print("SAID", said)
+    assert said
     assert ended["status"] == "succeeded"
     assert house.lines("steps") == 1
 
