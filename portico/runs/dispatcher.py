@@ -67,7 +67,7 @@ SMOOTHING = 0.05
 """The weight of the newest call in the mean time that calls take."""
 
 
-class HandedOver(Exception):  # noqa: N818  # it is no error: the call goes on
+class HandedOver(Exception):  # it is no error: the call goes on
     """Raised out of `ask` by `hand_over`."""
 
 
@@ -177,8 +177,8 @@ class Dispatcher:
     def hand_over(self, call: Call) -> bool:
         """Let go of whoever awaits `ask`: that raises `HandedOver` now, and the run goes on as one that was begun by `start`.
 
-        Returns False where nothing can be handed over: the call has ended, is not accepted yet, or has interceptors around it, which
-        would not see its end.
+        Returns False where nothing can be handed over: the call has ended, is not accepted yet, or has interceptors around it,
+        which would not see its end.
         """
         run = call.run
         delivery = run.delivery if run is not None else None
@@ -194,7 +194,7 @@ class Dispatcher:
         return bool(self._interceptors or endpoint.interceptors)
 
     async def keep(self, call: Call) -> None:
-        """Store a plain ask that was begun by `start` (or handed over) and is under way, so that it outlives its connection and the program.
+        """Store a plain ask that was begun by `start`, or handed over, so that it outlives its connection and the program.
 
         Its handling goes on as it began, and its end is stored before anybody is told of it. Only where the program ends first, it
         is handled again in the next life, from its beginning, with the steps and answers that it had (unless its operation says
@@ -325,7 +325,6 @@ class Dispatcher:
 
     async def _start_through(self, call: Call, admitted: asyncio.Future[Run]) -> None:
         """A plain ask with interceptors around it: they see it to its end, who waits for `admitted` only its beginning."""
-
         answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
 
         async def perform(call: Call) -> Message:
@@ -424,26 +423,12 @@ class Dispatcher:
             if delivery is None or delivery.future is None:
                 raise Cancelled
             reply = await delivery.future
-        except asyncio.CancelledError as error:
-            assert delivery is not None  # noqa: S101  # it was waited for
-            failure = error
-            if run.record is None:
-                self._charge(delivery, crashed=delivery.crashed)
-                run.cancel("Its caller went away.")
-            else:  # it was stored meanwhile: nobody waits here but the runtime, which stops
-                self.book.failed(run, error)
-            raise
         except HandedOver:
             handed = True  # whoever goes on with it counts it
             raise
-        except PorticoError as error:
+        except (asyncio.CancelledError, PorticoError) as error:
             failure = error
-            if run.record is not None:
-                self.book.failed(run, error)
-                raise
-            if delivery is not None:
-                self._charge_for(delivery, error)
-            run.finish(None, error)
+            self._has_failed(run, delivery, error)
             raise
         finally:
             if not handed:
@@ -459,6 +444,17 @@ class Dispatcher:
             return reply
         run.finish(reply, None)
         return reply
+
+    def _has_failed(self, run: Run, delivery: Delivery | None, error: PorticoError | asyncio.CancelledError) -> None:
+        if run.record is not None:  # it was stored meanwhile; who cancels this is the runtime then, which stops
+            self.book.failed(run, error)
+        elif isinstance(error, PorticoError):
+            if delivery is not None:
+                self._charge_for(delivery, error)
+            run.finish(None, error)
+        elif delivery is not None:
+            self._charge(delivery, crashed=delivery.crashed)
+            run.cancel("Its caller went away.")
 
     def _charge_for(self, delivery: Delivery, error: BaseException) -> None:
         cut_short = isinstance(error, DeadlineExceeded | Cancelled)

@@ -42,7 +42,8 @@ class Tools:
         """`tools/list`: what this caller may call. Raises `MCPError` (-32602) for a cursor that is none of ours."""
         served = self._served
         listed = {name: tool.tool for name, tool in served.tools_for(scopes_of(context)).items()}
-        listed[served.fetch_result.name] = served.fetch_result.tool
+        if listed:  # what it fetches is the result of another
+            listed[served.fetch_result.name] = served.fetch_result.tool
         page, following = page_of(dict(sorted(listed.items())), cursor_of(params), served.options.page_size)
         return ListToolsResult(tools=page, next_cursor=following, **hints(context))
 
