@@ -47,4 +47,5 @@ def still_running(run: Run, fetch_result: str, output_schema: Mapping[str, Any] 
 def _fits(schema: Mapping[str, Any], value: Mapping[str, Any]) -> bool:
     from jsonschema import Draft202012Validator  # noqa: PLC0415  # 60 ms that only a long call needs to pay
 
-    return Draft202012Validator(schema).is_valid(value)
+    validator: Any = Draft202012Validator(schema)
+    return bool(validator.is_valid(value))

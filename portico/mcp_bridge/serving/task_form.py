@@ -5,7 +5,7 @@ Above: `tasks.py`, which answers for tasks, and `long_call.py`, which makes them
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from mcp.types import INTERNAL_ERROR, CallToolResult
 
@@ -24,7 +24,7 @@ from portico.runs.commit import StoreCommit
 from portico.runs.event import EventName
 from portico.runs.run_view import rfc3339
 from portico.runs.status import RunStatus
-from portico.runs.waiting import INPUT, questions_of
+from portico.runs.waiting import INPUT, questions_of, responses_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -95,8 +95,10 @@ def _message(run: Run) -> str:
     if run.done:
         return ""
     for event in reversed(run.backlog()):
-        if event.type == EventName.PROGRESS and isinstance(event.data, dict) and isinstance(event.data.get("note"), str):
-            return event.data["note"]
+        data: Any = event.data
+        if event.type == EventName.PROGRESS and isinstance(data, dict):
+            note = cast("dict[str, Any]", data).get("note")
+            return note if isinstance(note, str) else ""
     return ""
 
 
@@ -113,7 +115,7 @@ def _requests(run: Run, declared: ClientCapabilities | None) -> Mapping[str, Any
         asked = input_requests(waits_for, run_id=run.run_id)
     except CallerCannotAnswer:  # somebody else may answer, by `POST /runs/{id}/input`
         return {}
-    answered = waits_for.get("responses") or {}
+    answered = responses_of(waits_for)
     return {
         name: request.model_dump(by_alias=True, mode="json", exclude_none=True)
         for name, request in asked.items()

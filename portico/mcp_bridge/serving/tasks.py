@@ -26,7 +26,7 @@ from portico.mcp_bridge.serving.caller import PRINCIPAL, scope_of
 from portico.mcp_bridge.serving.earlier_calls import result_of
 from portico.mcp_bridge.serving.input_requests import MissingResponse, answer_of
 from portico.mcp_bridge.serving.task_form import detailed
-from portico.runs.waiting import INPUT, questions_of
+from portico.runs.waiting import INPUT, questions_of, responses_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -115,7 +115,7 @@ class Tasks:
         told = {name: response for name, response in given.items() if name in asked}
         if not told:
             return
-        responses = {**(waits_for.get("responses") or {}), **told}
+        responses = {**responses_of(waits_for), **told}
         with suppress(NotWaiting):  # it is answered, or over, meanwhile
             try:
                 await answer_of(waits_for, responses).give(book, run)

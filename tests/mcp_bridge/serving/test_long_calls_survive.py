@@ -139,7 +139,7 @@ async def test_what_was_told_to_be_still_running_is_fetched_from_the_next_life(h
     house.open_the_gate()
     async with house.life() as address, Client(f"{address}/mcp", mode=mode) as client:
         fetched = await client.call_tool("fetch_result", {"run_id": run_id, "wait": 20})
-        while (fetched.structured_content or {}).get("status") == "running":
+        while fetched.structured_content == {"run_id": run_id, "status": "running"}:
             fetched = await client.call_tool("fetch_result", {"run_id": run_id})
     assert fetched.structured_content == {"said": "worked"}
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 from mcp import Client, MCPError
-from mcp.types import HEADER_MISMATCH, INVALID_PARAMS, METHOD_NOT_FOUND, MISSING_REQUIRED_CLIENT_CAPABILITY, RequestParams
+from mcp.types import HEADER_MISMATCH, INVALID_PARAMS, METHOD_NOT_FOUND, MISSING_REQUIRED_CLIENT_CAPABILITY
 
 from portico.mcp_bridge.serving.options import ServingOptions
 from tests.mcp_bridge.helpers import Greeter, gateway, until
@@ -199,7 +199,7 @@ async def test_a_call_that_asks_first_becomes_a_task_in_a_later_round() -> None:
     async with gateway(worker, options=SOON) as (url, _), wire(url) as client:
         first = await client.call("worker-asks_then_works")
         ((name, _),) = first["inputRequests"].items()
-        again = {"name": "worker-asks_then_works", "arguments": {}, "requestState": first["requestState"]}
+        again: dict[str, Any] = {"name": "worker-asks_then_works", "arguments": {}, "requestState": first["requestState"]}
         created = await client.request("tools/call", {**again, "inputResponses": {name: accepted(name="Ada")}})
         worker.goes_on.set()
         done = await client.until(created["taskId"], "completed")
@@ -215,8 +215,8 @@ async def test_mcp_name_must_say_the_task() -> None:
     async with gateway(worker) as (url, _), wire(url) as client:
         task = (await client.call("worker-job"))["taskId"]
         errors = [
-            await refusal(client.request(method, {"taskId": task, **more}, name=name))
-            for method, more in (("tasks/get", {}), ("tasks/cancel", {}), ("tasks/update", {"inputResponses": {}}))
+            await refusal(client.request(method, {"taskId": task, "inputResponses": {}}, name=name))
+            for method in ("tasks/get", "tasks/cancel", "tasks/update")
             for name in ("another", "")
         ]
         working = await client.get(task)
@@ -240,9 +240,6 @@ async def test_a_task_belongs_to_whoever_called() -> None:
 
 
 async def test_the_methods_need_the_capability_and_the_revision() -> None:
-    class Anything(RequestParams):
-        task_id: str = "x"
-
     async with gateway(Greeter("greeter")) as (url, _), wire(url, {}) as client:
         errors = [
             await refusal(client.request(method, {"taskId": "x", "inputResponses": {}}))
