@@ -19,4 +19,6 @@ def serving_options(settings: GatewayConfig) -> ServingOptions:
         choice=ToolChoice(settings.mcp_allow, settings.mcp_deny, settings.mcp_rename),
         page_size=settings.mcp_page_size,
         input_timeout=settings.mcp_input_timeout,
+        client_limit=settings.mcp_client_limit,
+        task_after=settings.mcp_task_after,
     )

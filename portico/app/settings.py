@@ -42,6 +42,8 @@ _POSITIVE = (
     "max_calls",
     "mcp_page_size",
     "mcp_input_timeout",
+    "mcp_client_limit",
+    "mcp_task_after",
 )
 _PATHS = {"docs_path": "/docs", "mcp_path": "/mcp"}
 """What can stand at another path of the gateway, and where it stands unless it is told to."""
@@ -151,6 +153,10 @@ class GatewayConfig:
     """How many tools, or whatever else MCP lists, one answer may have."""
     mcp_input_timeout: float = 600.0
     """Seconds that a call of an MCP client waits for what the client is asked: elicitation, sampling, roots."""
+    mcp_client_limit: float = 50.0
+    """Seconds after which an MCP client that knows no tasks is told that its call is still running."""
+    mcp_task_after: float = 5.0
+    """Seconds after which the call of an MCP client that knows tasks becomes one, unless its operation says otherwise."""
     data: str | None = None
     """The data directory: runs and states are stored there and survive the program; None for what the topology says."""
     metrics_enabled: bool = True

@@ -162,7 +162,7 @@ class Receiver:
                         or (result is None and future is not None)
                     ):
                         self._finish(delivery, result)
-                    elif future is not None and not future.done():  # the usual end, without a detour
+                    elif (future := delivery.future) is not None and not future.done():  # the usual end, without a detour
                         kind = result.__class__
                         if kind is Sent or kind is Message:
                             reply: Message = result  # pyright: ignore[reportAssignmentType]  # it is one

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from portico.errors import InvalidOperation, did_you_mean, nearest
 from portico.kernel.messages import DEFAULT_TYPE, reserved
@@ -83,6 +83,7 @@ def operation(
     idempotent: bool | None = None,
     read_only: bool | None = None,
     destructive: bool | None = None,
+    task: bool | Literal["required"] | None = None,
     errors: Mapping[str, int] | None = None,
     scopes: Sequence[str] | None = None,
 ) -> Callable[[F], F]: ...
@@ -96,6 +97,7 @@ def operation(
     idempotent: bool | None = None,
     read_only: bool | None = None,
     destructive: bool | None = None,
+    task: bool | Literal["required"] | None = None,
     errors: Mapping[str, int] | None = None,
     scopes: Sequence[str] | None = None,
 ) -> Any:
@@ -109,12 +111,16 @@ def operation(
         idempotent: False lets it never be handled twice, True promises that twice is as once.
         read_only: it changes nothing.
         destructive: it may destroy something.
+        task: True makes each call a task for MCP clients that know tasks, `"required"` refuses all others, False never makes one.
+            Unless given, a call becomes a task when it takes long.
         errors: the slugs that it raises as `AgentError`, each with its HTTP status.
         scopes: what a caller needs to be allowed, where the gateway knows its callers.
 
     Raises:
-        InvalidOperation: a reserved name, or a scope that cannot be.
+        InvalidOperation: a reserved name, a scope that cannot be, or another word for `task`.
     """
+    if task not in (None, True, False, "required"):
+        raise InvalidOperation(f"@operation(task={task!r}): it must be True, False or 'required'.")
 
     def decorate(method: Callable[..., Any]) -> Callable[..., Any]:
         found = _attached(method)
@@ -127,6 +133,7 @@ def operation(
             "idempotent": idempotent,
             "read_only": read_only,
             "destructive": destructive,
+            "task": task,
             "errors": errors,
             "scopes": checked_scopes(scopes) if scopes is not None else None,
         }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from portico.errors import InvalidOperation
 from portico.kernel.messages import DEFAULT_TYPE, Message
@@ -70,6 +70,11 @@ class Operation:
     """True: it changes nothing."""
     destructive: bool | None = None
     """True: it may destroy something."""
+    task: bool | Literal["required"] | None = None
+    """Whether a call is a task for MCP clients that know tasks: True: at once. None: when it takes long. False: never.
+
+    `required`: at once, and other clients are refused. With either, its calls by MCP are stored before they are handled.
+    """
     errors: Mapping[str, int] = field(default_factory=dict[str, int])
     """The slugs that it may raise as `AgentError`, with their HTTP status hints."""
     scopes: tuple[str, ...] = ()

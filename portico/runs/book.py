@@ -13,11 +13,12 @@ from dataclasses import replace
 from functools import partial
 from heapq import merge
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from portico.errors import (
     AgentCrashed,
     Interrupted,
+    InvalidReply,
     NotWaiting,
     PorticoError,
     ProcessExited,
@@ -42,7 +43,7 @@ from portico.runs.record import RunRecord
 from portico.runs.records import RunRecords
 from portico.runs.run import Run, status_of
 from portico.runs.status import RunStatus
-from portico.runs.store import AppendEvents, BeginRun, EndRun, ParkRun, QueueRun, RunQuery, StoreStep, StoreSuspension
+from portico.runs.store import AcceptRun, AppendEvents, BeginRun, EndRun, ParkRun, QueueRun, RunQuery, StoreStep, StoreSuspension
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -214,6 +215,53 @@ class RunBook:
             run.timer.cancel()
             run.timer = None
 
+    async def adopt(self, run: Run, record: RunRecord) -> None:
+        """A plain ask that is under way is stored from now on, with what it has told, computed and been answered so far.
+
+        Its handling goes on as it began: the kernel hears nothing of this. Whoever awaits its end must `conclude` it.
+
+        Raises:
+            StoreUnavailable: it could not be stored, and is still a plain ask.
+        """
+        self.plain.remove(run)
+        run.take_on(record)
+        self.live[run.run_id] = run
+        changes: list[Change] = [AcceptRun(record)]
+        if run.status is not RunStatus.QUEUED:
+            changes.append(BeginRun(run.run_id, run.attempts, self.clock.time()))
+        events = run.unsubmitted()
+        changes.append(AppendEvents(run.run_id, events))
+        changes += [StoreStep(run.run_id, key, value) for key, value in run.steps.items() if key not in run.secret_answers]
+        if run.waiting is not None:
+            changes.append(ParkRun(run.run_id, run.waiting))
+        last = run.last_seq
+        try:
+            await self.keep(*changes)
+        except (PorticoError, ValueError) as error:
+            self.live.pop(run.run_id, None)
+            run.give_back()
+            self.plain.add(run)
+            raise error if isinstance(error, PorticoError) else StoreUnavailable(str(error)) from error
+        run.show(last)
+
+    async def conclude(self, run: Run, reply: Message) -> None:
+        """A run that was adopted has its reply. Nobody is told before that is stored."""
+        end = self.end_of(run, reply)
+        run.sealed = True
+        while run.stored:
+            try:
+                await self.keep(AppendEvents(run.run_id, run.unseen()), end)
+            except ValueError as error:
+                self.failed(run, InvalidReply.not_json(run.agent, run.operation, error))
+                return
+            except PorticoError as trouble:
+                logger.error("the reply of run %s could not be stored, and is tried again: %s", run.run_id, trouble)  # noqa: TRY400  # one line says it all
+                await sleep(self.clock, AGAIN_AFTER)
+            else:
+                self.succeeded(run, reply)
+                return
+        run.finish(reply, None)  # it could not be adopted after all
+
     def message_of(self, record: RunRecord, timeout: float) -> Message:
         """The message that a run is delivered as."""
         message = new_message(
@@ -344,7 +392,7 @@ class RunBook:
         )
         run.sealed = True
         self.has_begun(run)
-        while not await self._is_kept(run, end):  # nobody is told of an end that may still become another
+        while run.stored and not await self._is_kept(run, end):  # nobody is told of an end that may still become another
             await sleep(self.clock, AGAIN_AFTER)
         self.close(run)
         run.finish(None, error)
@@ -485,6 +533,21 @@ class RunBook:
         self._refuse_unasked(run)
         await self._go_on(run, waiting.declined(actions))
 
+    async def keep_responses(self, run: Run, responses: Mapping[str, Any]) -> None:
+        """Keep what was answered of several questions until the rest is, as `waiting["responses"]`. Replaces what was kept before.
+
+        Where a question has secret fields, they are kept in memory only.
+
+        Raises:
+            NotWaiting: it waits for no input.
+            StoreUnavailable: that could not be stored.
+        """
+        self._refuse_unasked(run)
+        waits_for = cast("dict[str, Any]", run.waiting)
+        waits_for["responses"] = dict(responses)  # in place: it is still the same wait
+        if run.stored:
+            await self.keep(ParkRun(run.run_id, waiting.without_secret_responses(waits_for)))
+
     def _refuse_unasked(self, run: Run) -> None:
         over = run.delivery is None or run.delivery.finished
         if run.waiting is None or run.waiting["kind"] != waiting.INPUT or over:
@@ -498,13 +561,16 @@ class RunBook:
             return
         key = waited_for["key"]
         run.steps[key] = value
+        kept = waiting.without_secrets(waited_for, value)
+        if kept is not value:
+            run.secret_answers = run.secret_answers | {key}
         if run.timer is not None:
             run.timer.cancel()
             run.timer = None
         if run.stored:
             last = run.last_seq
             try:
-                step = StoreStep(run.run_id, key, waiting.without_secrets(waited_for, value))
+                step = StoreStep(run.run_id, key, kept)
                 await self.keep(AppendEvents(run.run_id, run.unseen()), step, QueueRun(run.run_id))
             except BaseException:
                 run.waiting = waited_for

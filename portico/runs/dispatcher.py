@@ -67,6 +67,10 @@ SMOOTHING = 0.05
 """The weight of the newest call in the mean time that calls take."""
 
 
+class HandedOver(Exception):  # it is no error: the call goes on
+    """Raised out of `ask` by `hand_over`."""
+
+
 class Dispatcher:
     """Takes calls for one runtime.
 
@@ -170,6 +174,56 @@ class Dispatcher:
             return run
         return await self._submit(call)
 
+    def hand_over(self, call: Call) -> bool:
+        """Let go of whoever awaits `ask`: that raises `HandedOver` now, and the run goes on as one that was begun by `start`.
+
+        Returns False where nothing can be handed over: the call has ended, is not accepted yet, or has interceptors around it,
+        which would not see its end.
+        """
+        run = call.run
+        delivery = run.delivery if run is not None else None
+        if run is None or delivery is None or delivery.future is None or delivery.future.done() or self.intercepts(call.endpoint):
+            return False
+        before, delivery.future = delivery.future, asyncio.get_running_loop().create_future()
+        self._router.start_task(self._perform_unwatched(run), run.run_id)
+        before.set_exception(HandedOver())
+        return True
+
+    def intercepts(self, endpoint: Endpoint) -> bool:
+        """Whether there are interceptors around the calls of an endpoint."""
+        return bool(self._interceptors or endpoint.interceptors)
+
+    async def keep(self, call: Call) -> None:
+        """Store a plain ask that was begun by `start`, or handed over, so that it outlives its connection and the program.
+
+        Its handling goes on as it began, and its end is stored before anybody is told of it. Only where the program ends first, it
+        is handled again in the next life, from its beginning, with the steps and answers that it had (unless its operation says
+        `idempotent=False`): what it had sent, asked and changed before comes again then. `submit` is what has none of that.
+        Does nothing where the run is stored already, or has ended.
+
+        Raises:
+            StoreUnavailable: it could not be stored, and is still a plain ask.
+        """
+        run = call.run
+        if run is None or run.stored or run.done:
+            return
+        record = self._record(call, keyed=False)
+        record.run_id, record.created = run.run_id, run.created
+        if run.tally is not None:  # its end is counted as that of any stored run
+            run.tally.plain -= 1
+            run.tally.stored += 1
+            tally, run.tally = run.tally, None
+        else:
+            tally = None
+        try:
+            await self.book.adopt(run, record)
+        except PorticoError:
+            if tally is not None and not run.done:
+                tally.plain += 1
+                tally.stored -= 1
+                run.tally = tally
+            raise
+
     async def recover(self) -> None:
         """Take up what an earlier life of the program has left unfinished: now, or when the whole tree has started.
 
@@ -271,10 +325,12 @@ class Dispatcher:
 
     async def _start_through(self, call: Call, admitted: asyncio.Future[Run]) -> None:
         """A plain ask with interceptors around it: they see it to its end, who waits for `admitted` only its beginning."""
+        answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
 
         async def perform(call: Call) -> Message:
             run = self._begin(call)
             if not admitted.done():
+                run.answer = answer
                 admitted.set_result(run)
             return await self._perform(run)
 
@@ -283,13 +339,18 @@ class Dispatcher:
         except asyncio.CancelledError:  # as in `_answer`
             if not admitted.done():
                 admitted.set_exception(Cancelled())
+            answer.set_exception(Cancelled())
+            answer.exception()  # heard: perhaps nobody awaits it
             raise
         except Exception as error:
+            answer.set_exception(error)
+            answer.exception()
             if not admitted.done():
                 admitted.set_exception(error)
             elif not isinstance(error, PorticoError):
                 logger.exception("an interceptor of %s failed after its call had begun", call.endpoint.agent)
             return
+        answer.set_result(reply)
         if not admitted.done():  # answered without asking
             call.run = run = Run(call.endpoint.agent, call.endpoint.operation.name, call.principal, self.book)
             run.finish(reply, None)
@@ -359,33 +420,43 @@ class Dispatcher:
 
     async def _perform(self, run: Run) -> Message:
         delivery = run.delivery
-        began, failure = self._router.clock.now(), None
+        began, failure, handed = self._router.clock.now(), None, False
         try:
             if delivery is None or delivery.future is None:
                 raise Cancelled
             reply = await delivery.future
-        except asyncio.CancelledError as error:
-            assert delivery is not None  # noqa: S101  # it was waited for
-            self._charge(delivery, crashed=delivery.crashed)
-            run.cancel("Its caller went away.")
-            failure = error
+        except HandedOver:
+            handed = True  # whoever goes on with it counts it
             raise
-        except PorticoError as error:
+        except (asyncio.CancelledError, PorticoError) as error:
+            failure = error
+            self._has_failed(run, delivery, error)
+            raise
+        finally:
+            if not handed:
+                self.in_flight -= 1
+                took = self._router.clock.now() - began
+                self._mean += (took - self._mean) * SMOOTHING
+                if run.tally is not None:
+                    run.tally.ended(failure, took)
+                if delivery is not None:
+                    self._router.deadlines.discard(delivery)
+        if run.record is not None:
+            await self.book.conclude(run, reply)
+            return reply
+        run.finish(reply, None)
+        return reply
+
+    def _has_failed(self, run: Run, delivery: Delivery | None, error: PorticoError | asyncio.CancelledError) -> None:
+        if run.record is not None:  # it was stored meanwhile; who cancels this is the runtime then, which stops
+            self.book.failed(run, error)
+        elif isinstance(error, PorticoError):
             if delivery is not None:
                 self._charge_for(delivery, error)
             run.finish(None, error)
-            failure = error
-            raise
-        finally:
-            self.in_flight -= 1
-            took = self._router.clock.now() - began
-            self._mean += (took - self._mean) * SMOOTHING
-            if run.tally is not None:
-                run.tally.ended(failure, took)
-            if delivery is not None:
-                self._router.deadlines.discard(delivery)
-        run.finish(reply, None)
-        return reply
+        elif delivery is not None:
+            self._charge(delivery, crashed=delivery.crashed)
+            run.cancel("Its caller went away.")
 
     def _charge_for(self, delivery: Delivery, error: BaseException) -> None:
         cut_short = isinstance(error, DeadlineExceeded | Cancelled)
@@ -436,11 +507,13 @@ class Dispatcher:
         self._let_in(call)
         if call.run_id is not None and self.book.plain.find(call.run_id) is not None:
             raise KeyReused(f"The run id {call.run_id!r}")
-        record, local = self._record(call, keyed=scope is not None)
+        contract = call.endpoint.operation.contract
+        local = contract.accept(call.payload, call.raw) if contract.typed_request else None
+        record = self._record(call, keyed=scope is not None)
         message = self.book.message_of(record, record.timeout)
         message.payload, message.local = call.payload, local
         run = self.book.open(record, message, scope=scope)
-        run.contract = call.endpoint.operation.contract
+        run.contract = contract
         run.answerable, run.on_wait = call.answerable, call.on_wait
         run.await_acceptance()
         delivery = run.delivery
@@ -458,16 +531,14 @@ class Dispatcher:
             raise
         return run
 
-    def _record(self, call: Call, *, keyed: bool) -> tuple[RunRecord, Any]:
-        """What is stored of a call, and its request as its contract has it. Raises `ContractViolation`, `InvalidPayload`."""
+    def _record(self, call: Call, *, keyed: bool) -> RunRecord:
+        """What is stored of a call. Raises `InvalidPayload`."""
         endpoint = call.endpoint
         operation = endpoint.operation
-        contract = operation.contract
-        local = contract.accept(call.payload, call.raw) if contract.typed_request else None
-        payload, masked = contract.without_secrets(call.payload)
+        payload, masked = operation.contract.without_secrets(call.payload)
         created = self.book.clock.time()
         callback = None if call.callback_url is None else Callback(url=call.callback_url, next_at=created)
-        record = RunRecord(
+        return RunRecord(
             run_id=call.run_id or new_id(),
             agent=endpoint.agent,
             operation=operation.name,
@@ -486,7 +557,6 @@ class Dispatcher:
             callback=callback,
             fingerprint=fingerprint_of(call) if keyed or call.run_id is not None else None,
         )
-        return record, local
 
     def _is_accepted(self, run: Run, error: Exception | None) -> None:
         """The store has spoken. What is accepted is seen through, whether or not its caller still waits for that."""

@@ -44,6 +44,11 @@ class RunRecords:
             else:
                 self._by_age.append(oldest)
 
+    def remove(self, run: Run) -> None:
+        """It is remembered elsewhere."""
+        if self._runs.pop(run.run_id, None) is not None:
+            self._by_age.remove(run)
+
     def find(self, run_id: str) -> Run | None:
         """The run of that id, whosever it is; None where it is not there."""
         return self._runs.get(run_id)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +44,8 @@ MAX_EVENTS = 10_000
 PAGE = 500
 """How many events are read from the store at a time."""
 
+NONE: frozenset[str] = frozenset()
+
 _ENDS = {
     RunStatus.SUCCEEDED: EventName.SUCCEEDED,
     RunStatus.FAILED: EventName.FAILED,
@@ -68,6 +71,7 @@ class Run:
         "_submitted",
         "_waiters",
         "agent",
+        "answer",
         "answerable",
         "attempts",
         "check",
@@ -88,6 +92,7 @@ class Run:
         "run_id",
         "scope",
         "sealed",
+        "secret_answers",
         "tally",
         "timer",
         "waiting",
@@ -118,6 +123,10 @@ class Run:
         """Which kinds of questions its caller's program answers; None where that is not known."""
         self.on_wait: Callable[[Run], object] | None = None
         """See `Call.on_wait`."""
+        self.answer: asyncio.Future[Message] | None = None
+        """What interceptors make of its end, for whoever waits for that; None where there are none."""
+        self.secret_answers: frozenset[str] = NONE
+        """The keys of those answers among its steps that are never stored."""
         self.parked_at = 0.0
         self.timer: Timer | None = None
         self.record = record
@@ -157,6 +166,20 @@ class Run:
             self.error = restored(record.error) if record.error is not None else None
             self._shown = record.last_seq
         self.waiting = record.waiting
+
+    def take_on(self, record: RunRecord) -> None:
+        """A plain ask that is under way is a stored run from now on. What it has told so far is still to be stored."""
+        status, attempts, waits_for = self.status, self.attempts, self.waiting
+        if status is not RunStatus.QUEUED:
+            attempts = max(1, attempts)
+        self.record = record
+        self._take_on(record)
+        self._status, self.attempts, self.waiting = status, attempts, waits_for
+        self._events = [replace(event, data=plain(event.data)) for event in self._begun_events()]
+
+    def give_back(self) -> None:
+        """It could not be stored, and is a plain ask again."""
+        self.record = None
 
     @property
     def stored(self) -> bool:
@@ -477,7 +500,12 @@ class Run:
             await self._changed(lambda: self.finished is None)
 
     async def outcome(self) -> Message:
-        """Wait for its end and return the reply. Raises what it ended with."""
+        """Wait for its end and return the reply. Raises what it ended with.
+
+        Of a plain ask with interceptors around it, who has begun it gets what they make of that.
+        """
+        if self.answer is not None:
+            return await asyncio.shield(self.answer)
         await self.wait()
         if self.error is not None:
             raise self.error

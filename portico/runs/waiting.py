@@ -142,6 +142,18 @@ def without_secrets(waiting: Mapping[str, Any], value: Mapping[str, Any]) -> Map
     return value
 
 
+def responses_of(waiting: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What has been answered of several questions, by name, while others are open."""
+    return waiting.get("responses", {})
+
+
+def without_secret_responses(waiting: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What is stored of a wait that some responses have come for: not those to questions with secret fields."""
+    asked = questions_of(waiting)
+    open_ones = {name: one for name, one in responses_of(waiting).items() if not places_of(asked[name].get("schema") or {})}
+    return {**waiting, "responses": open_ones}
+
+
 def timed_out(waiting: Mapping[str, Any]) -> dict[str, Any]:
     """What is stored where nobody answered in time."""
     if waiting["kind"] == SLEEP:

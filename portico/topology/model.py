@@ -369,6 +369,8 @@ class ServerSettings(Section):
     mcp_rename: dict[Text, Text] | None = None
     mcp_page_size: Count | None = None
     mcp_input_timeout: Seconds | None = None
+    mcp_client_limit: Seconds | None = None
+    mcp_task_after: Seconds | None = None
     metrics_enabled: Flag | None = None
     access_log: Flag | None = None
     log_format: Annotated[Literal["text", "json"], BeforeValidator(_lower)] | None = None

@@ -130,7 +130,7 @@ async def test_an_mcp_client_needs_the_key_too(locked: Served) -> None:
     async with httpx2.AsyncClient(headers=RIGHT) as http, Client(streamable_http_client(url, http_client=http)) as client:
         names = {tool.name for tool in (await client.list_tools()).tools}
 
-    assert names == {"echo", "mirror"}
+    assert names == {"echo", "fetch_result", "mirror"}
 
 
 async def test_a_run_belongs_to_who_has_the_key(locked: Served) -> None:

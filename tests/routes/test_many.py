@@ -361,7 +361,7 @@ async def test_each_of_them_is_one_tool() -> None:
         again = await client.call_tool("chat", {"session_id": "a"})
         order: Any = (await client.call_tool("clerks", {"what": "tea"})).structured_content
 
-    assert [tool.name for tool in tools] == ["chat", "clerks"]
+    assert [tool.name for tool in tools] == ["chat", "clerks", "fetch_result"]
     assert "session_id" in tools[0].input_schema["properties"]
     assert [session.structured_content, again.structured_content] == [
         {"session": "a", "n": 1, "text": "hi"},

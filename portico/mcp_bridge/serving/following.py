@@ -9,7 +9,7 @@ an `InputRequiredResult` and comes back, and one of the old era is asked on the 
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from mcp.shared.exceptions import MCPError
 from mcp.types import MISSING_REQUIRED_CLIENT_CAPABILITY, InputRequiredResult, MissingRequiredClientCapabilityErrorData
@@ -36,11 +36,15 @@ if TYPE_CHECKING:
 
 
 async def outcome_of(
-    served: Served, call: Call, context: ServerRequestContext[Any], params: InputResponseRequestParams
+    served: Served,
+    call: Call,
+    context: ServerRequestContext[Any],
+    params: InputResponseRequestParams,
+    lead: Lead | None = None,
 ) -> Message | InputRequiredResult:
     """Make a call, or go on with the one that the request's state leads to, and follow it: to its reply, or to the next round.
 
-    A client that cancels, or of the new era goes away, cancels this task, and so the run.
+    A client that cancels, or of the new era goes away, cancels this task, and so the run, unless `lead` says that it goes on.
 
     Raises:
         PorticoError: as the call ended.
@@ -52,10 +56,10 @@ async def outcome_of(
         getattr(params, "arguments", None) or {},
         call.principal,
     )
-    following = Following(served, context, asked, call.principal or call.address or "")
+    following = Following(served, context, asked, call.principal or call.address or "", lead)
     responses = dict[str, Any](params.input_responses or {})
     if params.request_state is None:
-        run = await served.dispatcher.start(call)
+        run = await (served.dispatcher.start(call) if lead is None else lead.begin(call))
         return await following.follow(run, responses)
     run, key, pause = await served.rounds.take_up(params.request_state, asked)
     call.run = run
@@ -66,15 +70,30 @@ async def outcome_of(
     return await following.follow(run, {**pause.responses, **responses}, told=pause.told)
 
 
+class Lead(Protocol):
+    """Who decides how a run begins, and what becomes of it where nobody follows it any more."""
+
+    async def begin(self, call: Call) -> Run:
+        """Begin the run of a call. Raises as `Dispatcher.start`."""
+        ...
+
+    def lets_go_on(self, run: Run) -> bool:
+        """Whether a run goes on that is not followed to its end; else it is cancelled."""
+        ...
+
+
 class Following:
     """One request's view of a run."""
 
-    def __init__(self, served: Served, context: ServerRequestContext[Any], asked: Binding, payer: str) -> None:
+    def __init__(
+        self, served: Served, context: ServerRequestContext[Any], asked: Binding, payer: str, lead: Lead | None = None
+    ) -> None:
         self._served = served
         self._book = served.dispatcher.book
         self._context = context
         self._asked = asked
         self._payer = payer
+        self._lead = lead
         self._teller = Teller(context)
 
     async def follow(self, run: Run, responses: Mapping[str, Any], *, told: int = 0) -> Message | InputRequiredResult:
@@ -101,7 +120,7 @@ class Following:
             left = True
             raise reason.error from None
         finally:
-            if not left:
+            if not left and not (self._lead is not None and self._lead.lets_go_on(run)):
                 run.cancel("The client cancelled the call.")  # does nothing when it has ended
 
     async def _ask(self, run: Run, waits: Mapping[str, Any], responses: Mapping[str, Any], told: int) -> InputRequiredResult | None:

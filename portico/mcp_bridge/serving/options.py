@@ -10,6 +10,10 @@ from dataclasses import dataclass, field
 from portico.mcp_bridge.serving.tool_choice import ToolChoice
 from portico.runs.dispatcher import RUN_TIMEOUT
 
+CLIENT_LIMIT = 50.0
+"""Seconds that clients wait, less a reserve: many give up after 60."""
+TASK_AFTER = 5.0
+"""Seconds from which on a call is long."""
 BODY_LIMIT = 4 * 1024 * 1024
 """Bytes that a request may have."""
 PAGE_SIZE = 1000
@@ -24,6 +28,10 @@ class ServingOptions:
     """What it calls itself to clients."""
     run_timeout: float = RUN_TIMEOUT
     """Seconds that a call may take."""
+    client_limit: float = CLIENT_LIMIT
+    """Seconds after which a client without tasks is told that its call is still running."""
+    task_after: float = TASK_AFTER
+    """Seconds after which the call of a client with tasks becomes one, unless its operation says otherwise."""
     body_limit: int = BODY_LIMIT
     """Bytes that a request may have."""
     choice: ToolChoice = field(default_factory=ToolChoice)

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from portico.errors import InvalidOperation
+from portico.mcp_bridge.serving.fetch_result import FetchResult
 from portico.mcp_bridge.serving.news import News
 from portico.mcp_bridge.serving.options import ServingOptions
 from portico.mcp_bridge.serving.rounds import Rounds
@@ -43,6 +44,7 @@ class Served:
         self.options = options or ServingOptions()
         self.news = News(dispatcher.runtime.router)
         self.rounds = Rounds(dispatcher.book, self.options.input_timeout)
+        self.fetch_result = FetchResult(self)
         self._made_from: Catalogue = dispatcher.catalogue
         self.options.choice.check(self._made_from.tools)
         chosen = self.options.choice.chosen(self._made_from.tools)

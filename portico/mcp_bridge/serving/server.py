@@ -5,7 +5,7 @@ Above: `http.py` and `stdio.py`, which carry it. Below: one file per kind of thi
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from mcp.server.lowlevel import NotificationOptions, Server
 from mcp.types import NotificationParams, SetLevelRequestParams
@@ -15,6 +15,7 @@ from portico.mcp_bridge.serving.completion import Completions
 from portico.mcp_bridge.serving.prompts import Prompts
 from portico.mcp_bridge.serving.resources import Resources
 from portico.mcp_bridge.serving.subscriptions import Subscriptions
+from portico.mcp_bridge.serving.tasks import Tasks
 from portico.mcp_bridge.serving.tools import Tools
 from portico.version import __version__
 
@@ -33,7 +34,7 @@ def build_server(served: Served) -> Server[Any]:
         version=__version__,
         get_tool_input_schema=tools.input_schema,
         on_list_tools=tools.on_list,
-        on_call_tool=tools.on_call,
+        on_call_tool=cast("Any", tools.on_call),  # whose tasks are a form of the extension, which the SDK lets through
         on_list_resources=resources.on_list,
         on_list_resource_templates=resources.on_list_templates,
         on_read_resource=resources.on_read,
@@ -45,6 +46,7 @@ def build_server(served: Served) -> Server[Any]:
         on_completion=Completions(served, prompts, resources).on_complete,
     )
     server.add_notification_handler("notifications/initialized", NotificationParams, served.news.on_initialized)
+    Tasks(served).register(server)
     server.add_request_handler(log_levels.METHOD, SetLevelRequestParams, log_levels.on_set_level)
     return server
 

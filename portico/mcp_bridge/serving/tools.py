@@ -34,20 +34,27 @@ class Tools:
     def input_schema(self, name: str) -> Mapping[str, Any] | None:
         """What the tool of that name takes; None where there is none. Spares the SDK a listing on each call."""
         found = self._served.tools.get(name)
+        if found is None and name == self._served.fetch_result.name:
+            return self._served.fetch_result.input_schema
         return found.tool.input_schema if found is not None else None
 
     async def on_list(self, context: ServerRequestContext[Any], params: PaginatedRequestParams | None) -> ListToolsResult:
         """`tools/list`: what this caller may call. Raises `MCPError` (-32602) for a cursor that is none of ours."""
         served = self._served
-        page, following = page_of(served.tools_for(scopes_of(context)), cursor_of(params), served.options.page_size)
-        return ListToolsResult(tools=[tool.tool for tool in page], next_cursor=following, **hints(context))
+        listed = {name: tool.tool for name, tool in served.tools_for(scopes_of(context)).items()}
+        if listed:  # what it fetches is the result of another
+            listed[served.fetch_result.name] = served.fetch_result.tool
+        page, following = page_of(dict(sorted(listed.items())), cursor_of(params), served.options.page_size)
+        return ListToolsResult(tools=page, next_cursor=following, **hints(context))
 
     async def on_call(
         self, context: ServerRequestContext[Any], params: CallToolRequestParams
-    ) -> CallToolResult | InputRequiredResult:
+    ) -> CallToolResult | InputRequiredResult | dict[str, Any]:
         """`tools/call`. Raises `MCPError` (-32602) for a tool that there is not."""
         served = self._served
         tool = served.tools.get(params.name)
+        if tool is None and params.name == served.fetch_result.name:
+            return await served.fetch_result.call(context, params)
         if tool is None:
             raise protocol_error(UnknownTool(params.name, nearest(params.name, served.tools_for(scopes_of(context)))))
         call = call_of(tool.endpoint, None, context, timeout=served.options.run_timeout)

@@ -62,7 +62,7 @@ async def test_prompts_are_listed_by_name_with_what_their_contract_takes(era: st
         ("rhymes", None, False),
     ]
     assert (prompts[6].description, prompts[6].arguments) == ("A talk.", [])
-    assert [tool.name for tool in tools] == ["writer"], "only what says @operation as well is a tool"
+    assert [tool.name for tool in tools] == ["fetch_result", "writer"], "only what says @operation as well is a tool"
 
 
 async def test_arguments_are_text_and_become_what_the_contract_takes(era: str) -> None:

@@ -69,7 +69,7 @@ async def test_what_is_declared_is_listed_by_address_before_the_gateways_own(era
         ("portico://runs/{run_id}/events{?after}", "run events"),
         ("portico://runs/{run_id}/output", "run output"),
     ]
-    assert tools == ["library-topics", "library-write", "writer"], "what is read is no tool, unless it says so"
+    assert tools == ["fetch_result", "library-topics", "library-write", "writer"], "what is read is no tool, unless it says so"
 
 
 async def test_text_is_read_as_it_is_and_anything_else_as_json(era: str) -> None:

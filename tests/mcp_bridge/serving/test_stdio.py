@@ -37,7 +37,7 @@ async def test_a_client_lists_and_calls_over_stdio_though_the_program_prints(mod
         async with Client(stdio_client(parameters, errlog=log), mode=mode) as client:
             tools = [tool.name for tool in (await client.list_tools()).tools]
             results = [await client.call_tool("echo", {"text": "ü" * size}) for size in (1, 100_000)]
-    assert tools == ["asking", "echo", "patient", "talking"]
+    assert tools == ["asking", "echo", "fetch_result", "patient", "talking"]
     assert [result.structured_content for result in results] == [{"echo": "ü"}, {"echo": "ü" * 100_000}]
     told = errors.read_text()
     for line in ("printed before serving", "printed while serving", "written to descriptor 1", "stopped cleanly"):

@@ -73,7 +73,8 @@ class Guarded(AgentProcess):
 
 
 async def names(client: Client) -> list[str]:
-    return [tool.name for tool in (await client.list_tools(cache_mode="refresh")).tools]
+    """The tools of agents."""
+    return [tool.name for tool in (await client.list_tools(cache_mode="refresh")).tools if tool.name != "fetch_result"]
 
 
 def text(result: CallToolResult) -> str:
@@ -161,7 +162,7 @@ async def test_another_class_under_the_same_name_is_another_tool() -> None:
             async with client.listen(tools_list_changed=True) as heard:
                 await endpoint.served.dispatcher.runtime.replace("one", Guarded)
                 assert await anext(heard) == ToolsListChanged()
-        (tool,) = (await client.list_tools(cache_mode="refresh")).tools
+        tool = (await client.list_tools(cache_mode="refresh")).tools[-1]
     assert (tool.name, tool.description) == ("one", "Opens the vault.")
 
 
@@ -230,7 +231,7 @@ async def test_two_tools_may_change_their_names(era: str) -> None:
         Client(url, mode=era) as client,
     ):
         descriptions = {tool.name: tool.description for tool in (await client.list_tools()).tools}
-    assert descriptions == {"one": "Opens the vault.", "two": "Greets somebody, up to three times."}
+    assert (descriptions["one"], descriptions["two"]) == ("Opens the vault.", "Greets somebody, up to three times.")
 
 
 async def test_a_topology_chooses_its_tools_too() -> None:
@@ -286,12 +287,12 @@ async def test_a_list_is_paged_and_every_tool_is_in_it_once(era: str) -> None:
     agents = [Greeter(f"agent-{number}") for number in range(7)]
     async with gateway(*agents, options=ServingOptions(page_size=3)) as (url, _), Client(url, mode=era) as client:
         found = [page async for page, _ in pages(client)]
-    assert [len(page) for page in found] == [3, 3, 1]
-    assert [name for page in found for name in page] == sorted(agent.name for agent in agents)
+    assert [len(page) for page in found] == [3, 3, 2]
+    assert [name for page in found for name in page] == [*sorted(agent.name for agent in agents), "fetch_result"]
 
 
 async def test_a_cursor_survives_agents_that_come_and_go(era: str) -> None:
-    agents = [Greeter(name) for name in ("b", "d", "f")]
+    agents = [Greeter(name) for name in ("b", "d", "g")]
     async with gateway(*agents, DynamicSupervisor("crew"), options=ServingOptions(page_size=2)) as (url, endpoint):
         runtime = endpoint.served.dispatcher.runtime
         await runtime.spawn("crew", Greeter, "c")
@@ -300,8 +301,10 @@ async def test_a_cursor_survives_agents_that_come_and_go(era: str) -> None:
             await runtime.despawn("crew", "c")  # the one that the cursor stands at
             await runtime.spawn("crew", Greeter, "a")
             rest = await client.list_tools(cursor=first.next_cursor, cache_mode="bypass")
-    assert [[tool.name for tool in page.tools] for page in (first, rest)] == [["b", "c"], ["d", "f"]]
-    assert rest.next_cursor is None
+            last = await client.list_tools(cursor=rest.next_cursor, cache_mode="bypass")
+    listed = [[tool.name for tool in page.tools] for page in (first, rest, last)]
+    assert listed == [["b", "c"], ["d", "fetch_result"], ["g"]]
+    assert last.next_cursor is None
 
 
 @pytest.mark.parametrize("cursor", ["", "x", "7", "YWZ0ZXI6=", "ünïcode", "YWZ0ZXI6YQ==", "a" * 10_000])
