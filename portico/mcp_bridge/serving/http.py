@@ -24,6 +24,7 @@ from starlette.responses import Response
 
 from portico.errors import ConfigurationError
 from portico.mcp_bridge.serving.caller import PRINCIPAL, SCOPES
+from portico.mcp_bridge.serving.message_guard import MessageGuard
 from portico.mcp_bridge.serving.served import Served
 from portico.mcp_bridge.serving.server import build_server
 
@@ -102,7 +103,7 @@ class MCPEndpoint:
         elif scope["method"] == "GET":
             await self._stream(manager, scope, receive, send)
         else:
-            await manager.handle_request(_with_owner(scope), receive, send)
+            await MessageGuard(manager.handle_request, self.served.options.body_limit)(_with_owner(scope), receive, send)
 
     async def _stream(self, manager: StreamableHTTPSessionManager, scope: Scope, receive: Receive, send: Send) -> None:
         """A stream that has no end of its own: it ends whole when the gateway drains, so that no client holds up the stop."""
