@@ -19,7 +19,8 @@ import anyio
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from mcp.server.auth.provider import AccessToken
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
-from mcp.server.transport_security import TransportSecuritySettings
+from mcp.server.transport_security import TransportSecurityMiddleware, TransportSecuritySettings
+from starlette.requests import Request
 from starlette.responses import Response
 
 from portico.errors import ConfigurationError
@@ -66,6 +67,7 @@ class MCPEndpoint:
     ) -> None:
         self.served = Served(dispatcher, options)
         self._security = _security(allowed_hosts)
+        self._own_guard = allowed_hosts is not None
         self._manager: StreamableHTTPSessionManager | None = None
         self._drained = asyncio.Event()
 
@@ -97,6 +99,10 @@ class MCPEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         scope = _trimmed(scope)
+        refusal = await TransportSecurityMiddleware(self._security).validate_request(Request(scope)) if self._own_guard else None
+        if refusal is not None:
+            await refusal(scope, receive, send)
+            return
         manager = self._manager
         if manager is None or (self._drained.is_set() and scope["method"] == "GET"):
             await Response("The MCP endpoint is not running, or is about to stop.", status_code=503)(scope, receive, send)
