@@ -32,7 +32,8 @@ async def _serve(path: Path, data: str | None) -> None:
     from portico.app.loading import load_topology, server_settings
     from portico.app.mcp import serving_options
     from portico.app.settings import GatewayConfig
-    from portico.mcp_bridge.serving.stdio import claimed_wire, serve_stdio
+    from portico.mcp_bridge.serving.stdio import serve_stdio
+    from portico.mcp_bridge.wire import claimed_wire
     from portico.topology.runtime import Runtime
 
     with claimed_wire() as wire:  # first of all: a module that prints at import would speak on the wire
