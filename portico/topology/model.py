@@ -368,6 +368,7 @@ class ServerSettings(Section):
     mcp_deny: Annotated[list[Text], BeforeValidator(_listed)] | None = None
     mcp_rename: dict[Text, Text] | None = None
     mcp_page_size: Count | None = None
+    mcp_sse: Flag | None = None
     metrics_enabled: Flag | None = None
     access_log: Flag | None = None
     log_format: Annotated[Literal["text", "json"], BeforeValidator(_lower)] | None = None

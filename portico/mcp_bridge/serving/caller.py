@@ -8,12 +8,16 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, cast
 
+from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
+from mcp.server.auth.provider import AccessToken
+
 from portico.runs.call import Call
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mcp.server.context import ServerRequestContext
+    from starlette.types import Scope
 
     from portico.operations.catalogue import Endpoint
 
@@ -65,3 +69,13 @@ def traceparent_of(meta: Mapping[str, Any] | None) -> str | None:
     """The caller's trace context, where it is well formed."""
     value = (meta or {}).get("traceparent")
     return value if isinstance(value, str) and _TRACEPARENT.fullmatch(value) else None
+
+
+def with_owner(scope: Scope) -> Scope:
+    """A scope in which the SDK finds who calls: it binds a session to who opened it; for everybody else it does not exist."""
+    principal: str | None = scope.get(PRINCIPAL)
+    if principal is None:
+        return scope
+    # The SDK asks for a token's owner and what it may do, not for the token.
+    scopes: list[str] = sorted(scope.get(SCOPES) or ())
+    return {**scope, "user": AuthenticatedUser(AccessToken(token="", client_id=principal, scopes=scopes))}

@@ -14,19 +14,26 @@ from mcp.types.jsonrpc import HEADER_MISMATCH
 from pydantic_core import from_json, to_json
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 ONCE: Final = (b"mcp-protocol-version", b"mcp-session-id", b"mcp-method", b"mcp-name", b"content-type")
 """Headers that must not come twice: who is on the way might read the other one."""
 
 
-class _Refused(Exception):
-    """No message, with the status, the code and the sentence to say so."""
+class RefusedMessage(Exception):
+    """No message, or one that this caller may not send, with the status, the code and the sentence to say so.
 
-    def __init__(self, status: int, code: int, sentence: str) -> None:
+    `challenge`: of a 401 or 403, what the caller needs (RFC 6750 §3).
+    """
+
+    def __init__(self, status: int, code: int, sentence: str, *, key: Any = None, challenge: str | None = None) -> None:
         super().__init__(sentence)
         self.status = status
         self.code = code
+        self.key = key
+        self.challenge = challenge
 
 
 class MessageGuard:
@@ -35,11 +42,13 @@ class MessageGuard:
     Args:
         app: what gets the messages that are some, their bytes as they came.
         body_limit: bytes that one may have.
+        judge: is shown each message with its scope; raises `RefusedMessage` where the caller may not send it.
     """
 
-    def __init__(self, app: ASGIApp, body_limit: int) -> None:
+    def __init__(self, app: ASGIApp, body_limit: int, judge: Callable[[Mapping[str, Any], Scope], None] | None = None) -> None:
         self._app = app
         self._body_limit = body_limit
+        self._judge = judge
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand on one request, or refuse it."""
@@ -51,8 +60,10 @@ class MessageGuard:
             body = await self._read(receive)
             if body is None:
                 return  # the client has gone
-            check_message(body)
-        except _Refused as refused:
+            message = checked_message(body)
+            if self._judge is not None:
+                self._judge(message, scope)
+        except RefusedMessage as refused:
             await _respond(send, refused)
             return
         await self._app(scope, _replaying(body, receive), send)
@@ -77,31 +88,33 @@ def _check_headers(headers: list[tuple[bytes, bytes]], body_limit: int) -> None:
     names = [name for name, _ in headers]
     for name in ONCE:
         if names.count(name) > 1:
-            raise _Refused(400, HEADER_MISMATCH, f"The header {name.decode()} came more than once.")
+            raise RefusedMessage(400, HEADER_MISMATCH, f"The header {name.decode()} came more than once.")
     found = dict(headers)
     media_type = found.get(b"content-type", b"").partition(b";")[0].strip().lower()
     if media_type != b"application/json":
-        raise _Refused(415, INVALID_REQUEST, "The content type must be application/json.")
+        raise RefusedMessage(415, INVALID_REQUEST, "The content type must be application/json.")
     if found.get(b"content-encoding", b"identity").strip().lower() not in (b"identity", b""):
-        raise _Refused(415, INVALID_REQUEST, "Compressed bodies are not taken here.")
+        raise RefusedMessage(415, INVALID_REQUEST, "Compressed bodies are not taken here.")
     declared = found.get(b"content-length", b"")
     if declared.isdigit() and int(declared) > body_limit:
         raise _too_large(body_limit)
 
 
-def check_message(body: bytes) -> None:
-    """Raises `_Refused` where a body is no message of JSON-RPC 2.0."""
+def checked_message(body: bytes) -> Mapping[str, Any]:
+    """A body as a message of JSON-RPC 2.0. Raises `RefusedMessage` where it is none."""
     try:
         message: Any = from_json(body, allow_inf_nan=False)
     except ValueError as error:
-        raise _Refused(400, PARSE_ERROR, f"The body is no JSON: {error}.") from None
+        raise RefusedMessage(400, PARSE_ERROR, f"The body is no JSON: {error}.") from None
     if isinstance(message, list):
-        raise _Refused(400, INVALID_REQUEST, "Batches are not taken: send each message on its own.")
+        raise RefusedMessage(400, INVALID_REQUEST, "Batches are not taken: send each message on its own.")
     if not isinstance(message, dict):
-        raise _Refused(400, INVALID_REQUEST, "A message is an object.")
-    fault = _fault_of(cast("dict[str, Any]", message))
+        raise RefusedMessage(400, INVALID_REQUEST, "A message is an object.")
+    known = cast("dict[str, Any]", message)
+    fault = _fault_of(known)
     if fault is not None:
-        raise _Refused(400, INVALID_REQUEST, fault)
+        raise RefusedMessage(400, INVALID_REQUEST, fault)
+    return known
 
 
 def _fault_of(message: dict[str, Any]) -> str | None:
@@ -122,8 +135,8 @@ def _is_id(value: Any) -> bool:
     return isinstance(value, str | int) and not isinstance(value, bool)
 
 
-def _too_large(limit: int) -> _Refused:
-    return _Refused(413, INVALID_REQUEST, f"The body is larger than {limit} bytes.")
+def _too_large(limit: int) -> RefusedMessage:
+    return RefusedMessage(413, INVALID_REQUEST, f"The body is larger than {limit} bytes.")
 
 
 def _replaying(body: bytes, receive: Receive) -> Receive:
@@ -140,8 +153,10 @@ def _replaying(body: bytes, receive: Receive) -> Receive:
     return replay
 
 
-async def _respond(send: Send, refused: _Refused) -> None:
-    body = to_json({"jsonrpc": "2.0", "id": None, "error": {"code": refused.code, "message": str(refused)}})
+async def _respond(send: Send, refused: RefusedMessage) -> None:
+    body = to_json({"jsonrpc": "2.0", "id": refused.key, "error": {"code": refused.code, "message": str(refused)}})
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    if refused.challenge is not None:
+        headers.append((b"www-authenticate", refused.challenge.encode("latin-1", "replace")))
     await send({"type": "http.response.start", "status": refused.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
