@@ -12,16 +12,16 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
+import anyio
 from mcp.server.sse import SseServerTransport
 from starlette.responses import Response
 
 from portico.mcp_bridge.serving.caller import with_owner
 from portico.mcp_bridge.serving.message_guard import MessageGuard
-from portico.mcp_bridge.serving.open_stream import serve_until
 from portico.mcp_bridge.serving.server import build_server
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Receive, Scope, Send
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from portico.mcp_bridge.serving.served import Served
 
@@ -65,15 +65,19 @@ class SSEEndpoint:
             return
         self._open += 1
         try:
-            await serve_until(self._drained, self._session, with_owner(scope), receive, send)
+            await self._session(with_owner(scope), receive, send)
         finally:
             self._open -= 1
 
     async def _session(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One stream. To drain is told to the SDK as the client's leaving: cancelled, it would leave its streams unclosed."""
         if self._prefix is not None:
             scope = {**scope, "root_path": self._prefix}
-        async with self._transport.connect_sse(scope, receive, send) as (incoming, outgoing):
+        response = _Open(send)
+        leaving = _until(self._drained, receive)
+        async with self._transport.connect_sse(scope, leaving, response.send) as (incoming, outgoing), incoming, outgoing:
             await self._server.run(incoming, outgoing, self._server.create_initialization_options())
+        await response.end()
 
     async def _messages(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._posting(with_owner(scope), receive, send)
@@ -87,3 +91,40 @@ class _Application:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._serve(scope, receive, send)
+
+
+class _Open:
+    """A response that may have begun, and not ended."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._is_open = False
+
+    async def send(self, message: Message) -> None:
+        self._is_open = message["type"] == "http.response.start" or bool(message.get("more_body", False))
+        await self._send(message)
+
+    async def end(self) -> None:
+        """End it whole, where it is open."""
+        if self._is_open:
+            await self.send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def _until(drained: asyncio.Event, receive: Receive) -> Receive:
+    """What a client says, until the gateway drains: then it has left."""
+
+    async def receive_or_leave() -> Message:
+        said: Message = {"type": "http.disconnect"}
+        async with anyio.create_task_group() as tasks:
+
+            async def hear() -> None:
+                nonlocal said
+                said = await receive()
+                tasks.cancel_scope.cancel()
+
+            tasks.start_soon(hear)
+            await drained.wait()
+            tasks.cancel_scope.cancel()
+        return said
+
+    return receive_or_leave
