@@ -756,6 +756,8 @@ class Unauthenticated(BadRequest):
         metadata: where a client finds out how to get a token (RFC 9728 §5.1); a URL.
     """
 
+    scopes: Sequence[str] = ()
+    """What a token should allow to be of use here (RFC 6750 §3); the authentication knows."""
     slug = "unauthenticated"
     title = "Authentication required"
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from portico.app.settings import GatewayConfig
     from portico.kernel.runtime import Runtime
     from portico.mcp_bridge.serving.http import MCPEndpoint
+    from portico.mcp_bridge.serving.sse import SSEEndpoint
     from portico.routes.agent_table import Table
     from portico.routes.face import Face
     from portico.runs.dispatcher import Dispatcher
@@ -46,6 +47,8 @@ class Gateway:
     """The settings."""
     mcp: MCPEndpoint | None
     """The MCP face; None where it is switched off."""
+    sse: SSEEndpoint | None
+    """The same in its oldest form; None unless it is switched on."""
     telemetry: Telemetry | None
     """Where spans go; None where no endpoint is configured."""
     metrics: Metrics | None
@@ -71,6 +74,9 @@ class Gateway:
             await stack.enter_async_context(self.face.callbacks.running())
             if self.mcp is not None:
                 await stack.enter_async_context(self.mcp.lifespan())
+            if self.sse is not None:
+                self.sse.open()
+                stack.callback(self.sse.drain)
             self.face.open()
             stack.callback(self.face.drain)
             yield
@@ -97,7 +103,7 @@ class GatewayApp(FastAPI):
         app: ASGIApp = super().build_middleware_stack()
         settings = self._gateway.settings
         if settings.compression:
-            app = Compression(app, settings.mcp_path)
+            app = Compression(app, settings.mcp_paths)
         app = AgentTable(app, self._gateway.table)
         self.user_middleware = middlewares
         for cls, args, kwargs in reversed(middlewares):

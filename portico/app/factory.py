@@ -18,6 +18,7 @@ from portico.app.settings import GatewayConfig
 from portico.errors import ConfigurationError
 from portico.kernel.runtime import Runtime as KernelRuntime
 from portico.mcp_bridge.serving.http import MCPEndpoint
+from portico.mcp_bridge.serving.sse import SSEEndpoint
 from portico.routes.access_log import AccessLog
 from portico.routes.agent_table import Table
 from portico.routes.agents import agents_router
@@ -103,12 +104,14 @@ def create_app(source: KernelRuntime | Topology | Path | str | Mapping[str, Any]
         ping=settings.ping,
         compression=settings.compression,
     )
+    resource = _protected_resource(dispatcher, settings)
     mcp = None
     if settings.mcp_path is not None:
-        mcp = MCPEndpoint(dispatcher, allowed_hosts=None, options=serving_options(settings))
+        told = resource.url if resource is not None else None
+        mcp = MCPEndpoint(dispatcher, allowed_hosts=None, options=serving_options(settings), metadata_url=told)
         face.on_drain.append(mcp.drain)
+    sse = _oldest_form(mcp, face, settings)
     authenticator = authenticator_of(settings)
-    resource = _protected_resource(dispatcher, settings)
     gateway = Gateway(
         runtime,
         dispatcher,
@@ -116,6 +119,7 @@ def create_app(source: KernelRuntime | Topology | Path | str | Mapping[str, Any]
         Table(face, (settings.docs_path, settings.mcp_path or "/mcp")),
         settings,
         mcp,
+        sse,
         telemetry,
         Metrics(dispatcher, lambda: len(face.streams)) if settings.metrics_enabled else None,
     )
@@ -147,14 +151,34 @@ def create_app(source: KernelRuntime | Topology | Path | str | Mapping[str, Any]
         app.include_router(router)
     if gateway.metrics is not None:
         app.include_router(metrics_router(gateway.metrics))
-    if mcp is not None:
-        app.router.routes.append(Route(str(settings.mcp_path), endpoint=mcp, methods=["GET", "POST", "DELETE"]))
+    app.router.routes += _mcp_routes(mcp, sse, settings)
     add_document(app, gateway)
     if settings.access_log:
         app.add_middleware(cast("Any", AccessLog), RouteTemplates(app.router.routes))  # around all: it sees what clients see
     if telemetry is not None:
         telemetry.instrument(app)
     return app
+
+
+def _oldest_form(mcp: MCPEndpoint | None, face: Face, settings: GatewayConfig) -> SSEEndpoint | None:
+    """MCP as HTTP with SSE, where it is switched on."""
+    if mcp is None or not settings.mcp_sse:
+        return None
+    sse = SSEEndpoint(mcp.served, settings.mcp_paths[2], settings.public_path)
+    face.on_drain.append(sse.drain)
+    return sse
+
+
+def _mcp_routes(mcp: MCPEndpoint | None, sse: SSEEndpoint | None, settings: GatewayConfig) -> list[Route]:
+    """Where MCP is served."""
+    if mcp is None:
+        return []
+    endpoint, *more = settings.mcp_paths
+    routes = [Route(endpoint, endpoint=mcp, methods=["GET", "POST", "DELETE"])]
+    if sse is not None:
+        stream, messages = more
+        routes += [Route(stream, endpoint=sse.stream, methods=["GET"]), Route(messages, endpoint=sse.messages, methods=["POST"])]
+    return routes
 
 
 def _protected_resource(dispatcher: Dispatcher, settings: GatewayConfig) -> ProtectedResource | None:
@@ -166,5 +190,5 @@ def _protected_resource(dispatcher: Dispatcher, settings: GatewayConfig) -> Prot
         issuer=settings.jwt_issuer,
         name=settings.title,
         public_url=settings.public_url,
-        paths=(settings.mcp_path,) if settings.mcp_path is not None else (),
+        paths=settings.mcp_paths,
     )

@@ -44,8 +44,7 @@ def middlewares_of(
         pages = (settings.docs_path, "/redoc") if settings.docs_enabled else ()
         open_paths = (*PROBES, PROTECTED_RESOURCE, *pages)
         open_prefixes = (STATIC_PATH + "/", PROTECTED_RESOURCE + "/")
-        metadata_url = resource.url if resource is not None else None
-        guard = (authenticator, open_paths, open_prefixes, metadata_url, settings.client_cert_scopes)
+        guard = (authenticator, open_paths, open_prefixes, resource, settings.client_cert_scopes)
         stack.append(Middleware(cast("Any", Authentication), *guard))
     stack += [Middleware(imported(middleware, "middleware")) for middleware in settings.middleware]
     return stack

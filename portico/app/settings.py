@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import urlsplit
 
 from portico.errors import ConfigurationError, did_you_mean, nearest
 from portico.loopback import is_loopback
@@ -157,6 +158,8 @@ class GatewayConfig:
     """Seconds after which an MCP client that knows no tasks is told that its call is still running."""
     mcp_task_after: float = 5.0
     """Seconds after which the call of an MCP client that knows tasks becomes one, unless its operation says otherwise."""
+    mcp_sse: bool = False
+    """Serve MCP in its oldest form too, HTTP with SSE of 2024-11-05: `/sse` and `/messages` below `mcp_path`."""
     data: str | None = None
     """The data directory: runs and states are stored there and survive the program; None for what the topology says."""
     metrics_enabled: bool = True
@@ -263,6 +266,19 @@ class GatewayConfig:
             )
 
     @property
+    def mcp_paths(self) -> tuple[str, ...]:
+        """Where MCP is served: the endpoint, and where the oldest form is served, its stream and its messages."""
+        if self.mcp_path is None:
+            return ()
+        base = self.mcp_path.rstrip("/")
+        return (self.mcp_path, f"{base}/sse", f"{base}/messages") if self.mcp_sse else (self.mcp_path,)
+
+    @property
+    def public_path(self) -> str | None:
+        """What clients write before the gateway's paths, as far as `public_url` tells."""
+        return urlsplit(self.public_url).path.rstrip("/") if self.public_url is not None else None
+
+    @property
     def authenticates(self) -> bool:
         """Whether callers must say who they are."""
         keys = self.api_key is not None or self.keys_file is not None
@@ -279,6 +295,8 @@ class GatewayConfig:
                 raise ConfigurationError(f"{name} is {path!r}: {taken} and what is below it belongs to the gateway itself.")
         if self.docs_enabled and self.docs_path == self.mcp_path:
             raise ConfigurationError(f"docs_path and mcp_path are both {self.mcp_path!r}: each needs a path of its own.")
+        if self.mcp_sse and self.mcp_path is None:
+            raise ConfigurationError("mcp_sse is set, but mcp_path is null: it is served below that path.")
         for name, what in (("data", "directory"), ("keys_file", "file")):
             said: str | None = getattr(self, name)
             if said is not None and not said.strip():

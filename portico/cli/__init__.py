@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from portico.cli import ask, check, init, keys, mcp, openapi, routes, runs, serve, soak, store, tree
+from portico.cli import ask, check, connect, init, keys, mcp, openapi, routes, runs, serve, soak, store, tree
 from portico.errors import PorticoError
 from portico.version import __version__
 
@@ -33,6 +33,7 @@ app.command("soak")(soak.soak)
 app.add_typer(runs.app)
 app.add_typer(store.app)
 app.add_typer(keys.app)
+app.add_typer(connect.app)
 
 
 def _version(asked: bool) -> None:  # noqa: FBT001  # typer's callback form

@@ -33,18 +33,30 @@ class LineTooLongError(Exception):
 
 async def read_lines(fd: int) -> AsyncIterator[bytes]:
     """Every line, without its end, until the other side closes. Raises `LineTooLongError`."""
+    async for line in read_lines_and_gaps(fd):
+        if line is None:
+            raise LineTooLongError
+        yield line
+
+
+async def read_lines_and_gaps(fd: int) -> AsyncIterator[bytes | None]:
+    """The same, but None in place of a line that is too long, as soon as it is; its rest is dropped."""
     pieces: list[bytes] = []
     size = 0
     while chunk := await _read(fd):
         *lines, tail = chunk.split(b"\n")
         for line in lines:
-            yield b"".join([*pieces, line])
+            if size <= MAX_LINE:
+                yield b"".join([*pieces, line])
             pieces, size = [], 0
-        pieces.append(tail)
+        was_too_long = size > MAX_LINE
         size += len(tail)
-        if size > MAX_LINE:
-            raise LineTooLongError
-    if size:
+        if size <= MAX_LINE:
+            pieces.append(tail)
+        elif not was_too_long:
+            pieces = []
+            yield None
+    if 0 < size <= MAX_LINE:
         yield b"".join(pieces)
 
 

@@ -6,7 +6,7 @@ where to get a token.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from portico.auth.principal import Principal, credential_of
 from portico.auth.shared_key import SHARED
@@ -15,11 +15,12 @@ from portico.routes.address import without_slash
 from portico.routes.exchange import PEER, PRINCIPAL, RENEW, SCOPES, respond_with_problem, route_path
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, MutableMapping
+    from collections.abc import Awaitable, Callable, Collection
 
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from portico.auth.principal import Authenticator
+    from portico.routes.protected_resource import ProtectedResource
 
 SUBPROTOCOL: Final = "portico.bearer."
 """What begins a WebSocket subprotocol that carries a credential: a browser can set no header, but offer subprotocols."""
@@ -34,8 +35,7 @@ class Authentication:
         authenticator: who knows the callers.
         open_paths: paths that need no principal, with and without a slash at their end.
         open_prefixes: paths that begin with one of them need none either.
-        metadata_url: from a request's scope to where its client finds out how to get a token (RFC 9728); None where no tokens
-            are taken.
+        resource: says where a client finds out how to get a token (RFC 9728), and which; None where no tokens are taken.
         peer_scopes: what a caller may do who sends no credential, but has shown a TLS certificate (`PEER`).
     """
 
@@ -45,14 +45,14 @@ class Authentication:
         authenticator: Authenticator,
         open_paths: Collection[str],
         open_prefixes: tuple[str, ...],
-        metadata_url: Callable[[MutableMapping[str, Any]], str | None] | None = None,
+        resource: ProtectedResource | None = None,
         peer_scopes: Collection[str] = (),
     ) -> None:
         self._app = app
         self._authenticator = authenticator
         self._open_paths = frozenset(open_paths)
         self._open_prefixes = open_prefixes
-        self._metadata_url = metadata_url
+        self._resource = resource
         self._peer_scopes = frozenset(peer_scopes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -90,11 +90,11 @@ class Authentication:
                 return Principal(peer, self._peer_scopes)
             if is_open:
                 return None
-            raise Unauthenticated(metadata=self._metadata(scope))
+            raise self._told(Unauthenticated(), scope)
         try:
             return await self._authenticator.verified(credential)
         except Unauthenticated as error:
-            error.metadata = self._metadata(scope)
+            self._told(error, scope)
             if not is_open:
                 raise
         except AuthUnavailable:
@@ -102,8 +102,11 @@ class Authentication:
                 raise
         return None
 
-    def _metadata(self, scope: Scope) -> str | None:
-        return self._metadata_url(scope) if self._metadata_url is not None else None
+    def _told(self, error: Unauthenticated, scope: Scope) -> Unauthenticated:
+        """The error, with where to get a token and which."""
+        if self._resource is not None:
+            error.metadata, error.scopes = self._resource.url(scope), self._resource.scopes(scope)
+        return error
 
     def _is_open(self, path: str) -> bool:
         return without_slash(path) in self._open_paths or path.startswith(self._open_prefixes)

@@ -18,6 +18,8 @@ from portico.routes.json_lines import JSON_LINES
 from portico.routes.server_sent_events import EVENT_STREAM
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LEAST: Final = 1024
@@ -62,15 +64,15 @@ async def compressed(body: bytes, headers: list[tuple[bytes, bytes]], accept_enc
 
 
 class Compression:
-    """ASGI middleware, for responses that are not written by this room. `left_out`: a path whose responses stay as they are."""
+    """ASGI middleware, for responses that are not written by this room. `left_out`: paths whose responses stay as they are."""
 
-    def __init__(self, app: ASGIApp, left_out: str | None = None) -> None:
+    def __init__(self, app: ASGIApp, left_out: Collection[str] = ()) -> None:
         self._app = app
-        self._left_out = left_out
+        self._left_out = frozenset(left_out)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
-        if scope["type"] != "http" or route_path(scope) == self._left_out:
+        if scope["type"] != "http" or route_path(scope) in self._left_out:
             await self._app(scope, receive, send)
             return
         options: Any = {"exclude_content_types": _EXCLUDED}

@@ -159,6 +159,8 @@ def _challenge(error: Unauthenticated) -> str:
         parts += ['error="invalid_token"', f'error_description="{_NOT_QUOTED.sub("?", error.detail)}"']
     if error.metadata is not None:
         parts.append(f'resource_metadata="{error.metadata}"')
+    if error.scopes:
+        parts.append(f'scope="{" ".join(error.scopes)}"')
     return ", ".join(parts)
 
 

@@ -51,6 +51,15 @@ class ProtectedResource:
         path = route_path(scope)
         return f"{base}{PATH}{path if path in self._paths else ''}" if base is not None else None
 
+    def scopes(self, scope: MutableMapping[str, Any]) -> list[str]:
+        """What a client should ask for that wants to use what a request asks for: of MCP, what its tools need, and no more.
+
+        A client that is told nothing asks for all that the description offers (MCP 2025-11-25, authorization), `admin` too.
+        """
+        if route_path(scope) not in self._paths:
+            return []
+        return sorted(set[str]().union(*(endpoint.scopes for endpoint in self._catalogue.tools.values())))
+
     def described(self, scope: MutableMapping[str, Any], path: str) -> dict[str, Any]:
         """The description (RFC 9728 §2) of the gateway, or of one of its paths. Raises `RouteNotFound` for any other."""
         base = self._base(scope)

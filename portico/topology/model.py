@@ -371,6 +371,7 @@ class ServerSettings(Section):
     mcp_input_timeout: Seconds | None = None
     mcp_client_limit: Seconds | None = None
     mcp_task_after: Seconds | None = None
+    mcp_sse: Flag | None = None
     metrics_enabled: Flag | None = None
     access_log: Flag | None = None
     log_format: Annotated[Literal["text", "json"], BeforeValidator(_lower)] | None = None

@@ -8,6 +8,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, cast
 
+from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
+from mcp.server.auth.provider import AccessToken
+
 from portico.mcp_bridge.serving.input_requests import answerable
 from portico.runs.call import Call
 
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
 
     from mcp.server.connection import Connection
     from mcp.server.context import ServerRequestContext
+    from starlette.types import Scope
 
     from portico.operations.catalogue import Endpoint
 
@@ -73,3 +77,13 @@ def traceparent_of(meta: Mapping[str, Any] | None) -> str | None:
 def connection_of(context: ServerRequestContext[Any]) -> Connection:
     """The SDK makes a session for each message; what lasts is the connection below, which it shows to nobody."""
     return context.session._connection  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+
+
+def with_owner(scope: Scope) -> Scope:
+    """A scope in which the SDK finds who calls: it binds a session to who opened it; for everybody else it does not exist."""
+    principal: str | None = scope.get(PRINCIPAL)
+    if principal is None:
+        return scope
+    # The SDK asks for a token's owner and what it may do, not for the token.
+    scopes: list[str] = sorted(scope.get(SCOPES) or ())
+    return {**scope, "user": AuthenticatedUser(AccessToken(token="", client_id=principal, scopes=scopes))}

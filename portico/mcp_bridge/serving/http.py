@@ -13,22 +13,23 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
-from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
-from mcp.server.auth.provider import AccessToken
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
-from mcp.server.transport_security import TransportSecuritySettings
+from mcp.server.transport_security import TransportSecurityMiddleware, TransportSecuritySettings
+from starlette.requests import Request
 from starlette.responses import Response
 
 from portico.errors import ConfigurationError
-from portico.mcp_bridge.serving.caller import PRINCIPAL, SCOPES
+from portico.mcp_bridge.serving.caller import with_owner
+from portico.mcp_bridge.serving.message_guard import MessageGuard
 from portico.mcp_bridge.serving.served import Served
 from portico.mcp_bridge.serving.server import build_server
+from portico.mcp_bridge.serving.stepping_up import SteppingUp
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterable
+    from collections.abc import AsyncGenerator, Callable, Iterable, MutableMapping
 
     from starlette.types import Message, Receive, Scope, Send
 
@@ -51,6 +52,8 @@ class MCPEndpoint:
         allowed_hosts: the values of `Host` that are served, each with its port as clients write it; an `Origin` must be one of them
             after `http://` or `https://`. None: a guard in front has decided.
         options: the settings of the server.
+        metadata_url: from a request's scope to where its client finds out how to get a token (RFC 9728); None where no tokens are
+            taken.
 
     Raises:
         ConfigurationError: an allowed host with a wildcard.
@@ -62,9 +65,12 @@ class MCPEndpoint:
         *,
         allowed_hosts: Iterable[str] | None,
         options: ServingOptions | None = None,
+        metadata_url: Callable[[MutableMapping[str, Any]], str | None] | None = None,
     ) -> None:
         self.served = Served(dispatcher, options)
+        self._stepping_up = SteppingUp(self.served, metadata_url) if metadata_url is not None else None
         self._security = _security(allowed_hosts)
+        self._own_guard = allowed_hosts is not None
         self._manager: StreamableHTTPSessionManager | None = None
         self._drained = asyncio.Event()
 
@@ -96,13 +102,18 @@ class MCPEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         scope = _trimmed(scope)
+        refusal = await TransportSecurityMiddleware(self._security).validate_request(Request(scope)) if self._own_guard else None
+        if refusal is not None:
+            await refusal(scope, receive, send)
+            return
         manager = self._manager
         if manager is None or (self._drained.is_set() and scope["method"] == "GET"):
             await Response("The MCP endpoint is not running, or is about to stop.", status_code=503)(scope, receive, send)
         elif scope["method"] == "GET":
             await self._stream(manager, scope, receive, send)
         else:
-            await manager.handle_request(_with_owner(scope), receive, send)
+            judge = self._stepping_up.judge if self._stepping_up is not None else None
+            await MessageGuard(manager.handle_request, self.served.options.body_limit, judge)(with_owner(scope), receive, send)
 
     async def _stream(self, manager: StreamableHTTPSessionManager, scope: Scope, receive: Receive, send: Send) -> None:
         """A stream that has no end of its own: it ends whole when the gateway drains, so that no client holds up the stop."""
@@ -116,7 +127,7 @@ class MCPEndpoint:
         async with anyio.create_task_group() as tasks:
 
             async def serve() -> None:
-                await manager.handle_request(_with_owner(scope), receive, watched)
+                await manager.handle_request(with_owner(scope), receive, watched)
                 tasks.cancel_scope.cancel()
 
             tasks.start_soon(serve)
@@ -130,16 +141,6 @@ def _trimmed(scope: Scope) -> Scope:
     """Whitespace around a header's value is no part of it (RFC 9110 §5.5); servers below leave what stands at its end."""
     headers: list[tuple[bytes, bytes]] = [(name, value.strip(b" \t")) for name, value in scope["headers"]]
     return scope if headers == scope["headers"] else {**scope, "headers": headers}
-
-
-def _with_owner(scope: Scope) -> Scope:
-    """The SDK binds a session to who opened it; for everybody else it does not exist."""
-    principal: str | None = scope.get(PRINCIPAL)
-    if principal is None:
-        return scope
-    # The SDK asks for a token's owner and what it may do, not for the token.
-    scopes: list[str] = sorted(scope.get(SCOPES) or ())
-    return {**scope, "user": AuthenticatedUser(AccessToken(token="", client_id=principal, scopes=scopes))}
 
 
 def _security(allowed_hosts: Iterable[str] | None) -> TransportSecuritySettings:

@@ -6,12 +6,8 @@ runtime. It ends when the client closes stdin, and on SIGTERM or SIGINT; then th
 
 from __future__ import annotations
 
-import os
-import signal
-import sys
 import threading
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import anyio
@@ -21,52 +17,13 @@ from mcp.types import jsonrpc_message_adapter
 from portico.mcp_bridge.pipes import read_lines, write_all
 from portico.mcp_bridge.serving.served import Served
 from portico.mcp_bridge.serving.server import build_server
+from portico.mcp_bridge.wire import Wire, claimed_wire, stop_on_signal
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
-
     from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
     from portico.mcp_bridge.serving.options import ServingOptions
     from portico.runs.dispatcher import Dispatcher
-
-STDIN, STDOUT, STDERR = 0, 1, 2
-
-
-@dataclass(frozen=True, slots=True)
-class Wire:
-    """The two descriptors that carry the protocol."""
-
-    reads: int
-    """Where the client's messages come from."""
-    writes: int
-    """Where ours go to."""
-
-
-@contextmanager
-def claimed_wire() -> Generator[Wire]:
-    """Keep stdin and stdout for the protocol alone.
-
-    Meanwhile `print`, and whatever else writes to descriptor 1, goes to stderr, also from child processes; descriptor 0 is empty.
-    What was printed before and not yet written goes to stderr too.
-    """
-    wire = Wire(os.dup(STDIN), os.dup(STDOUT))
-    stdout = sys.stdout
-    empty = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(empty, STDIN)
-    os.close(empty)
-    os.dup2(STDERR, STDOUT)
-    stdout.flush()
-    sys.stdout = sys.stderr
-    try:
-        yield wire
-    finally:
-        stdout.flush()
-        sys.stdout = stdout
-        os.dup2(wire.reads, STDIN)
-        os.dup2(wire.writes, STDOUT)
-        os.close(wire.reads)
-        os.close(wire.writes)
 
 
 async def serve_stdio(dispatcher: Dispatcher, wire: Wire | None = None, *, options: ServingOptions | None = None) -> None:
@@ -80,7 +37,7 @@ async def serve_stdio(dispatcher: Dispatcher, wire: Wire | None = None, *, optio
     with nullcontext(wire) if wire is not None else claimed_wire() as carrier:
         async with anyio.create_task_group() as tasks:
             if threading.current_thread() is threading.main_thread():
-                tasks.start_soon(_stop_on_signal, tasks.cancel_scope)
+                tasks.start_soon(stop_on_signal, tasks.cancel_scope)
             served = Served(dispatcher, options)
             with served.watching():
                 await _serve(served, carrier)
@@ -96,13 +53,6 @@ async def _serve(served: Served, wire: Wire) -> None:
         tasks.start_soon(_send, wire.writes, outgoing)
         await server.run(to_server, from_server, server.create_initialization_options())
         tasks.cancel_scope.cancel()
-
-
-async def _stop_on_signal(scope: anyio.CancelScope) -> None:
-    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async for _ in signals:
-            scope.cancel()
-            return
 
 
 async def _receive(fd: int, incoming: MemoryObjectSendStream[SessionMessage | Exception]) -> None:

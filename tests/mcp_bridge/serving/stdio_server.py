@@ -10,7 +10,8 @@ from portico.kernel.process import AgentProcess
 from portico.kernel.protocols import Context
 from portico.kernel.runtime import Runtime
 from portico.kernel.supervisor import Supervisor
-from portico.mcp_bridge.serving.stdio import Wire, claimed_wire, serve_stdio
+from portico.mcp_bridge.serving.stdio import serve_stdio
+from portico.mcp_bridge.wire import Wire, claimed_wire
 from portico.operations.decorators import operation
 from portico.runs.dispatcher import Dispatcher
 

@@ -1,0 +1,130 @@
+"""SSEEndpoint: the transport of 2024-11-05, for clients that know no other: a stream of events, and a path to post messages to.
+
+    endpoint = SSEEndpoint(served, messages="/mcp/messages")
+    ... Route("/mcp/sse", endpoint=endpoint.stream), Route("/mcp/messages", endpoint=endpoint.messages) ...
+
+Above: the gateway, which serves it only where it is told to. What is served is what `MCPEndpoint` serves, and the same guards stand
+in front. A session is its stream: it ends with that, and when the gateway drains.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+import anyio
+from mcp.server.sse import SseServerTransport
+from starlette.responses import Response
+
+from portico.mcp_bridge.serving.caller import with_owner
+from portico.mcp_bridge.serving.message_guard import MessageGuard
+from portico.mcp_bridge.serving.server import build_server
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from portico.mcp_bridge.serving.served import Served
+
+MAX_STREAMS: Final = 1000
+"""Sessions at once."""
+
+
+class SSEEndpoint:
+    """Two ASGI applications.
+
+    Args:
+        served: what is served.
+        messages: the path of the second.
+        prefix: what clients write before the gateway's paths; None for where it is mounted.
+    """
+
+    def __init__(self, served: Served, messages: str, prefix: str | None = None) -> None:
+        self.stream = _Application(self._stream)
+        self.messages = _Application(self._messages)
+        self._served = served
+        self._prefix = prefix
+        self._server = build_server(served)
+        self._transport = SseServerTransport(messages, max_request_body_size=served.options.body_limit)
+        self._posting = MessageGuard(self._transport.handle_post_message, served.options.body_limit)
+        self._drained = asyncio.Event()
+        self._drained.set()
+        self._open = 0
+
+    def open(self) -> None:
+        """Serve (again)."""
+        self._drained = asyncio.Event()
+
+    def drain(self) -> None:
+        """End every stream, and open no other."""
+        self._drained.set()
+
+    async def _stream(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._drained.is_set() or self._open >= MAX_STREAMS:
+            reason = "is about to stop" if self._drained.is_set() else "has too many clients"
+            await Response(f"The MCP endpoint {reason}.", status_code=503)(scope, receive, send)
+            return
+        self._open += 1
+        try:
+            await self._session(with_owner(scope), receive, send)
+        finally:
+            self._open -= 1
+
+    async def _session(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One stream. To drain is told to the SDK as the client's leaving: cancelled, it would leave its streams unclosed."""
+        if self._prefix is not None:
+            scope = {**scope, "root_path": self._prefix}
+        response = _Open(send)
+        leaving = _until(self._drained, receive)
+        async with self._transport.connect_sse(scope, leaving, response.send) as (incoming, outgoing), incoming, outgoing:
+            await self._server.run(incoming, outgoing, self._server.create_initialization_options())
+        await response.end()
+
+    async def _messages(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._posting(with_owner(scope), receive, send)
+
+
+class _Application:
+    """A method as an ASGI application: Starlette takes a bare function for one of requests."""
+
+    def __init__(self, serve: ASGIApp) -> None:
+        self._serve = serve
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._serve(scope, receive, send)
+
+
+class _Open:
+    """A response that may have begun, and not ended."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._is_open = False
+
+    async def send(self, message: Message) -> None:
+        self._is_open = message["type"] == "http.response.start" or bool(message.get("more_body", False))
+        await self._send(message)
+
+    async def end(self) -> None:
+        """End it whole, where it is open."""
+        if self._is_open:
+            await self.send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def _until(drained: asyncio.Event, receive: Receive) -> Receive:
+    """What a client says, until the gateway drains: then it has left."""
+
+    async def receive_or_leave() -> Message:
+        said: Message = {"type": "http.disconnect"}
+        async with anyio.create_task_group() as tasks:
+
+            async def hear() -> None:
+                nonlocal said
+                said = await receive()
+                tasks.cancel_scope.cancel()
+
+            tasks.start_soon(hear)
+            await drained.wait()
+            tasks.cancel_scope.cancel()
+        return said
+
+    return receive_or_leave
