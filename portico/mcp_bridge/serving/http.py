@@ -20,27 +20,25 @@ from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from mcp.server.auth.provider import AccessToken
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp.server.transport_security import TransportSecuritySettings
+from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from starlette.responses import Response
 
 from portico.errors import ConfigurationError
 from portico.mcp_bridge.serving.caller import PRINCIPAL, SCOPES
+from portico.mcp_bridge.serving.direct import Direct
 from portico.mcp_bridge.serving.served import Served
 from portico.mcp_bridge.serving.server import build_server
+from portico.mcp_bridge.serving.sessions import Sessions
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable
 
-    from starlette.types import Message, Receive, Scope, Send
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from portico.mcp_bridge.serving.options import ServingOptions
     from portico.runs.dispatcher import Dispatcher
 
 logger = logging.getLogger("portico.mcp")
-
-IDLE_TIMEOUT = 300.0
-"""Seconds after which a session of the old era that nobody uses is forgotten."""
-MAX_SESSIONS = 1000
-"""Sessions of the old era at once, of some 36 KiB each."""
 
 
 class MCPEndpoint:
@@ -65,27 +63,32 @@ class MCPEndpoint:
     ) -> None:
         self.served = Served(dispatcher, options)
         self._security = _security(allowed_hosts)
+        self._hosts = None if allowed_hosts is None else frozenset(host.encode("latin-1") for host in self._security.allowed_hosts)
         self._manager: StreamableHTTPSessionManager | None = None
+        self._sessions: Sessions | None = None
+        self._direct: Direct | None = None
         self._drained = asyncio.Event()
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncGenerator[None]:
         """Serve for as long as it is entered; outside, every request is answered 503. Enter and leave it in one task."""
+        server, options = build_server(self.served), self.served.options
         manager = StreamableHTTPSessionManager(
-            build_server(self.served),
+            server,
             security_settings=self._security,
-            session_idle_timeout=IDLE_TIMEOUT,
-            max_request_body_size=self.served.options.body_limit,
-            max_sessions=MAX_SESSIONS,
+            session_idle_timeout=None,
+            max_request_body_size=options.body_limit,
         )
+        sessions = Sessions(server, options, self._security)
         self._drained = asyncio.Event()
-        async with manager.run():
-            self._manager = manager
+        async with manager.run(), sessions.running():
+            self._manager, self._sessions = manager, sessions
+            self._direct = Direct(self.served, server, sessions, self._hosts) if options.direct else None
             try:
                 with self.served.watching():
                     yield
             finally:
-                self._manager = None
+                self._manager = self._sessions = self._direct = None
                 self.drain()
 
     def drain(self) -> None:
@@ -95,16 +98,23 @@ class MCPEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
+        if self._direct is not None and scope["method"] == "POST":
+            source = await self._direct.serve(scope, receive, send)
+            if source is None:
+                return
+            receive = source
         scope = _trimmed(scope)
-        manager = self._manager
-        if manager is None or (self._drained.is_set() and scope["method"] == "GET"):
+        manager, sessions = self._manager, self._sessions
+        if manager is None or sessions is None or (self._drained.is_set() and scope["method"] == "GET"):
             await Response("The MCP endpoint is not running, or is about to stop.", status_code=503)(scope, receive, send)
-        elif scope["method"] == "GET":
-            await self._stream(manager, scope, receive, send)
+            return
+        handle = sessions.handle if _is_legacy(scope) else manager.handle_request
+        if scope["method"] == "GET":
+            await self._stream(handle, scope, receive, send)
         else:
-            await manager.handle_request(_with_owner(scope), receive, send)
+            await handle(_with_owner(scope), receive, send)
 
-    async def _stream(self, manager: StreamableHTTPSessionManager, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _stream(self, handle: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
         """A stream that has no end of its own: it ends whole when the gateway drains, so that no client holds up the stop."""
         open_response = False
 
@@ -116,7 +126,7 @@ class MCPEndpoint:
         async with anyio.create_task_group() as tasks:
 
             async def serve() -> None:
-                await manager.handle_request(_with_owner(scope), receive, watched)
+                await handle(_with_owner(scope), receive, watched)
                 tasks.cancel_scope.cancel()
 
             tasks.start_soon(serve)
@@ -126,10 +136,7 @@ class MCPEndpoint:
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-def _trimmed(scope: Scope) -> Scope:
-    """Whitespace around a header's value is no part of it (RFC 9110 §5.5); servers below leave what stands at its end."""
-    headers: list[tuple[bytes, bytes]] = [(name, value.strip(b" \t")) for name, value in scope["headers"]]
-    return scope if headers == scope["headers"] else {**scope, "headers": headers}
+o
 
 
 def _with_owner(scope: Scope) -> Scope:

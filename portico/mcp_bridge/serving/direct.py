@@ -1,0 +1,233 @@
+"""Direct: answers plain `tools/call` requests over HTTP in front of the SDK, both protocol eras.
+
+Above: `http.py`, which asks it first. What it does not take, whole and unread as far as anybody can tell, goes to the SDK's
+application: anything that is not a plain call of a tool, by a client whose every header and word is in order. What it has taken
+it answers to the end, success or error, with the same functions as the SDK's way; a call never reaches an agent twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from mcp.server.streamable_http import REQUEST_CANCELLED, check_accept_headers
+from mcp.shared.dispatcher import coerce_request_id
+from mcp.shared.jsonrpc_dispatcher import cancelled_request_id_from_params
+from mcp.types import CONNECTION_CLOSED
+from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
+from pydantic_core import from_json
+from starlette.requests import Request
+
+from portico.errors import ContractViolation, PorticoError
+from portico.mcp_bridge.serving.caller import PRINCIPAL, SCOPES
+from portico.mcp_bridge.serving.direct_call import DirectCall, DirectCalls
+from portico.mcp_bridge.serving.errors import error_result
+from portico.mcp_bridge.serving.plain_call import METHOD, MODERN, Clients, read_legacy, read_modern
+from portico.mcp_bridge.serving.printing import Printer
+from portico.mcp_bridge.serving.sessions import SESSION_HEADER
+from portico.runs.call import Call
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mcp.server.lowlevel import Server
+    from starlette.types import Message, Receive, Scope, Send
+
+    from portico.mcp_bridge.serving.plain_call import PlainCall
+    from portico.mcp_bridge.serving.served import Served
+    from portico.mcp_bridge.serving.served_tool import ServedTool
+    from portico.mcp_bridge.serving.sessions import Session, Sessions
+
+logger = logging.getLogger("portico.mcp")
+
+_VERSION: Final = MODERN.encode("ascii")
+_METHOD: Final = METHOD.encode("ascii")
+_HANDSHAKE_VERSIONS: Final = frozenset(version.encode("ascii") for version in HANDSHAKE_PROTOCOL_VERSIONS)
+_UNUSUAL: Final = frozenset({b"origin", b"content-encoding", b"transfer-encoding", b"last-event-id"})
+"""Headers that the direct path leaves to the SDK, whatever they say."""
+_JSON: Final = frozenset({b"application/json", b"application/json; charset=utf-8", b"application/json;charset=utf-8"})
+_LONGEST_LENGTH: Final = 10
+"""Digits of a Content-Length that is looked at."""
+_CANCELLED: Final = b"notifications/cancelled"
+
+
+class Direct:
+    """The direct path of one endpoint.
+
+    Args:
+        served: what is served.
+        server: whose answers its own must equal.
+        sessions: those of the old era.
+        hosts: the values of `Host` that are served; None where a guard in front has decided.
+    """
+
+    def __init__(self, served: Served, server: Server[Any], sessions: Sessions, hosts: frozenset[bytes] | None) -> None:
+        self._served = served
+        self._sessions = sessions
+        self._hosts = hosts
+        self._printer = Printer(server)
+        self._clients = Clients()
+        self._calls = DirectCalls(served.dispatcher.runtime.router)
+
+    async def serve(self, scope: Scope, receive: Receive, send: Send) -> Receive | None:
+        """Answer a POST. Where it is none for this path, nothing was sent: returns where the SDK reads the request from."""
+        raw: list[tuple[bytes, bytes]] = scope["headers"]
+        headers = dict(raw)
+        if len(headers) != len(raw) or not self._is_in_order(headers):
+            return receive
+        version = headers.get(b"mcp-protocol-version")
+        if version == _VERSION:
+            if headers.get(b"mcp-method") != _METHOD or SESSION_HEADER in headers:
+                return receive
+            session = None
+        else:
+            session_id = headers.get(SESSION_HEADER)
+            if session_id is None or not (version is None or version in _HANDSHAKE_VERSIONS):
+                return receive
+            session = self._sessions.find(session_id.decode("latin-1"), scope.get(PRINCIPAL))
+            if session is None:
+                return receive
+        message = await receive()
+        if message["type"] != "http.request" or message.get("more_body", False):
+            message, receive = await _whole(message, receive, self._served.options.body_limit)
+            if message is None:
+                return receive
+        body: bytes = message.get("body", b"")
+        if session is None:
+            plain = read_modern(body, self._clients)
+            if plain is not None and headers.get(b"mcp-name") != plain.name.encode("utf-8", "replace"):
+                plain = None
+        else:
+            plain = read_legacy(body)
+            if plain is None:
+                _take_back(session, body)
+        if plain is None or not await self._answer(plain, scope, receive, send, session):
+            return _replaying((message,), receive)
+        return None
+
+    def _is_in_order(self, headers: dict[bytes, bytes]) -> bool:
+        length = headers.get(b"content-length", b"")
+        return (
+            headers.get(b"content-type") in _JSON
+            and length.isdigit()
+            and len(length) < _LONGEST_LENGTH
+            and int(length) <= self._served.options.body_limit
+            and _accepts_both(headers.get(b"accept", b""))
+            and _UNUSUAL.isdisjoint(headers)
+            and (self._hosts is None or headers.get(b"host") in self._hosts)
+        )
+
+    async def _answer(self, plain: PlainCall, scope: Scope, receive: Receive, send: Send, session: Session | None) -> bool:
+        """Make the call and answer it. Returns whether it was made."""
+        served = self._served
+        tool = served.tools.get(plain.name)
+        if tool is None or tool.mirrored:
+            return False
+        talks = plain.talks if session is None else session.talks
+        if talks is None or (talks and tool.converses):
+            return False
+        if session is not None and coerce_request_id(plain.request_id) in session.calls:
+            return False
+        try:
+            payload = tool.payload(plain.arguments)
+        except ContractViolation:
+            return False
+        client = scope.get("client")
+        call = Call(
+            tool.endpoint,
+            payload,
+            timeout=served.options.run_timeout,
+            principal=scope.get(PRINCIPAL),
+            scopes=scope.get(SCOPES),
+            address=client[0] if client else None,
+            traceparent=plain.traceparent,
+        )
+        if session is None:
+            await self._perform(DirectCall(self._calls, receive, send, MODERN), plain, tool, call)
+            return True
+        connection = session.connection
+        assert connection is not None  # noqa: S101  # its client has initialised it
+        direct = DirectCall(self._calls, receive, send, connection.protocol_version, ((SESSION_HEADER, session.id.encode()),))
+        key = coerce_request_id(plain.request_id)
+        session.calls[key] = direct
+        self._sessions.begin(session)
+        try:
+            await self._perform(direct, plain, tool, call)
+        finally:
+            session.calls.pop(key, None)
+            self._sessions.end(session)
+        return True
+
+    async def _perform(self, direct: DirectCall, plain: PlainCall, tool: ServedTool, call: Call) -> None:
+        try:
+            body = await self._outcome(plain.request_id, direct.version, tool, call)
+        except asyncio.CancelledError:
+            if not direct.was_taken_back():
+                raise
+            if direct.version == MODERN:
+                return  # its client has left
+            reason = (CONNECTION_CLOSED, "Connection closed") if direct.closed else (REQUEST_CANCELLED, "Request cancelled")
+            body = self._printer.error(plain.request_id, *reason)
+        finally:
+            direct.end()
+        await direct.answer(body)
+
+    async def _outcome(self, request_id: int | str, version: str, tool: ServedTool, call: Call) -> bytes:
+        """Make the call, and print its end."""
+        try:
+            return self._printer.reply(request_id, version, tool, await self._served.dispatcher.ask(call))
+        except PorticoError as error:
+            result = error_result(error, below=tool.below)
+        except Exception as error:
+            logger.exception("the call of tool %r failed unexpectedly", tool.tool.name)
+            result = error_result(error)
+        return self._printer.result(request_id, version, result)
+
+
+def _take_back(session: Session, body: bytes) -> None:
+    """Cancel the call that a client takes back; its notification goes on to the SDK, whose calls it may mean."""
+    if not session.calls or _CANCELLED not in body:
+        return
+    try:
+        message: Any = from_json(body)
+    except ValueError:
+        return
+    if isinstance(message, dict):
+        said = cast("dict[str, Any]", message)
+        params = said.get("params")
+        if said.get("method") == _CANCELLED.decode() and "id" not in said and isinstance(params, dict):
+            request_id = cancelled_request_id_from_params(cast("dict[str, Any]", params))
+            call = session.calls.get(coerce_request_id(request_id)) if request_id is not None else None
+            if call is not None:
+                call.cancel()
+
+
+@lru_cache(maxsize=256)
+def _accepts_both(accept: bytes) -> bool:
+    """Whether a client takes JSON and event streams: the SDK asks for both, whatever the answer will be."""
+    return check_accept_headers(Request({"type": "http", "headers": [(b"accept", accept)]})) == (True, True)
+
+
+async def _whole(first: Message, receive: Receive, limit: int) -> tuple[Message | None, Receive]:
+    """A body of several parts as one message; None where it is not one for the direct path, and where to read it again."""
+    parts, size = [first], 0
+    while True:
+        last = parts[-1]
+        size += len(last.get("body", b""))
+        if last["type"] != "http.request" or size > limit:
+            return None, _replaying(parts, receive)
+        if not last.get("more_body", False):
+            return {"type": "http.request", "body": b"".join(part.get("body", b"") for part in parts), "more_body": False}, receive
+        parts.append(await receive())
+
+
+def _replaying(messages: Sequence[Message], receive: Receive) -> Receive:
+    """Receives what was received already, then the rest."""
+    left = list(reversed(messages))
+
+    async def replayed() -> Message:
+        return left.pop() if left else await receive()
+
+    return replayed
