@@ -30,7 +30,7 @@ from portico.mcp_bridge.serving.sessions import SESSION_HEADER
 from portico.runs.call import Call
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from mcp.server.lowlevel import Server
     from starlette.types import Message, Receive, Scope, Send
@@ -77,37 +77,42 @@ class Direct:
         headers = dict(raw)
         if len(headers) != len(raw) or not self._is_in_order(headers):
             return receive
-        version = headers.get(b"mcp-protocol-version")
-        if version == _VERSION:
-            if headers.get(b"mcp-method") != _METHOD or SESSION_HEADER in headers:
-                return receive
-            session = None
-        else:
-            session_id = headers.get(SESSION_HEADER)
-            if session_id is None or not (version is None or version in _HANDSHAKE_VERSIONS):
-                return receive
-            session = self._sessions.find(session_id.decode("latin-1"), scope.get(PRINCIPAL))
+        session: Session | None = None
+        if headers.get(b"mcp-protocol-version") != _VERSION:
+            session = self._session(scope, headers)
             if session is None:
                 return receive
-        message = await receive()
+        elif headers.get(b"mcp-method") != _METHOD or SESSION_HEADER in headers:
+            return receive
+        message: Message | None = await receive()
+        assert message is not None  # noqa: S101  # for the type checker
         if message["type"] != "http.request" or message.get("more_body", False):
             message, receive = await _whole(message, receive, self._served.options.body_limit)
             if message is None:
                 return receive
-        body: bytes = message.get("body", b"")
+        plain = self._read(message.get("body", b""), headers, session)
+        if plain is not None and await self._answer(plain, scope, receive, send, session):
+            return None
+        return _replaying((message,), receive)
+
+    def _session(self, scope: Scope, headers: Mapping[bytes, bytes]) -> Session | None:
+        """The session of the old era that a request names, where it is its owner's."""
+        version, session_id = headers.get(b"mcp-protocol-version"), headers.get(SESSION_HEADER)
+        if session_id is None or not (version is None or version in _HANDSHAKE_VERSIONS):
+            return None
+        return self._sessions.find(session_id.decode("latin-1"), scope.get(PRINCIPAL))
+
+    def _read(self, body: bytes, headers: Mapping[bytes, bytes], session: Session | None) -> PlainCall | None:
         if session is None:
             plain = read_modern(body, self._clients)
-            if plain is not None and headers.get(b"mcp-name") != plain.name.encode("utf-8", "replace"):
-                plain = None
-        else:
-            plain = read_legacy(body)
-            if plain is None:
-                _take_back(session, body)
-        if plain is None or not await self._answer(plain, scope, receive, send, session):
-            return _replaying((message,), receive)
-        return None
+            # Names of tools are ASCII: no header can say one in any other way.
+            return plain if plain is not None and headers.get(b"mcp-name") == plain.name.encode("utf-8", "replace") else None
+        plain = read_legacy(body)
+        if plain is None:
+            _take_back(session, body)
+        return plain
 
-    def _is_in_order(self, headers: dict[bytes, bytes]) -> bool:
+    def _is_in_order(self, headers: Mapping[bytes, bytes]) -> bool:
         length = headers.get(b"content-length", b"")
         return (
             headers.get(b"content-type") in _JSON

@@ -136,7 +136,16 @@ class MCPEndpoint:
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-o
+def _trimmed(scope: Scope) -> Scope:
+    """Whitespace around a header's value is no part of it (RFC 9110 §5.5); servers below leave what stands at its end."""
+    headers: list[tuple[bytes, bytes]] = [(name, value.strip(b" \t")) for name, value in scope["headers"]]
+    return scope if headers == scope["headers"] else {**scope, "headers": headers}
+
+
+def _is_legacy(scope: Scope) -> bool:
+    """Whether a request speaks the old era, as the SDK tells them apart: by the version in its header, or that it has none."""
+    version = next((value for name, value in scope["headers"] if name == b"mcp-protocol-version"), None)
+    return version is None or version.decode("latin-1") in HANDSHAKE_PROTOCOL_VERSIONS
 
 
 def _with_owner(scope: Scope) -> Scope:
