@@ -91,9 +91,14 @@ class Direct:
             if message is None:
                 return receive
         plain = self._read(message.get("body", b""), headers, session)
-        if plain is not None and await self._answer(plain, scope, receive, send, session):
-            return None
-        return _replaying((message,), receive)
+        if plain is None or (asked := self._asked(plain, scope, session)) is None:
+            return _replaying((message,), receive)
+        tool, call = asked
+        if session is None:
+            await self._answer(DirectCall(self._calls, receive, send, MODERN), plain.request_id, tool, call)
+        else:
+            await self._answer_in(session, receive, send, plain.request_id, tool, call)
+        return None
 
     def _session(self, scope: Scope, headers: Mapping[bytes, bytes]) -> Session | None:
         """The session of the old era that a request names, where it is its owner's."""
@@ -124,23 +129,21 @@ class Direct:
             and (self._hosts is None or headers.get(b"host") in self._hosts)
         )
 
-    async def _answer(self, plain: PlainCall, scope: Scope, receive: Receive, send: Send, session: Session | None) -> bool:
-        """Make the call and answer it. Returns whether it was made."""
+    def _asked(self, plain: PlainCall, scope: Scope, session: Session | None) -> tuple[ServedTool, Call] | None:
+        """What is asked of which tool; None where it is not to be answered here."""
         served = self._served
         tool = served.tools.get(plain.name)
         if tool is None or tool.mirrored:
-            return False
+            return None
         talks = plain.talks if session is None else session.talks
         if talks is None or (talks and tool.converses):
-            return False
-        if session is not None and coerce_request_id(plain.request_id) in session.calls:
-            return False
+            return None
         try:
             payload = tool.payload(plain.arguments)
         except ContractViolation:
-            return False
+            return None
         client = scope.get("client")
-        call = Call(
+        return tool, Call(
             tool.endpoint,
             payload,
             timeout=served.options.run_timeout,
@@ -149,46 +152,44 @@ class Direct:
             address=client[0] if client else None,
             traceparent=plain.traceparent,
         )
-        if session is None:
-            await self._perform(DirectCall(self._calls, receive, send, MODERN), plain, tool, call)
-            return True
+
+    async def _answer_in(
+        self, session: Session, receive: Receive, send: Send, request_id: int | str, tool: ServedTool, call: Call
+    ) -> None:
+        """Answer a call of the old era, which holds its session open and can be taken back in it."""
         connection = session.connection
         assert connection is not None  # noqa: S101  # its client has initialised it
         direct = DirectCall(self._calls, receive, send, connection.protocol_version, ((SESSION_HEADER, session.id.encode()),))
-        key = coerce_request_id(plain.request_id)
+        key = coerce_request_id(request_id)
         session.calls[key] = direct
         self._sessions.begin(session)
         try:
-            await self._perform(direct, plain, tool, call)
+            await self._answer(direct, request_id, tool, call)
         finally:
-            session.calls.pop(key, None)
+            if session.calls.get(key) is direct:  # and not a later one, whose client uses an id twice
+                del session.calls[key]
             self._sessions.end(session)
-        return True
 
-    async def _perform(self, direct: DirectCall, plain: PlainCall, tool: ServedTool, call: Call) -> None:
+    async def _answer(self, direct: DirectCall, request_id: int | str, tool: ServedTool, call: Call) -> None:
+        """Make the call and send its end, whatever that is."""
+        printer, version = self._printer, direct.version
         try:
-            body = await self._outcome(plain.request_id, direct.version, tool, call)
+            body = printer.reply(request_id, version, tool, await self._served.dispatcher.ask(call))
         except asyncio.CancelledError:
             if not direct.was_taken_back():
                 raise
-            if direct.version == MODERN:
+            if version == MODERN:
                 return  # its client has left
             reason = (CONNECTION_CLOSED, "Connection closed") if direct.closed else (REQUEST_CANCELLED, "Request cancelled")
-            body = self._printer.error(plain.request_id, *reason)
+            body = printer.error(request_id, *reason)
+        except PorticoError as error:
+            body = printer.result(request_id, version, error_result(error, below=tool.below))
+        except Exception as error:
+            logger.exception("the call of tool %r failed unexpectedly", tool.tool.name)
+            body = printer.result(request_id, version, error_result(error))
         finally:
             direct.end()
         await direct.answer(body)
-
-    async def _outcome(self, request_id: int | str, version: str, tool: ServedTool, call: Call) -> bytes:
-        """Make the call, and print its end."""
-        try:
-            return self._printer.reply(request_id, version, tool, await self._served.dispatcher.ask(call))
-        except PorticoError as error:
-            result = error_result(error, below=tool.below)
-        except Exception as error:
-            logger.exception("the call of tool %r failed unexpectedly", tool.tool.name)
-            result = error_result(error)
-        return self._printer.result(request_id, version, result)
 
 
 def _take_back(session: Session, body: bytes) -> None:

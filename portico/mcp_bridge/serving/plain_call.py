@@ -60,6 +60,8 @@ class Clients:
 
     def talks(self, meta: Mapping[str, Any]) -> bool | None:
         """Whether a client can be asked something while its call is handled; None where its call is not plain."""
+        if not meta[CLIENT_CAPABILITIES_META_KEY] and _is_short(meta.get(CLIENT_INFO_META_KEY)):
+            return False
         words = to_json((meta[CLIENT_CAPABILITIES_META_KEY], meta.get(CLIENT_INFO_META_KEY, False)))
         known = self._known
         try:
@@ -71,6 +73,11 @@ class Clients:
                 known.clear()
             known[words] = found = _judged(meta)
             return found
+
+
+def _is_short(info: Any) -> bool:
+    """Whether a client says of itself what it must, and nothing else."""
+    return type(info) is dict and len(info) == 2 and type(info.get("name")) is str and type(info.get("version")) is str  # noqa: PLR2004  # these
 
 
 def _judged(meta: Mapping[str, Any]) -> bool | None:
@@ -91,12 +98,10 @@ def can_be_asked(capabilities: Mapping[str, Any]) -> bool | None:
 
 def read_modern(body: bytes, clients: Clients) -> PlainCall | None:
     """The plain call of the new era that these bytes are, or None."""
-    params = None
     message = _message(body)
-    if message is not None:
-        params = message["params"]
-    if params is None:
+    if message is None:
         return None
+    params = message["params"]
     meta = params.get("_meta")
     if (
         type(meta) is not dict
@@ -108,7 +113,6 @@ def read_modern(body: bytes, clients: Clients) -> PlainCall | None:
     talks = clients.talks(cast("dict[str, Any]", meta))
     if talks is None:
         return None
-    assert message is not None  # noqa: S101  # its parameters were found
     trace = traceparent_of(cast("dict[str, Any]", meta)) if "traceparent" in meta else None
     return PlainCall(message["id"], params["name"], params["arguments"], trace, talks=talks)
 
