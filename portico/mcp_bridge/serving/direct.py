@@ -8,26 +8,20 @@ it answers to the end, success or error, with the same functions as the SDK's wa
 from __future__ import annotations
 
 import asyncio
-import logging
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 from mcp.server.streamable_http import REQUEST_CANCELLED, check_accept_headers
 from mcp.shared.dispatcher import coerce_request_id
-from mcp.shared.jsonrpc_dispatcher import cancelled_request_id_from_params
 from mcp.types import CONNECTION_CLOSED
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
-from pydantic_core import from_json
 from starlette.requests import Request
 
-from portico.errors import ContractViolation, PorticoError
-from portico.mcp_bridge.serving.caller import PRINCIPAL, SCOPES
+from portico.mcp_bridge.serving.caller import PRINCIPAL
 from portico.mcp_bridge.serving.direct_call import DirectCall, DirectCalls
-from portico.mcp_bridge.serving.errors import error_result
-from portico.mcp_bridge.serving.plain_call import METHOD, MODERN, Clients, read_legacy, read_modern
+from portico.mcp_bridge.serving.plain_call import METHOD, MODERN, Clients, asked, read_legacy, read_modern, taken_back
 from portico.mcp_bridge.serving.printing import Printer
 from portico.mcp_bridge.serving.sessions import SESSION_HEADER
-from portico.runs.call import Call
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -39,8 +33,7 @@ if TYPE_CHECKING:
     from portico.mcp_bridge.serving.served import Served
     from portico.mcp_bridge.serving.served_tool import ServedTool
     from portico.mcp_bridge.serving.sessions import Session, Sessions
-
-logger = logging.getLogger("portico.mcp")
+    from portico.runs.call import Call
 
 _VERSION: Final = MODERN.encode("ascii")
 _METHOD: Final = METHOD.encode("ascii")
@@ -50,7 +43,6 @@ _UNUSUAL: Final = frozenset({b"origin", b"content-encoding", b"transfer-encoding
 _JSON: Final = frozenset({b"application/json", b"application/json; charset=utf-8", b"application/json;charset=utf-8"})
 _LONGEST_LENGTH: Final = 10
 """Digits of a Content-Length that is looked at."""
-_CANCELLED: Final = b"notifications/cancelled"
 
 
 class Direct:
@@ -91,9 +83,12 @@ class Direct:
             if message is None:
                 return receive
         plain = self._read(message.get("body", b""), headers, session)
-        if plain is None or (asked := self._asked(plain, scope, session)) is None:
+        found = None
+        if plain is not None:
+            found = asked(self._served, plain, plain.talks if session is None else session.talks, scope)
+        if plain is None or found is None:
             return _replaying((message,), receive)
-        tool, call = asked
+        tool, call = found
         if session is None:
             await self._answer(DirectCall(self._calls, receive, send, MODERN), plain.request_id, tool, call)
         else:
@@ -129,30 +124,6 @@ class Direct:
             and (self._hosts is None or headers.get(b"host") in self._hosts)
         )
 
-    def _asked(self, plain: PlainCall, scope: Scope, session: Session | None) -> tuple[ServedTool, Call] | None:
-        """What is asked of which tool; None where it is not to be answered here."""
-        served = self._served
-        tool = served.tools.get(plain.name)
-        if tool is None or tool.mirrored:
-            return None
-        talks = plain.talks if session is None else session.talks
-        if talks is None or (talks and tool.converses):
-            return None
-        try:
-            payload = tool.payload(plain.arguments)
-        except ContractViolation:
-            return None
-        client = scope.get("client")
-        return tool, Call(
-            tool.endpoint,
-            payload,
-            timeout=served.options.run_timeout,
-            principal=scope.get(PRINCIPAL),
-            scopes=scope.get(SCOPES),
-            address=client[0] if client else None,
-            traceparent=plain.traceparent,
-        )
-
     async def _answer_in(
         self, session: Session, receive: Receive, send: Send, request_id: int | str, tool: ServedTool, call: Call
     ) -> None:
@@ -182,11 +153,8 @@ class Direct:
                 return  # its client has left
             reason = (CONNECTION_CLOSED, "Connection closed") if direct.closed else (REQUEST_CANCELLED, "Request cancelled")
             body = printer.error(request_id, *reason)
-        except PorticoError as error:
-            body = printer.result(request_id, version, error_result(error, below=tool.below))
-        except Exception as error:
-            logger.exception("the call of tool %r failed unexpectedly", tool.tool.name)
-            body = printer.result(request_id, version, error_result(error))
+        except Exception as error:  # noqa: BLE001  # whatever it is, the client is told its MCP form
+            body = printer.failure(request_id, version, tool, error)
         finally:
             direct.end()
         await direct.answer(body)
@@ -194,20 +162,10 @@ class Direct:
 
 def _take_back(session: Session, body: bytes) -> None:
     """Cancel the call that a client takes back; its notification goes on to the SDK, whose calls it may mean."""
-    if not session.calls or _CANCELLED not in body:
-        return
-    try:
-        message: Any = from_json(body)
-    except ValueError:
-        return
-    if isinstance(message, dict):
-        said = cast("dict[str, Any]", message)
-        params = said.get("params")
-        if said.get("method") == _CANCELLED.decode() and "id" not in said and isinstance(params, dict):
-            request_id = cancelled_request_id_from_params(cast("dict[str, Any]", params))
-            call = session.calls.get(coerce_request_id(request_id)) if request_id is not None else None
-            if call is not None:
-                call.cancel()
+    key = taken_back(body) if session.calls else None
+    call = session.calls.get(key) if key is not None else None
+    if call is not None:
+        call.cancel()
 
 
 @lru_cache(maxsize=256)

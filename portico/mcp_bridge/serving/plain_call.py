@@ -8,17 +8,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from mcp.shared.dispatcher import coerce_request_id
+from mcp.shared.jsonrpc_dispatcher import cancelled_request_id_from_params
 from mcp.types import CLIENT_CAPABILITIES_META_KEY, CLIENT_INFO_META_KEY, PROTOCOL_VERSION_META_KEY
 from mcp_types.methods import validate_client_request
 from mcp_types.version import LATEST_MODERN_VERSION
 from pydantic_core import from_json, to_json
 
-from portico.mcp_bridge.serving.caller import traceparent_of
+from portico.errors import ContractViolation
+from portico.mcp_bridge.serving.caller import PRINCIPAL, SCOPES, traceparent_of
+from portico.runs.call import Call
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from portico.mcp_bridge.serving.served import Served
+    from portico.mcp_bridge.serving.served_tool import ServedTool
+
 METHOD: Final = "tools/call"
+CANCELLED: Final = b"notifications/cancelled"
 MODERN: Final = LATEST_MODERN_VERSION
 """The revision without sessions."""
 TASKS: Final = "io.modelcontextprotocol/tasks"
@@ -130,6 +138,52 @@ def read_legacy(body: bytes) -> PlainCall | None:
             return None
         trace = traceparent_of(cast("dict[str, Any]", meta))
     return PlainCall(message["id"], params["name"], params["arguments"], trace, talks=False)
+
+
+def asked(served: Served, plain: PlainCall, talks: bool | None, scope: Mapping[str, Any]) -> tuple[ServedTool, Call] | None:  # noqa: FBT001  # a fact
+    """What is asked of which tool; None where the SDK's way is to answer it.
+
+    Args:
+        served: what there is.
+        plain: the call.
+        talks: whether its client can be asked something meanwhile; None: it is not to be answered directly.
+        scope: of its HTTP request; empty over stdio.
+    """
+    tool = served.tools.get(plain.name)
+    if tool is None or tool.mirrored or talks is None or (talks and tool.converses):
+        return None
+    try:
+        payload = tool.payload(plain.arguments)
+    except ContractViolation:
+        return None
+    client = scope.get("client")
+    return tool, Call(
+        tool.endpoint,
+        payload,
+        timeout=served.options.run_timeout,
+        principal=scope.get(PRINCIPAL),
+        scopes=scope.get(SCOPES),
+        address=client[0] if client else None,
+        traceparent=plain.traceparent,
+    )
+
+
+def taken_back(body: bytes) -> int | str | None:
+    """Which request a client takes back with these bytes, so that "7" and 7 are one; None where they are no such notification."""
+    if CANCELLED not in body:
+        return None
+    try:
+        message: Any = from_json(body)
+    except ValueError:
+        return None
+    if not isinstance(message, dict):
+        return None
+    said = cast("dict[str, Any]", message)
+    params = said.get("params")
+    if said.get("method") != CANCELLED.decode() or "id" in said or not isinstance(params, dict):
+        return None
+    request_id = cancelled_request_id_from_params(cast("dict[str, Any]", params))
+    return coerce_request_id(request_id) if request_id is not None else None
 
 
 def _message(body: bytes) -> dict[str, Any] | None:

@@ -14,6 +14,8 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import ValidationError
 from pydantic_core import to_json
 
+from portico.errors import PorticoError
+from portico.mcp_bridge.serving.errors import error_result
 from portico.mcp_bridge.serving.plain_call import METHOD
 
 if TYPE_CHECKING:
@@ -64,6 +66,13 @@ class Printer:
             dumped.setdefault("resultType", "complete")
             dumped["_meta"] = {**(dumped.get("_meta") or {}), SERVER_INFO_META_KEY: self._stamp}
         return to_json({"jsonrpc": "2.0", "id": request_id, "result": dumped})
+
+    def failure(self, request_id: int | str, version: str, tool: ServedTool, error: Exception) -> bytes:
+        """What answers where the call ended so."""
+        if isinstance(error, PorticoError):
+            return self.result(request_id, version, error_result(error, below=tool.below))
+        logger.error("the call of tool %r failed unexpectedly", tool.tool.name, exc_info=error)
+        return self.result(request_id, version, error_result(error))
 
     def error(self, request_id: int | str, code: int, message: str) -> bytes:
         """What answers with an error of the protocol."""

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from portico.kernel.process import AgentProcess
@@ -235,7 +236,7 @@ async def test_a_body_in_several_parts_is_answered_directly_too() -> None:
     async def parts() -> Any:
         for begin in range(0, len(body), 50):
             yield body[begin : begin + 50]
-            await anyio.sleep(0)
+            await anyio.lowlevel.checkpoint()
 
     async with twins(Greeter("greeter")) as (direct, _):
         headers = {**headers_of(message), "content-length": str(len(body))}
