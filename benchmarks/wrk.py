@@ -41,6 +41,8 @@ class Answers:
     """Answers of 2xx per second."""
     refused: int
     """Answers of anything else."""
+    count: int
+    """All of them."""
 
 
 def there_is_wrk(what: str) -> bool:
@@ -59,12 +61,17 @@ def load(port: int, path: str, seconds: float, *, keyed: bool = False, connectio
         options = ["-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "-s", str(script)]
         command = ["wrk", *options, f"http://127.0.0.1:{port}{path}", "--", uuid.uuid4().hex]
         printed = subprocess.run(pinned(1, command), check=True, capture_output=True, text=True).stdout  # our own command
+    return read(printed)
+
+
+def read(printed: str) -> Answers:
+    """What wrk says. Raises `RuntimeError` where connections broke."""
     found = re.search(r"(\d+) requests in.*Requests/sec:\s*([\d.]+)", printed, flags=re.DOTALL)
     if found is None or "Socket errors" in printed:
         raise RuntimeError(printed)
     others = re.search(r"Non-2xx or 3xx responses: (\d+)", printed)
     refused, all_of_them = int(others[1]) if others else 0, int(found[1])
-    return Answers(float(found[2]) * (all_of_them - refused) / max(1, all_of_them), refused)
+    return Answers(float(found[2]) * (all_of_them - refused) / max(1, all_of_them), refused, all_of_them)
 
 
 def rate(port: int, path: str, seconds: float, *, keyed: bool = False, connections: int = 32) -> float:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
+from starlette.routing import Route
 
 from portico.routes.agent_table import AgentTable
 from portico.routes.compression import Compression
@@ -104,7 +105,10 @@ class GatewayApp(FastAPI):
         settings = self._gateway.settings
         if settings.compression:
             app = Compression(app, settings.mcp_paths)
-        app = AgentTable(app, self._gateway.table)
+        posts = {
+            route.path: route for route in self.router.routes if isinstance(route, Route) and route.endpoint is self._gateway.mcp
+        }
+        app = AgentTable(app, self._gateway.table, posts)
         self.user_middleware = middlewares
         for cls, args, kwargs in reversed(middlewares):
             app = cls(app, *args, **kwargs)

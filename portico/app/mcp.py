@@ -21,4 +21,8 @@ def serving_options(settings: GatewayConfig) -> ServingOptions:
         input_timeout=settings.mcp_input_timeout,
         client_limit=settings.mcp_client_limit,
         task_after=settings.mcp_task_after,
+        direct=settings.mcp_direct,
+        sessions_per_caller=settings.mcp_sessions_per_caller,
+        max_sessions=settings.mcp_max_sessions,
+        session_idle_timeout=settings.mcp_session_idle_timeout,
     )

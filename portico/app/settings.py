@@ -160,6 +160,14 @@ class GatewayConfig:
     """Seconds after which the call of an MCP client that knows tasks becomes one, unless its operation says otherwise."""
     mcp_sse: bool = False
     """Serve MCP in its oldest form too, HTTP with SSE of 2024-11-05: `/sse` and `/messages` below `mcp_path`."""
+    mcp_direct: bool = True
+    """Answer plain MCP calls in front of the SDK: the same answers, several times as fast. False only to find a fault."""
+    mcp_sessions_per_caller: int = 100
+    """MCP sessions that one caller may have open at once: a principal, or an address where none is known."""
+    mcp_max_sessions: int = 10_000
+    """MCP sessions of all callers, of some 36 KiB each."""
+    mcp_session_idle_timeout: float = 300.0
+    """Seconds after which an MCP session that nobody uses ends."""
     data: str | None = None
     """The data directory: runs and states are stored there and survive the program; None for what the topology says."""
     metrics_enabled: bool = True

@@ -19,8 +19,9 @@ from portico.routes.websocket import AgentSockets
 
 if TYPE_CHECKING:
     import re
-    from collections.abc import Awaitable, Iterable, Iterator
+    from collections.abc import Awaitable, Iterable, Iterator, Mapping
 
+    from starlette.routing import Route
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from portico.operations.catalogue import Endpoint
@@ -145,11 +146,18 @@ class Table:
 
 
 class AgentTable:
-    """ASGI middleware: the innermost."""
+    """ASGI middleware: the innermost.
 
-    def __init__(self, app: ASGIApp, table: Table) -> None:
+    Args:
+        app: what has everything else.
+        table: the routes to agents.
+        posts: routes of the application whose POSTs need nothing of what stands around them there, by path.
+    """
+
+    def __init__(self, app: ASGIApp, table: Table, posts: Mapping[str, Route] | None = None) -> None:
         self._app = app
         self._table = table
+        self._posts = posts or {}
         self._run_events = RunEvents(table.face)
         self._sockets = AgentSockets(table.face)
 
@@ -187,6 +195,10 @@ class AgentTable:
                 scope["path_params"] = parameters
                 return route.around(scope, receive, send)
             return route.serve(scope, receive, send, parameters)
+        if path in self._posts and scope["method"] == "POST":
+            beside = self._posts[path]
+            scope["route"] = beside
+            return beside.app(scope, receive, send)
         run_id = self._run_events.find(path, scope["method"])
         if run_id is not None:
             scope["route"] = self._run_events.spec

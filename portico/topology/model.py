@@ -372,6 +372,10 @@ class ServerSettings(Section):
     mcp_client_limit: Seconds | None = None
     mcp_task_after: Seconds | None = None
     mcp_sse: Flag | None = None
+    mcp_direct: Flag | None = None
+    mcp_sessions_per_caller: Count | None = None
+    mcp_max_sessions: Count | None = None
+    mcp_session_idle_timeout: Seconds | None = None
     metrics_enabled: Flag | None = None
     access_log: Flag | None = None
     log_format: Annotated[Literal["text", "json"], BeforeValidator(_lower)] | None = None

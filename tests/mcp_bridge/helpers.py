@@ -143,7 +143,7 @@ class Scripted(AgentProcess):
 # --- a gateway on a real socket ---------------------------------------------------------------------------------------
 
 
-class _Principal:
+class Principal:
     """In place of authentication: who calls, and what it may do, is what the headers say."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -195,7 +195,7 @@ async def gateway(
     async with Runtime(Supervisor("root", children=list(agents))) as runtime:
         endpoint = MCPEndpoint(Dispatcher(runtime), allowed_hosts=allowed_hosts, options=options)
         app = Starlette(routes=[Route("/mcp", endpoint=endpoint)], lifespan=lambda _: endpoint.lifespan())
-        async with serving(_Principal(app), port):
+        async with serving(Principal(app), port):
             yield f"http://127.0.0.1:{port}/mcp", endpoint
 
 

@@ -18,30 +18,28 @@ from typing import TYPE_CHECKING, Any
 import anyio
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp.server.transport_security import TransportSecurityMiddleware, TransportSecuritySettings
+from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from starlette.requests import Request
 from starlette.responses import Response
 
 from portico.errors import ConfigurationError
 from portico.mcp_bridge.serving.caller import with_owner
+from portico.mcp_bridge.serving.direct import Direct
 from portico.mcp_bridge.serving.message_guard import MessageGuard
 from portico.mcp_bridge.serving.served import Served
 from portico.mcp_bridge.serving.server import build_server
+from portico.mcp_bridge.serving.sessions import Sessions
 from portico.mcp_bridge.serving.stepping_up import SteppingUp
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable, MutableMapping
 
-    from starlette.types import Message, Receive, Scope, Send
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from portico.mcp_bridge.serving.options import ServingOptions
     from portico.runs.dispatcher import Dispatcher
 
 logger = logging.getLogger("portico.mcp")
-
-IDLE_TIMEOUT = 300.0
-"""Seconds after which a session of the old era that nobody uses is forgotten."""
-MAX_SESSIONS = 1000
-"""Sessions of the old era at once, of some 36 KiB each."""
 
 
 class MCPEndpoint:
@@ -71,27 +69,32 @@ class MCPEndpoint:
         self._stepping_up = SteppingUp(self.served, metadata_url) if metadata_url is not None else None
         self._security = _security(allowed_hosts)
         self._own_guard = allowed_hosts is not None
+        self._hosts = None if allowed_hosts is None else frozenset(host.encode("latin-1") for host in self._security.allowed_hosts)
         self._manager: StreamableHTTPSessionManager | None = None
+        self._sessions: Sessions | None = None
+        self._direct: Direct | None = None
         self._drained = asyncio.Event()
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncGenerator[None]:
         """Serve for as long as it is entered; outside, every request is answered 503. Enter and leave it in one task."""
+        server, options = build_server(self.served), self.served.options
         manager = StreamableHTTPSessionManager(
-            build_server(self.served),
+            server,
             security_settings=self._security,
-            session_idle_timeout=IDLE_TIMEOUT,
-            max_request_body_size=self.served.options.body_limit,
-            max_sessions=MAX_SESSIONS,
+            session_idle_timeout=None,
+            max_request_body_size=options.body_limit,
         )
+        sessions = Sessions(server, options, self._security)
         self._drained = asyncio.Event()
-        async with manager.run():
-            self._manager = manager
+        async with manager.run(), sessions.running():
+            self._manager, self._sessions = manager, sessions
+            self._direct = Direct(self.served, server, sessions, self._hosts) if options.direct else None
             try:
                 with self.served.watching():
                     yield
             finally:
-                self._manager = None
+                self._manager = self._sessions = self._direct = None
                 self.drain()
 
     def drain(self) -> None:
@@ -101,21 +104,28 @@ class MCPEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
+        if self._direct is not None and scope["method"] == "POST":
+            source = await self._direct.serve(scope, receive, send)
+            if source is None:
+                return
+            receive = source
         scope = _trimmed(scope)
         refusal = await TransportSecurityMiddleware(self._security).validate_request(Request(scope)) if self._own_guard else None
         if refusal is not None:
             await refusal(scope, receive, send)
             return
-        manager = self._manager
-        if manager is None or (self._drained.is_set() and scope["method"] == "GET"):
+        manager, sessions = self._manager, self._sessions
+        if manager is None or sessions is None or (self._drained.is_set() and scope["method"] == "GET"):
             await Response("The MCP endpoint is not running, or is about to stop.", status_code=503)(scope, receive, send)
-        elif scope["method"] == "GET":
-            await self._stream(manager, scope, receive, send)
+            return
+        handle = sessions.handle if _is_legacy(scope) else manager.handle_request
+        if scope["method"] == "GET":
+            await self._stream(handle, scope, receive, send)
         else:
             judge = self._stepping_up.judge if self._stepping_up is not None else None
-            await MessageGuard(manager.handle_request, self.served.options.body_limit, judge)(with_owner(scope), receive, send)
+            await MessageGuard(handle, self.served.options.body_limit, judge)(with_owner(scope), receive, send)
 
-    async def _stream(self, manager: StreamableHTTPSessionManager, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _stream(self, handle: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
         """A stream that has no end of its own: it ends whole when the gateway drains, so that no client holds up the stop."""
         open_response = False
 
@@ -127,7 +137,7 @@ class MCPEndpoint:
         async with anyio.create_task_group() as tasks:
 
             async def serve() -> None:
-                await manager.handle_request(with_owner(scope), receive, watched)
+                await handle(with_owner(scope), receive, watched)
                 tasks.cancel_scope.cancel()
 
             tasks.start_soon(serve)
@@ -141,6 +151,12 @@ def _trimmed(scope: Scope) -> Scope:
     """Whitespace around a header's value is no part of it (RFC 9110 §5.5); servers below leave what stands at its end."""
     headers: list[tuple[bytes, bytes]] = [(name, value.strip(b" \t")) for name, value in scope["headers"]]
     return scope if headers == scope["headers"] else {**scope, "headers": headers}
+
+
+def _is_legacy(scope: Scope) -> bool:
+    """Whether a request speaks the old era, as the SDK tells them apart: by the version in its header, or that it has none."""
+    version = next((value for name, value in scope["headers"] if name == b"mcp-protocol-version"), None)
+    return version is None or version.decode("latin-1") in HANDSHAKE_PROTOCOL_VERSIONS
 
 
 def _security(allowed_hosts: Iterable[str] | None) -> TransportSecuritySettings:

@@ -40,3 +40,11 @@ class ServingOptions:
     """How much of a list one answer may have."""
     input_timeout: float = 600.0
     """Seconds that a call waits for what its client is asked (elicitation, sampling, roots)."""
+    direct: bool = True
+    """Whether plain calls are answered in front of the SDK's application."""
+    sessions_per_caller: int = 100
+    """Sessions of the old era that one caller may have at once."""
+    max_sessions: int = 10_000
+    """Sessions of the old era of all callers."""
+    session_idle_timeout: float = 300.0
+    """Seconds after which a session of the old era that nobody uses ends."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
+from mcp.shared.inbound import X_MCP_HEADER_KEY
 from mcp.types import CallToolResult, TextContent, Tool, ToolAnnotations
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
@@ -44,6 +45,10 @@ class ServedTool:
     """Whether the reply stands under `result`."""
     gives_content: bool
     """Whether the reply is content (`portico.operations.content`), which becomes blocks and no structured content."""
+    mirrored: bool = False
+    """Whether an argument of it stands in a header too (`x-mcp-header`), and the two must agree."""
+    converses: bool = True
+    """Whether its handler is given what it can talk to its caller with, before it replies."""
 
     @property
     def below(self) -> str:
@@ -75,7 +80,7 @@ class ServedTool:
             return CallToolResult(content=[], is_error=failed)
         if isinstance(payload, bytes):
             payload = b64encode(payload).decode()  # as the schema has it
-        text = self._json(payload)
+        text = self.json(payload)
         value: Any = from_json(text)
         if self.wraps_reply:
             value = {REPLY_MEMBER: value}
@@ -83,7 +88,8 @@ class ServedTool:
         structured = value if typed or text.startswith(b"{") else None
         return CallToolResult(content=[TextContent(text=shown)], structured_content=structured, is_error=failed)
 
-    def _json(self, payload: Any) -> bytes:
+    def json(self, payload: Any) -> bytes:
+        """A reply as JSON. Raises `InvalidReply` where it is none."""
         try:
             return to_json(payload, inf_nan_mode="null")
         except PydanticSerializationError as error:
@@ -105,7 +111,9 @@ def served_tool(name: str, endpoint: Endpoint) -> ServedTool:
         output_schema=output_schema,
         annotations=_annotations(operation),
     )
-    return ServedTool(endpoint, tool, wraps_request, wraps_reply, gives_content)
+    mirrored = X_MCP_HEADER_KEY.encode() in to_json(input_schema)
+    converses = operation.function is None or operation.signature.context is not None
+    return ServedTool(endpoint, tool, wraps_request, wraps_reply, gives_content, mirrored, converses)
 
 
 def _annotations(operation: Operation) -> ToolAnnotations | None:

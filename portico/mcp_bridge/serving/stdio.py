@@ -6,6 +6,7 @@ runtime. It ends when the client closes stdin, and on SIGTERM or SIGINT; then th
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
@@ -14,7 +15,9 @@ import anyio
 from mcp.shared.message import SessionMessage
 from mcp.types import jsonrpc_message_adapter
 
-from portico.mcp_bridge.pipes import read_lines, write_all
+from portico.mcp_bridge.pipes import read_lines
+from portico.mcp_bridge.serving.direct_lines import DirectLines
+from portico.mcp_bridge.serving.line_writer import LineWriter
 from portico.mcp_bridge.serving.served import Served
 from portico.mcp_bridge.serving.server import build_server
 from portico.mcp_bridge.wire import Wire, claimed_wire, stop_on_signal
@@ -24,6 +27,9 @@ if TYPE_CHECKING:
 
     from portico.mcp_bridge.serving.options import ServingOptions
     from portico.runs.dispatcher import Dispatcher
+
+LAST_WORDS = 1.0
+"""Seconds for what is still to be written when the client has closed its side."""
 
 
 async def serve_stdio(dispatcher: Dispatcher, wire: Wire | None = None, *, options: ServingOptions | None = None) -> None:
@@ -48,25 +54,42 @@ async def _serve(served: Served, wire: Wire) -> None:
     server = build_server(served)
     incoming, to_server = anyio.create_memory_object_stream[SessionMessage | Exception](0)
     from_server, outgoing = anyio.create_memory_object_stream[SessionMessage](0)
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(_receive, wire.reads, incoming)
-        tasks.start_soon(_send, wire.writes, outgoing)
+    writer = LineWriter(wire.writes)
+    async with anyio.create_task_group() as tasks, asyncio.TaskGroup() as calls:
+        direct = DirectLines(served, server, writer, calls) if served.options.direct else None
+        written = calls.create_task(writer.run())
+        tasks.start_soon(_receive, wire.reads, incoming, writer, direct)
+        tasks.start_soon(_send, writer, outgoing, direct)
         await server.run(to_server, from_server, server.create_initialization_options())
+        if direct is not None:
+            direct.close()
+        with anyio.move_on_after(LAST_WORDS):
+            await writer.flushed()
+        written.cancel()
         tasks.cancel_scope.cancel()
 
 
-async def _receive(fd: int, incoming: MemoryObjectSendStream[SessionMessage | Exception]) -> None:
+async def _receive(
+    fd: int, incoming: MemoryObjectSendStream[SessionMessage | Exception], writer: LineWriter, direct: DirectLines | None
+) -> None:
     async with incoming:
         async for line in read_lines(fd):
+            await writer.room()
+            if direct is not None and direct.take(line):
+                continue
             try:
                 message: SessionMessage | Exception = SessionMessage(jsonrpc_message_adapter.validate_json(line, by_name=False))
+                if direct is not None:
+                    direct.received(message.message)
             except ValueError as error:
                 message = error
             await incoming.send(message)
 
 
-async def _send(fd: int, outgoing: MemoryObjectReceiveStream[SessionMessage]) -> None:
+async def _send(writer: LineWriter, outgoing: MemoryObjectReceiveStream[SessionMessage], direct: DirectLines | None) -> None:
     async with outgoing:
         async for message in outgoing:
-            line = message.message.model_dump_json(by_alias=True, exclude_unset=True)
-            await write_all(fd, line.encode() + b"\n")
+            if direct is not None:
+                direct.sent(message.message)
+            writer.put(message.message.model_dump_json(by_alias=True, exclude_unset=True).encode())
+            await writer.room()
