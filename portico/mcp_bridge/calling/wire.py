@@ -86,7 +86,7 @@ class Wire(asyncio.Protocol):
         self._pieces: list[bytes] = []
         self._size = 0
         self._events: EventDecoder | None = None
-        self._framed = False
+        self._framed = self._stays = False
         self._began = self._whole = False
 
     @property
@@ -192,6 +192,7 @@ class Wire(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         """See httptools."""
         status = self._answer.status = self._parser.get_status_code()
+        self._stays = self._framed and self._parser.should_keep_alive()
         self._began = status >= HTTPStatus.OK
         if self._began and self._answer.ok and self._answer.media_type == EVENTS:
             self._events = EventDecoder()
@@ -248,7 +249,7 @@ class Wire(asyncio.Protocol):
         transport = self._transport
         if transport is None or transport.is_closing():
             return
-        if not self._framed or not self._parser.should_keep_alive():
+        if not self._stays:
             transport.close()
             return
         self._idle_since = self._loop.time()
