@@ -14,12 +14,12 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import httpx2
-from mcp.shared.exceptions import MCPError
 from mcp.shared.inbound import encode_header_value
 from mcp.types import HEADER_MISMATCH, CallToolResult, InputRequiredResult
 from pydantic import ValidationError
 from pydantic_core import from_json
 
+from portico.errors import MCPToolError
 from portico.mcp_bridge.calling.wire import Answer, BrokenWireError, NoAnswerError, Wire
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class DirectClient:
             DeclinedError: not begun.
             BrokenWireError: the connection broke, or could not be made.
             NoAnswerError: what came is no answer.
-            MCPError: the server's own error.
+            MCPToolError: the server's own error.
         """
         self._calls += 1
         meta = {**self._meta, **envelope.meta}
@@ -104,7 +104,7 @@ class DirectClient:
         name = encode_header_value(tool.tool.name).encode("ascii")
         request = b"%sMcp-Name: %s\r\nContent-Length: %d\r\n\r\n%s" % (self._head, name, len(body), body)
         wire = await self._wire()
-        return _result(await wire.post(request, _Listener(envelope, self._log)))
+        return _result(tool.uri, await wire.post(request, _Listener(envelope, self._log)))
 
     def close(self) -> None:
         """Close every connection; calls on their way break."""
@@ -167,7 +167,7 @@ class _Listener:
         return False  # a request of the server is nothing that this revision has
 
 
-def _result(answer: Answer) -> CallToolResult | InputRequiredResult:
+def _result(uri: str, answer: Answer) -> CallToolResult | InputRequiredResult:
     if answer.status in DECLINED:
         raise DeclinedError
     try:
@@ -179,10 +179,10 @@ def _result(answer: Answer) -> CallToolResult | InputRequiredResult:
     result, error = message.get("result"), message.get("error")
     if isinstance(error, dict):
         told = cast("dict[str, Any]", error)
-        code, text = told.get("code"), told.get("message")
-        if code == HEADER_MISMATCH:
+        text = told.get("message")
+        if told.get("code") == HEADER_MISMATCH:
             raise DeclinedError
-        raise MCPError(code if isinstance(code, int) else 0, text if isinstance(text, str) else "an error without a text")
+        raise MCPToolError(uri, text if isinstance(text, str) and text else "it answered an error without a text")
     if not isinstance(result, dict) or not answer.ok:
         raise NoAnswerError(f"it answered with status {answer.status} and neither a result nor an error")
     return _typed(cast("dict[str, Any]", result))

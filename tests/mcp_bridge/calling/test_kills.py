@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(300)]
 
 TINY = Path(__file__).parent / "tiny_server.py"
 TIMES = 50
-PATIENT = {"timeout": 60.0, "max_restarts": 10_000}
+PATIENT: dict[str, Any] = {"timeout": 60.0, "max_restarts": 10_000}
 """A server that is killed by a test is not left alone for it."""
 
 
