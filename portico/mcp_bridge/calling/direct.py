@@ -78,7 +78,7 @@ class DirectClient:
     @staticmethod
     def takes(config: MCPServerConfig) -> bool:
         """Whether it can speak to that server: at a plain URL, with headers that are just that."""
-        if config.transport != "streamable_http" or getattr(config, "oauth", None):
+        if config.transport != "streamable_http" or getattr(config, "auth", None) is not None:
             return False
         return not httpx2.URL(config.url or "").userinfo and all(
             _TOKEN.fullmatch(name) and _VALUE.fullmatch(value) and name.lower() not in _OWN

@@ -110,7 +110,7 @@ async def climb(to: int, context: Context[Any]) -> int:
 async def complain(of: str, context: Context[Any]) -> str:
     """Writes a log message for the client."""
     with warnings.catch_warnings(action="ignore"):
-        await context.error(f"I cannot stand {of}")
+        await context.error(f"I cannot stand {of}")  # pyright: ignore[reportDeprecated]
     return "said"
 
 
