@@ -19,7 +19,7 @@ from mcp.types import HEADER_MISMATCH, CallToolResult, InputRequiredResult
 from pydantic import ValidationError
 from pydantic_core import from_json
 
-from portico.errors import MCPToolError
+from portico.errors import MCPToolError, ToolError
 from portico.mcp_bridge.calling.wire import Answer, BrokenWireError, NoAnswerError, Wire
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 DECLINED: Final = frozenset({301, 302, 303, 307, 308, 401, 403, 404, 405, 406, 407, 415, 421, 426})
 """Statuses of servers that have not begun the call: where to go, who may come, and that there is no such thing here."""
+_ENCODER: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE: Final = re.compile(r"[\t\x20-\x7e]*")
 _OWN: Final = frozenset({"host", "content-length", "transfer-encoding", "connection", "content-type", "accept", "te", "upgrade"})
@@ -90,6 +91,7 @@ class DirectClient:
 
         Raises:
             DeclinedError: not begun.
+            ToolError: arguments that are not JSON.
             BrokenWireError: the connection broke, or could not be made.
             NoAnswerError: what came is no answer.
             MCPToolError: the server's own error.
@@ -100,7 +102,10 @@ class DirectClient:
             meta["progressToken"] = self._calls
         params = {"name": tool.tool.name, "arguments": arguments, "_meta": meta}
         message = {"jsonrpc": "2.0", "id": self._calls, "method": "tools/call", "params": params}
-        body = json.dumps(message, separators=(",", ":"), allow_nan=False).encode()
+        try:
+            body = _ENCODER.encode(message).encode()
+        except (TypeError, ValueError) as error:
+            raise ToolError(f"The arguments of {tool.uri} are not JSON: {error}") from None
         name = encode_header_value(tool.tool.name).encode("ascii")
         request = b"%sMcp-Name: %s\r\nContent-Length: %d\r\n\r\n%s" % (self._head, name, len(body), body)
         wire = await self._wire()

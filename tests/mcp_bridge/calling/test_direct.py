@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import anyio
 import pytest
 
-from portico.errors import MCPServerUnavailable, MCPToolError, PorticoError
+from portico.errors import MCPServerUnavailable, MCPToolError, PorticoError, ToolError
 from tests.mcp_bridge.calling.scripted import EVENTS, Request, Scripted, event, response, result, scripted
 from tests.mcp_bridge.helpers import upstreams
 
@@ -254,6 +254,15 @@ async def test_a_cancelled_call_closes_its_connection_and_no_other() -> None:
             await begun.wait()
             tasks.cancel_scope.cancel()
         await server.gone.wait()
+
+
+@pytest.mark.parametrize("odd", [float("nan"), object()], ids=["nan", "object"])
+async def test_arguments_that_are_not_json_are_refused_and_nothing_is_sent(odd: Any) -> None:
+    with anyio.fail_after(20):
+        async with scripted(echo) as server, upstreams(server.config()) as tools:
+            with pytest.raises(ToolError, match="not JSON"):
+                await call(tools, "act", odd=odd)
+            assert server.calls == []
 
 
 async def test_a_call_that_gets_no_answer_in_time_says_so() -> None:
