@@ -13,11 +13,28 @@ import half_load
 import http_asks
 import idle
 import keyed
+import mcp_relay
+import mcp_upstreams
 import sends
 import streams
 import telemetry
 
 if __name__ == "__main__":
-    parts = (asks, erlang, sends, keyed, crashes, idle, http_asks, half_load, telemetry, streams, disconnects, durable)
+    parts = (
+        asks,
+        erlang,
+        sends,
+        keyed,
+        crashes,
+        idle,
+        http_asks,
+        half_load,
+        telemetry,
+        streams,
+        disconnects,
+        durable,
+        mcp_relay,
+        mcp_upstreams,
+    )
     results = [benchmark.main() for benchmark in parts]
     sys.exit(0 if all(results) else 1)

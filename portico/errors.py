@@ -65,6 +65,7 @@ sentence: what happened, to whom, what to do.
     ├── ToolError                     a tool did not give a result
     │   ├── UnknownTool
     │   ├── MCPToolError              an external server's tool answered an error
+    │   ├── MCPServerBusy             an external server has as many calls as it is given
     │   └── MCPServerUnavailable      an external server is not connected
     └── ModelError                    a model provider did not give a response
 """
@@ -950,16 +951,32 @@ class MCPToolError(ToolError):
         self.tool = tool
 
 
+class MCPServerBusy(ToolError):
+    """As many calls wait for an external MCP server as may. Nothing was sent. `retry_after`: seconds after which to try again."""
+
+    slug = "mcp-server-busy"
+    title = "MCP server busy"
+
+    def __init__(self, server: str, calls: int, waiting: int, retry_after: float = 1.0) -> None:
+        super().__init__(
+            f"The MCP server {server!r} has {calls} calls in flight (max_calls) and {waiting} that wait (max_waiting), and takes no"
+            f" more. Try again in {retry_after:g} s."
+        )
+        self.server = server
+        self.retry_after = retry_after
+
+
 class MCPServerUnavailable(ToolError):
-    """An external MCP server is not connected."""
+    """An external MCP server is not connected. `retry_after`: seconds until the next attempt, where none comes before."""
 
     slug = "mcp-server-unavailable"
     title = "MCP server unavailable"
 
-    def __init__(self, server: str, reason: str) -> None:
+    def __init__(self, server: str, reason: str, *, retry_after: float | None = None) -> None:
         super().__init__(f"The MCP server {server!r} is not connected: {reason}")
         self.server = server
         self.reason = reason
+        self.retry_after = retry_after
 
 
 class ModelError(PorticoError):

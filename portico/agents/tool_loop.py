@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from portico.agents.tool import Tool, openai_form
 from portico.errors import AgentError, ModelError, PorticoError, UnknownTool, nearest
-from portico.kernel.protocols import ModelResponse, ToolCall
+from portico.kernel.protocols import ForModel, ModelResponse, ToolCall
 from portico.llm.tool_names import ToolNames
 from portico.runs.event import EventName
 
@@ -194,7 +194,9 @@ def _said(response: ModelResponse) -> dict[str, Any]:
 
 
 def _shown(result: Any) -> str:
-    """A result as a model reads it: text as it is, else JSON."""
+    """A result as a model reads it: text as it is, else what it says of itself, else JSON."""
+    if isinstance(result, ForModel):
+        return result.for_model()
     return result if isinstance(result, str) else json.dumps(result, ensure_ascii=False)
 
 

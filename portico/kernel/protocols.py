@@ -111,6 +111,15 @@ class Tool(Protocol):
         ...
 
 
+@runtime_checkable
+class ForModel(Protocol):
+    """A tool's result that knows what of it a model should read: bytes, for instance, say nothing to it."""
+
+    def for_model(self) -> str:
+        """The text."""
+        ...
+
+
 class ToolSet(Protocol):
     """The tools that an agent can use: `self.tools`."""
 

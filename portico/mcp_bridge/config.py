@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 from dataclasses import dataclass, field
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 
 TRANSPORTS: Final = ("stdio", "streamable_http", "sse")
 """The transports that there are; `sse` is the one of 2024, for servers that have no other."""
+
+LOG_LEVELS: Final = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
+"""The levels of log messages in the protocol, which are those of syslog."""
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 _URL = re.compile(r"https?://[^/\s]+\S*")
@@ -48,7 +52,19 @@ class MCPServerConfig:
     required: bool = False
     """Whether the runtime does not start without it."""
     timeout: float = 30.0
-    """Seconds that connecting may take, and a call, where the deadline of its caller does not end it before."""
+    """Seconds that a call may take, where the deadline of its caller does not end it before."""
+    connect_timeout: float | None = None
+    """Seconds that connecting may take, to the list of tools; None for `timeout`."""
+    max_calls: int = 64
+    """How many calls it is given at a time."""
+    max_waiting: int = 256
+    """How many more may wait for their turn; the next is refused."""
+    max_restarts: int = 10
+    """How many attempts to connect may follow a loss or a failure within `restart_window`. Beyond, it is left alone for a while."""
+    restart_window: float = 60.0
+    """Seconds; sliding, not reset by successes."""
+    log_level: str | None = None
+    """The least level of log messages that it is asked for. None: those that it sends unasked, as servers of the old era do."""
     sandbox: Any = None
     """Reserved: a server for which one is asked is refused, never run without."""
 
@@ -62,12 +78,23 @@ class MCPServerConfig:
             raise ConfigurationError(f"{whose} has the transport {self.transport!r}, which there is not.{hint}")
         if self.sandbox:
             raise ConfigurationError(f"{whose} asks for a sandbox, which this version does not have. It is not started without.")
-        if self.timeout <= 0:
-            raise ConfigurationError(f"{whose} has the timeout {self.timeout}: it must be above 0 seconds.")
+        self._check_limits(whose)
         if self.transport == "stdio":
             self._check_child(whose)
         else:
             self._check_remote(whose)
+
+    def _check_limits(self, whose: str) -> None:
+        for key in ("timeout", "connect_timeout", "restart_window"):
+            seconds = getattr(self, key)
+            if seconds is not None and not 0 < seconds < math.inf:
+                raise ConfigurationError(f"{whose} has the {key} {seconds}: it must be above 0 seconds.")
+        for key, least in (("max_calls", 1), ("max_waiting", 0), ("max_restarts", 0)):
+            if getattr(self, key) < least:
+                raise ConfigurationError(f"{whose} has the {key} {getattr(self, key)}: it must be {least} or more.")
+        if self.log_level is not None and self.log_level not in LOG_LEVELS:
+            hint = did_you_mean(nearest(self.log_level, LOG_LEVELS)) or f" Known: {', '.join(LOG_LEVELS)}."
+            raise ConfigurationError(f"{whose} has the log_level {self.log_level!r}, which there is not.{hint}")
 
     def _check_child(self, whose: str) -> None:
         if not self.command:
@@ -84,6 +111,11 @@ class MCPServerConfig:
             )
         if self.command or self.args or self.env or self.cwd:
             raise ConfigurationError(f"{whose} has 'command', 'args', 'env' or 'cwd', which only a stdio server has.")
+
+    @property
+    def patience(self) -> float:
+        """Seconds that connecting may take."""
+        return self.timeout if self.connect_timeout is None else self.connect_timeout
 
     @property
     def argv(self) -> list[str]:

@@ -11,10 +11,16 @@ from __future__ import annotations
 import math
 import platform
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast, runtime_checkable
 
 from prometheus_client import CollectorRegistry, ProcessCollector, exposition
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, InfoMetricFamily
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    SummaryMetricFamily,
+)
 from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
@@ -41,6 +47,26 @@ OPENMETRICS: Final = openmetrics.CONTENT_TYPE_LATEST
 _TAKES_CALLS: Final = (ProcessStatus.RUNNING, ProcessStatus.WAITING)
 _AGENT: Final = ("agent",)
 _OPERATION: Final = ("agent", "operation")
+
+
+_SERVER: Final = ("server",)
+_UPSTREAM: Final[tuple[tuple[str, Any, str, str], ...]] = (
+    ("connected", GaugeMetricFamily, semconv.MCP_UPSTREAM_CONNECTED, "1 while an external MCP server is connected, else 0."),
+    ("tools", GaugeMetricFamily, semconv.MCP_UPSTREAM_TOOLS, "Tools that it has, or had when it was connected last."),
+    ("in_flight", GaugeMetricFamily, semconv.MCP_UPSTREAM_IN_FLIGHT, "Calls to it that are under way."),
+    ("waiting", GaugeMetricFamily, semconv.MCP_UPSTREAM_WAITING, "Calls that wait for their turn with it."),
+    ("reconnects", CounterMetricFamily, semconv.MCP_UPSTREAM_RECONNECTS, "How often it was connected anew."),
+)
+"""Key of `Upstream.upstream_figures`, kind, name, and what it says."""
+
+
+@runtime_checkable
+class Upstream(Protocol):
+    """A process that owns the connection to an external MCP server."""
+
+    def upstream_figures(self) -> dict[str, Any]:
+        """`server`, the keys of `_UPSTREAM`, and by outcome: `calls`, and the `seconds` that they took together."""
+        ...
 
 
 class Metrics:
@@ -88,6 +114,7 @@ class _Figures(Collector):
         yield from self._counts()
         yield from self._mailboxes()
         yield from self._lives()
+        yield from self._upstreams()
         yield from self._whole()
 
     def _durations(self) -> Metric:
@@ -156,6 +183,26 @@ class _Figures(Collector):
         if isinstance(node, Keyed):  # a key that nobody uses has no process, and gets one
             return open_, len(children)
         return open_ and any(child.status in _TAKES_CALLS for child in node.all_agents()), len(children)
+
+    def _upstreams(self) -> Iterator[Metric]:
+        """The external MCP servers. Where there are none, there is nothing to show."""
+        found = [agent.upstream_figures() for agent in self._dispatcher.runtime.all_agents() if isinstance(agent, Upstream)]
+        if not found:
+            return
+        durations = SummaryMetricFamily(
+            semconv.MCP_UPSTREAM_CALL_DURATION,
+            "Seconds of calls to an external MCP server, by outcome: ok, cancelled, or the slug of the error.",
+            labels=(*_SERVER, "outcome"),
+        )
+        for figures in found:
+            for outcome, count in figures["calls"].items():
+                durations.add_metric([figures["server"], _text(outcome)], count, figures["seconds"][outcome])
+        yield durations
+        for key, kind, name, about in _UPSTREAM:
+            family = kind(name, about, labels=_SERVER)
+            for figures in found:
+                family.add_metric([figures["server"]], figures[key])
+            yield family
 
     def _whole(self) -> Iterator[Metric]:
         book = self._dispatcher.book

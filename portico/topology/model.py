@@ -440,6 +440,12 @@ class ServerOfTools(Section):
     headers: dict[str, Word] = Field(default_factory=dict[str, Word])
     required: Flag = False
     timeout: Seconds | None = None
+    connect_timeout: Seconds | None = None
+    max_calls: Count | None = None
+    max_waiting: CountOrZero | None = None
+    max_restarts: CountOrZero | None = None
+    restart_window: Seconds | None = None
+    log_level: Literal["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"] | None = None
 
     @property
     def kind(self) -> str:

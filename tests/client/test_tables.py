@@ -11,8 +11,8 @@ from portico.client.retries import LONGEST, REFUSED, UNSURE, backoff
 from portico.routes.problems import STATUSES
 from portico.runs import event, status
 
-OUTCOMES = {"agent-failed", "mcp-server-unavailable"}
-"""Slugs of 503 that a second attempt would not change."""
+OUTCOMES = {"agent-failed", "mcp-server-busy", "mcp-server-unavailable"}
+"""Slugs of 503 that end a call which was handled: a second attempt would be a second handling."""
 
 
 def test_the_ends_of_a_run_are_those_of_the_gateway() -> None:

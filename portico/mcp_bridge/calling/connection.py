@@ -1,23 +1,32 @@
 """Connection: what the process that owns an external server shares with everybody who calls its tools.
 
 It outlives every single connection: callers wait here while the owner connects anew. Above: `upstream.py`, the one owner, and
-`toolset.py`, the callers. A call goes straight from its caller's task to the SDK's client, many at once; no mailbox in between.
+`toolset.py`, the callers. A call goes straight from its caller's task to the client (the SDK's, or `direct.py`), many at once; no
+mailbox in between.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
 from mcp.shared.exceptions import MCPError
-from mcp.types import CONNECTION_CLOSED
+from mcp.types import CONNECTION_CLOSED, InputRequiredResult
+from pydantic import ValidationError
 
-from portico.errors import MCPServerUnavailable, MCPToolError
-from portico.kernel.current import current
+from portico.errors import MCPServerBusy, MCPServerUnavailable, MCPToolError, PorticoError
+from portico.mcp_bridge.calling.direct import DeclinedError
+from portico.mcp_bridge.calling.envelope import Envelope
+from portico.mcp_bridge.calling.figures import OK, Figures
+from portico.mcp_bridge.calling.input_rounds import go_on
 from portico.mcp_bridge.calling.remote import was_not_sent
 from portico.mcp_bridge.calling.remote_tool import RemoteTool
+from portico.mcp_bridge.calling.turnstile import FullError, Turnstile
+from portico.mcp_bridge.calling.wire import BrokenWireError, NoAnswerError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,8 +35,11 @@ if TYPE_CHECKING:
     from mcp.types import CallToolResult, Tool
 
     from portico.kernel.inbox import Inbox
+    from portico.mcp_bridge.calling.direct import DirectClient
     from portico.mcp_bridge.config import MCPServerConfig
 
+LONGEST_REASON: Final = 300
+"""Characters of what is told of an answer that cannot be used."""
 PATIENCE: Final = 3
 """How many attempts to connect may fail while a call waits, before it gives up."""
 
@@ -41,6 +53,8 @@ class ConnectionStatus(StrEnum):
     """An attempt is under way."""
     DOWN = "down"
     """Not connected; the next attempt comes after a pause, or at once when somebody calls."""
+    RESTING = "resting"
+    """It was lost or failed more often than it may within its window. The next attempt comes after a pause, whoever calls."""
 
 
 class Signal(Enum):
@@ -95,7 +109,11 @@ class Connection:
         self.listed = False
         self.failed_attempts = 0
         self.waiting = 0
+        self.figures = Figures()
+        self.next_attempt: float | None = None
+        self._turnstile = Turnstile(config.max_calls, config.max_waiting)
         self._client: Client | None = None
+        self._direct: DirectClient | None = None
         self._life: Life | None = None
         self._owner: Inbox | None = None
         self._waiters: list[asyncio.Future[None]] = []
@@ -113,8 +131,18 @@ class Connection:
             "connection": self.status.value,
             "era": self.era,
             "tools": sorted(self.tools),
+            "calls": {"in_flight": self._turnstile.inside, "waiting": self._turnstile.waiting},
+            "reconnects": self.figures.reconnects,
         }
+        if self.status is ConnectionStatus.RESTING:
+            about["retry_in"] = self.retry_in()
         return about if self.last_error is None else {**about, "error": self.last_error}
+
+    def retry_in(self) -> float | None:
+        """Seconds until the next attempt, while it is resting."""
+        if self.status is not ConnectionStatus.RESTING or self.next_attempt is None:
+            return None
+        return round(max(0.1, self.next_attempt - asyncio.get_running_loop().time()), 1)
 
     # --- the owner's side ---------------------------------------------------------------------------------------------
 
@@ -129,9 +157,10 @@ class Connection:
         """An attempt begins."""
         self._set(ConnectionStatus.CONNECTING)
 
-    def up(self, client: Client, life: Life, tools: Sequence[Tool]) -> None:
-        """Connected: calls go out."""
-        self._client, self._life = client, life
+    def up(self, client: Client, life: Life, tools: Sequence[Tool], direct: DirectClient | None = None) -> None:
+        """Connected: calls go out, over `direct` where there is one."""
+        self._client, self._life, self._direct = client, life, direct
+        self.figures.connects += 1
         self.era = client.protocol_version
         self.last_error = None
         self.relisted(tools)
@@ -146,12 +175,17 @@ class Connection:
 
     def leaving(self) -> None:
         """From now on no call goes out over the present connection."""
-        self._client = self._life = None
+        self._client = self._life = self._direct = None
         self._set(ConnectionStatus.DOWN)
+
+    def resting(self, seconds: float) -> None:
+        """It has failed too often: whoever waits is told so, and no attempt comes before so many seconds have passed."""
+        self.next_attempt = asyncio.get_running_loop().time() + seconds
+        self._set(ConnectionStatus.RESTING)
 
     def down(self, reason: str, *, attempt_failed: bool) -> None:
         """Not connected, for this reason."""
-        self._client = self._life = None
+        self._client = self._life = self._direct = None
         self.last_error = reason
         self.failed_attempts += attempt_failed
         self._set(ConnectionStatus.DOWN)
@@ -185,34 +219,73 @@ class Connection:
         again, once, where it cannot have taken effect or where the tool says that twice does no harm.
 
         Raises:
+            MCPServerBusy: too many wait for their turn already.
             MCPServerUnavailable: not connected, or the connection broke and nobody knows how far the call came.
-            MCPToolError: the server answered with an error, or not in time.
+            MCPToolError: the server answered with an error, or not in time, or with what is no answer.
         """
+        began, outcome = time.monotonic(), "cancelled"
         try:
-            async with asyncio.timeout(self.config.timeout):
-                return await self._call(tool, arguments)
+            result = await self._in_time(tool, arguments)
+        except PorticoError as error:
+            outcome = error.slug
+            raise
+        else:
+            outcome = MCPToolError.slug if result.is_error else OK
+            return result
+        finally:
+            self.figures.ended(outcome, time.monotonic() - began)
+
+    async def _in_time(self, tool: RemoteTool, arguments: dict[str, Any]) -> CallToolResult:
+        envelope, admitted = Envelope(), False
+        try:
+            async with asyncio.timeout(self.config.timeout), self._turnstile:
+                admitted = True
+                return await self._call(tool, arguments, envelope)
+        except FullError:
+            raise MCPServerBusy(self.name, self.config.max_calls, self.config.max_waiting) from None
         except TimeoutError:
+            if not admitted:
+                raise MCPServerBusy(self.name, self.config.max_calls, self._turnstile.waiting) from None
             if self.status is ConnectionStatus.CONNECTED:
                 raise MCPToolError(tool.uri, f"it gave no answer within {self.config.timeout:g} s") from None
             raise self._unavailable() from None
+        finally:
+            envelope.closed = True
 
-    async def _call(self, tool: RemoteTool, arguments: dict[str, Any]) -> CallToolResult:
+    async def _call(self, tool: RemoteTool, arguments: dict[str, Any], envelope: Envelope) -> CallToolResult:
         for last in (False, True):
             client, life = await self._standing()
             try:
-                return await client.call_tool(tool.tool.name, arguments, meta=_trace())
+                return await self._send(client, tool, arguments, envelope)
+            except BrokenWireError as error:
+                unsent, reason, cause = not error.sent, str(error), error
             except MCPError as error:
                 unsent = was_not_sent(error)
-                broke = unsent or (error.code == CONNECTION_CLOSED and self._broke(life))
-                if not broke:
+                if not unsent and not (error.code == CONNECTION_CLOSED and self._broke(life)):
                     raise MCPToolError(tool.uri, error.message) from error
-                reason = life.ended or error.message
-                if unsent:
-                    life.end(reason)
-                if last or not (unsent or tool.repeatable):
-                    how_far = "the call was not sent" if unsent else "whether the call took effect is not known"
-                    raise MCPServerUnavailable(self.name, f"{reason}; {how_far}") from error
+                reason, cause = life.ended or error.message, error
+            except (NoAnswerError, RuntimeError, ValidationError) as error:
+                raise MCPToolError(tool.uri, f"its answer cannot be used: {_unusable(error)}") from error
+            if unsent:
+                life.end(reason)
+            if last or not (unsent or tool.repeatable):
+                how_far = "the call was not sent" if unsent else "whether the call took effect is not known"
+                raise MCPServerUnavailable(self.name, f"{reason}; {how_far}") from cause
         raise AssertionError  # the loop returns or raises
+
+    async def _send(self, client: Client, tool: RemoteTool, arguments: dict[str, Any], envelope: Envelope) -> CallToolResult:
+        """Once: directly, where that can be; else, and where the server wants more than a call, by the SDK's client."""
+        name = tool.tool.name
+        if self._direct is not None and not tool.mirrored:
+            with suppress(DeclinedError):
+                result = await self._direct.call(tool, arguments, envelope)
+                if isinstance(result, InputRequiredResult):
+                    result = await go_on(client, result, name, arguments, envelope)
+                if not result.is_error and tool.tool.output_schema is not None:
+                    await client.session.validate_tool_result(name, result)
+                return result
+        meta: Any = envelope.meta or None
+        return await client.call_tool(name, arguments, progress_callback=envelope.progress, meta=meta)
 
     def _broke(self, life: Life) -> bool:
         """Whether "connection closed" is the SDK's word for a broken connection, and not the server's own error of that number.
@@ -231,7 +304,7 @@ class Connection:
                 if client is not None and life is not None:
                     if life.alive:
                         return client, life
-                elif self._owner is None or self.failed_attempts >= give_up_at:
+                elif self._owner is None or self.failed_attempts >= give_up_at or self.status is ConnectionStatus.RESTING:
                     raise self._unavailable()
                 else:
                     self._owner.put(Signal.WANTED)
@@ -240,7 +313,10 @@ class Connection:
             self.waiting -= 1
 
     def _unavailable(self) -> MCPServerUnavailable:
-        return MCPServerUnavailable(self.name, self.last_error or f"it did not answer within {self.config.timeout:g} s")
+        reason, retry_in = self.last_error or f"it did not answer within {self.config.timeout:g} s", self.retry_in()
+        if retry_in is not None:
+            reason += f"; it was tried too often, and will be again in {retry_in:g} s"
+        return MCPServerUnavailable(self.name, reason, retry_after=retry_in)
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
@@ -261,7 +337,8 @@ class Connection:
                 self._waiters.remove(waiter)
 
 
-def _trace() -> Any:
-    """The trace of the message in hand, for the server to go on with."""
-    in_hand = current.get()
-    return {"traceparent": in_hand.traceparent} if in_hand is not None and in_hand.traceparent else None
+def _unusable(error: Exception) -> str:
+    """Why an answer is none. The SDK raises `RuntimeError` for structured content that breaks the tool's own output schema."""
+    if isinstance(error, ValidationError):
+        return f"it breaks the protocol ({error.error_count()} faults)"
+    return (str(error).splitlines() or [type(error).__name__])[0][:LONGEST_REASON]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from contextlib import asynccontextmanager
+from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, Self, cast
 
@@ -15,7 +16,7 @@ import anyio
 import httpx2
 from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
-from mcp.types import CONNECTION_CLOSED
+from mcp.types import CONNECTION_CLOSED, INVALID_REQUEST
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 
 NOT_SENT: Final = "portico/not-sent"
 """In the data of an error: the server has not begun the call, so it may be sent again."""
+
+SESSION_NOT_FOUND: Final = -32001
+"""The code that some servers have for a session that they do not know."""
 
 READ_TIMEOUT: Final = 300.0
 """Seconds without a byte after which a response counts as dead; servers send pings more often."""
@@ -48,10 +52,13 @@ async def remote(config: MCPServerConfig, life: Life) -> AsyncGenerator[Transpor
     url = config.url or ""
     headers = dict(config.headers)
     if config.transport == "sse":
-        async with sse_client(url, headers=headers, timeout=config.timeout, sse_read_timeout=READ_TIMEOUT) as (reads, writes):
+        with_end = partial(_client, transport=EndingTransport(life))
+        async with sse_client(
+            url, headers=headers, timeout=config.patience, sse_read_timeout=READ_TIMEOUT, httpx_client_factory=with_end
+        ) as (reads, writes):
             yield WatchedStream(reads, life), writes
         return
-    timeout = httpx2.Timeout(config.timeout, read=READ_TIMEOUT)
+    timeout = httpx2.Timeout(config.patience, read=READ_TIMEOUT)
     async with (
         httpx2.AsyncClient(headers=headers, timeout=timeout, transport=TellingTransport()) as client,
         streamable_http_client(url, http_client=client) as (reads, writes),
@@ -99,6 +106,36 @@ class WatchedStream:
         return await self._stream.__aexit__(exc_type, exc_val, exc_tb)
 
 
+class EndingTransport(httpx2.AsyncHTTPTransport):
+    """Ends the life when a POST fails. Answers come by another stream, so the SDK's client would wait for one for ever."""
+
+    def __init__(self, life: Life) -> None:
+        super().__init__()
+        self._life = life
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Send one request."""
+        try:
+            response = await super().handle_async_request(request)
+        except httpx2.TransportError as error:
+            if request.method == "POST":
+                self._life.end(f"the connection broke ({_text(error)})")
+            raise
+        if request.method == "POST" and response.is_error:
+            self._life.end(f"it answered a message with status {response.status_code}")
+        return response
+
+
+def _client(
+    headers: dict[str, str] | None = None,
+    timeout: httpx2.Timeout | None = None,
+    auth: httpx2.Auth | None = None,
+    *,
+    transport: httpx2.AsyncBaseTransport,
+) -> httpx2.AsyncClient:
+    return httpx2.AsyncClient(headers=headers, timeout=timeout, auth=auth, transport=transport)
+
+
 class TellingTransport(httpx2.AsyncHTTPTransport):
     """Answers a POST that failed on its way, instead of raising; the answer says whether it was sent."""
 
@@ -121,16 +158,22 @@ class TellingTransport(httpx2.AsyncHTTPTransport):
 
 
 async def _forgot_the_session(response: httpx2.Response) -> bool:
-    """A server that does not know a session answers 404 (so the specification), or 400 with -32000 (so a widespread example)."""
+    """Whether the server does not know a session, and so has begun nothing.
+
+    It answers 404 (so the specification), or 400 with -32000 (so a widespread example) or -32600. The last one also stands for
+    requests that are wrong in themselves: there the text tells, for want of anything else.
+    """
     if response.status_code == HTTPStatus.NOT_FOUND:
         return True
     if response.status_code != HTTPStatus.BAD_REQUEST:
         return False
     try:
-        body: Any = json.loads(await response.aread())
-        return body["error"]["code"] == CONNECTION_CLOSED
+        error: Any = json.loads(await response.aread())["error"]
+        code, message = error["code"], str(error["message"]).lower()
     except (ValueError, TypeError, KeyError, httpx2.HTTPError):
         return False
+    of_sessions = "session" in message or "initializ" in message
+    return code == CONNECTION_CLOSED or (code in (INVALID_REQUEST, SESSION_NOT_FOUND) and of_sessions)
 
 
 def _answer(request: httpx2.Request, reason: str, *, sent: bool) -> httpx2.Response:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("portico.mcp")
 
+MIRRORED = "x-mcp-header"
+"""The keyword of a schema that asks for a value in a header."""
 LONGEST_MESSAGE = 300
 """Characters of one fault's message; validators print whole values."""
 
@@ -36,11 +38,13 @@ class _Validator(Protocol):
 class RemoteTool:
     """One tool of one listing."""
 
-    __slots__ = ("_compiled", "_validator", "tool", "uri")
+    __slots__ = ("_compiled", "_validator", "mirrored", "tool", "uri")
 
     def __init__(self, uri: str, tool: Tool) -> None:
         self.uri = uri
         self.tool = tool
+        self.mirrored = MIRRORED in str(tool.input_schema)
+        """Whether values of its arguments may stand in headers as well, which the SDK's client sees to."""
         self._validator: _Validator | None = None
         self._compiled = False
 

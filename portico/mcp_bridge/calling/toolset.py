@@ -12,7 +12,7 @@ from mcp.shared.exceptions import MCPError
 
 from portico.errors import ConfigurationError, DuplicateName, MCPServerUnavailable, MCPToolError, PorticoError, UnknownTool, nearest
 from portico.mcp_bridge.calling.connection import Connection
-from portico.mcp_bridge.calling.results import value_of
+from portico.mcp_bridge.calling.results import ToolAnswer, answer_of
 from portico.mcp_bridge.calling.upstream import MCPUpstream, process_name
 from portico.mcp_bridge.config import MCPServerConfig
 from portico.mcp_bridge.schemas import ANY_OBJECT
@@ -52,12 +52,17 @@ class UpstreamTool:
         return remote.tool.input_schema if remote is not None else ANY_OBJECT
 
     async def execute(self, /, **arguments: Any) -> Any:
-        """Call it, from this task.
+        """Call it, from this task. Returns the structured content, else the text, else the `Parts`. Raises as `answer`."""
+        return (await self.answer(**arguments)).value
+
+    async def answer(self, /, **arguments: Any) -> ToolAnswer:
+        """Call it, from this task, for everything that it answers: an image beside structured content, for instance.
 
         Raises:
             ToolError: the arguments do not satisfy the schema; nothing was sent.
             UnknownTool: the server has no such tool.
             MCPServerUnavailable: the server is not connected, or the connection broke meanwhile.
+            MCPServerBusy: it has as many calls as it is given, and as many wait.
             MCPToolError: the server answered with an error.
         """
         remote = await self._remote()
@@ -70,7 +75,7 @@ class UpstreamTool:
             raise MCPToolError(self.name, error.message) from error
         except Exception as error:  # the border to a stranger's server: a result that breaks the protocol, or its own schema
             raise MCPToolError(self.name, f"its answer cannot be used ({type(error).__name__})") from error
-        return value_of(self.name, result)
+        return answer_of(self.name, result)
 
     async def _remote(self) -> RemoteTool:
         connection = self._connection

@@ -1,7 +1,8 @@
 """MCPUpstream: the supervised process that owns the connection to one external MCP server.
 
 One task opens the SDK's client, stays with it, and closes it, since a client must be closed by the task that opened it. It connects
-anew by itself, with a backoff that starts over after health. Calls do not come through its mailbox: see `connection.py`.
+anew by itself, with a backoff that starts over after health; more often than `max_restarts` within `restart_window`, and the server
+is left alone for a while. Calls do not come through its mailbox: see `connection.py`.
 """
 
 from __future__ import annotations
@@ -10,12 +11,21 @@ import asyncio
 import logging
 import math
 import random
+from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import anyio
 from mcp import Client
 from mcp.shared.exceptions import MCPError
-from mcp.types import Implementation, ToolListChangedNotification
+from mcp.types import (
+    CLIENT_CAPABILITIES_META_KEY,
+    CLIENT_INFO_META_KEY,
+    LOG_LEVEL_META_KEY,
+    PROTOCOL_VERSION_META_KEY,
+    Implementation,
+    ToolListChangedNotification,
+)
 from mcp.types.version import MODERN_PROTOCOL_VERSIONS
 
 from portico.errors import StartError
@@ -23,6 +33,8 @@ from portico.kernel.inbox import Inbox
 from portico.kernel.process import AgentProcess
 from portico.mcp_bridge.calling.child import child
 from portico.mcp_bridge.calling.connection import Connection, Life, Signal
+from portico.mcp_bridge.calling.direct import DirectClient
+from portico.mcp_bridge.calling.envelope import log_message
 from portico.mcp_bridge.calling.remote import remote
 from portico.version import __version__
 
@@ -31,7 +43,7 @@ if TYPE_CHECKING:
 
     from mcp.client._transport import Transport
     from mcp.client.session import IncomingMessage
-    from mcp.types import Tool
+    from mcp.types import DiscoverResult, LoggingMessageNotificationParams, Tool
 
     from portico.kernel.router import Router
 
@@ -43,6 +55,10 @@ BACKOFF_MAX: Final = 30.0
 """Seconds that no pause exceeds."""
 BACKOFF_WANTED: Final = 0.5
 """Seconds that no pause exceeds while somebody waits for the connection."""
+REST: Final = 30.0
+"""Seconds that a server is left alone after too many restarts, before each further attempt."""
+SHORTEST_TTL: Final = 10.0
+"""Seconds that a list of tools is kept at least, whatever its server says of it: its tools are not asked for in a loop."""
 START_PATIENCE: Final = 10.0
 """Seconds that the start of the tree waits for a server that is not required."""
 MOST_PAGES: Final = 100
@@ -56,7 +72,8 @@ class MCPUpstream(AgentProcess):
         name: its identity in the runtime.
         connection: what it shares with the callers; survives its restarts.
 
-    `mode` is how the next connection asks for the protocol era: `auto`, or `legacy` once the server has shown to know no other.
+    `mode` is how the next connection asks for the protocol era: `auto`, or what the server has shown to know: `legacy`, or a
+    revision of the new era, with what it said of itself then, for as long as it said that this holds.
     """
 
     internal = True
@@ -67,13 +84,32 @@ class MCPUpstream(AgentProcess):
         self.connection = connection
         self._log = logging.getLogger(f"portico.mcp.{connection.name}")
         self.mode = "auto"
+        self._discovered: DiscoverResult | None = None
+        self._discovery_ends = math.inf
+        self._list_ends = math.inf
         self._failures = 0
+        self._restarts: deque[float] = deque()
         self._stopping = False
         self._lived: Life | None = None
 
     def readiness(self) -> dict[str, Any]:
         """Whether its server is connected, for `/readyz` and the tree."""
         return self.connection.readiness()
+
+    def upstream_figures(self) -> dict[str, Any]:
+        """What `/metrics` shows of its server: JSON-able."""
+        connection = self.connection
+        figures, about = connection.figures, connection.readiness()
+        return {
+            "server": connection.name,
+            "connected": about["ready"],
+            "tools": len(about["tools"]),
+            "in_flight": about["calls"]["in_flight"],
+            "waiting": about["calls"]["waiting"],
+            "reconnects": figures.reconnects,
+            "calls": dict(figures.calls),
+            "seconds": dict(figures.seconds),
+        }
 
     async def on_start(self) -> None:
         """Begin to connect; does not wait for it, so that many servers connect at once."""
@@ -114,8 +150,9 @@ class MCPUpstream(AgentProcess):
         healthy = was_up and self.router.clock.now() - began >= HEALTHY
         self._failures = 0 if healthy else self._failures + 1
         if not was_up:
-            self.mode = "auto"
+            self.mode, self._discovered = "auto", None
         if not self._stopping:
+            self._restarts.append(self.router.clock.now())
             level = logging.WARNING if self._failures <= 1 else logging.DEBUG
             self._log.log(level, "%s: %s", "connection lost" if was_up else "not connected", reason)
         self.connection.down(reason, attempt_failed=not was_up)
@@ -123,37 +160,70 @@ class MCPUpstream(AgentProcess):
     async def _live(self, life: Life) -> None:
         config = self.connection.config
         # One scope around everything: one that ended after the handshake would end before those that the client has opened in it.
-        with anyio.CancelScope(deadline=anyio.current_time() + config.timeout) as scope:
+        with anyio.CancelScope(deadline=anyio.current_time() + config.patience) as scope:
             async with self._client(self._transport(life)) as client:
-                tools = await _listing(client)
+                tools = await self._listing(client)
                 scope.deadline = math.inf
-                self._came_up(client, life, tools)
+                direct = self._direct(client)
+                self._came_up(client, life, tools, direct)
                 try:
                     await self._stay(client, life)
                 finally:
                     self.connection.leaving()
+                    if direct is not None:
+                        direct.close()
         if scope.cancelled_caught:
-            raise TimeoutError(f"it did not answer within {config.timeout:g} s")
+            raise TimeoutError(f"it did not answer within {config.patience:g} s")
 
     def _transport(self, life: Life) -> Transport:
         config = self.connection.config
         return child(config, life, self._log) if config.transport == "stdio" else remote(config, life)
 
     def _client(self, transport: Transport) -> Client:
+        if self.router.clock.now() >= self._discovery_ends:
+            self.mode, self._discovered = "auto", None
+        level: Any = self.connection.config.log_level
         return Client(
             transport,
             mode=self.mode,
+            prior_discover=self._discovered,
             client_info=Implementation(name="portico", version=__version__),
             message_handler=self._on_message,
+            logging_callback=self._on_log,
+            log_level=level,
             cache=None,
         )
 
-    def _came_up(self, client: Client, life: Life, tools: Sequence[Tool]) -> None:
+    def _direct(self, client: Client) -> DirectClient | None:
+        """A client beside the SDK's, for plain calls, where the server speaks the revision that needs no session."""
+        version, config = client.protocol_version, self.connection.config
+        if version not in MODERN_PROTOCOL_VERSIONS or not DirectClient.takes(config):
+            return None
+        # What the SDK's client says about us, word for word; there is no public way to ask it.
+        capabilities = client.session._build_capabilities(version)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+        meta = {
+            PROTOCOL_VERSION_META_KEY: version,
+            CLIENT_INFO_META_KEY: {"name": "portico", "version": __version__},
+            CLIENT_CAPABILITIES_META_KEY: capabilities.model_dump(by_alias=True, mode="json", exclude_none=True),
+        }
+        if config.log_level is not None:
+            meta[LOG_LEVEL_META_KEY] = config.log_level
+        return DirectClient(config, meta, version, partial(log_message, self._log))
+
+    def _came_up(self, client: Client, life: Life, tools: Sequence[Tool], direct: DirectClient | None) -> None:
         self._lived = life
         # The next time without asking for the era.
-        self.mode = "auto" if client.protocol_version in MODERN_PROTOCOL_VERSIONS else "legacy"
+        discovered = client.session.discover_result
+        if discovered is None:
+            self.mode, self._discovery_ends = "legacy", math.inf
+        elif self._discovered is None:
+            self.mode, self._discovered = client.protocol_version, discovered
+            self._discovery_ends = self.router.clock.now() + discovered.ttl_ms / 1000 if discovered.ttl_ms else math.inf
         self._log.info("connected, %s, %d tools", client.protocol_version, len(tools))
-        self.connection.up(client, life, tools)
+        self.connection.up(client, life, tools, direct)
+
+    async def _on_log(self, params: LoggingMessageNotificationParams) -> None:
+        log_message(self._log, params.level, params.logger, params.data)
 
     async def _stay(self, client: Client, life: Life) -> None:
         """Until it is lost, or wanted no more."""
@@ -162,10 +232,24 @@ class MCPUpstream(AgentProcess):
         async with anyio.create_task_group() as tasks:
             if listens:
                 tasks.start_soon(self._listen, client)
+            elif self.connection.config.log_level is not None:
+                await self._ask_for_logs(client)
             while not self._stopping and life.ended is None:
-                if await self._inbox.get() is Signal.CHANGED:
-                    self.connection.relisted(await _listing(client))
+                # Who tells of changes is listened to; a list of anybody else holds as long as its server said.
+                heard = await self._inbox.get(until=None if listens or self._list_ends == math.inf else self._list_ends)
+                if heard is Signal.CHANGED or self.router.clock.now() >= self._list_ends:
+                    self.connection.relisted(await self._listing(client))
             tasks.cancel_scope.cancel()
+
+    async def _ask_for_logs(self, client: Client) -> None:
+        """The old era's way; the new one says it with each call."""
+        level: Any = self.connection.config.log_level
+        if client.protocol_version in MODERN_PROTOCOL_VERSIONS or client.server_capabilities.logging is None:
+            return
+        try:
+            await client.session.set_logging_level(level)  # pyright: ignore[reportDeprecated]  # the old era has no other
+        except MCPError as error:
+            self._log.debug("it does not take the level of its log messages: %s", error.message)
 
     async def _listen(self, client: Client) -> None:
         """News of the list of tools, as the new era has them. A stream that breaks may have missed some: list, and listen again."""
@@ -185,7 +269,12 @@ class MCPUpstream(AgentProcess):
             self._inbox.put(Signal.CHANGED)
 
     async def _pause(self) -> None:
-        if self._stopping or not self._failures:
+        if self._stopping:
+            return
+        if self._restarts_spent():
+            await self._rest()
+            return
+        if not self._failures:
             return
         clock = self.router.clock
         began, full = clock.now(), _backoff(self._failures)
@@ -194,6 +283,44 @@ class MCPUpstream(AgentProcess):
             if clock.now() >= began + pause:
                 return
             await self._inbox.get(until=began + pause)
+
+    def _restarts_spent(self) -> bool:
+        """Whether it was lost, or not reached, more often than it may within the window."""
+        config, now = self.connection.config, self.router.clock.now()
+        while self._restarts and self._restarts[0] <= now - config.restart_window:
+            self._restarts.popleft()
+        return len(self._restarts) > config.max_restarts
+
+    async def _rest(self) -> None:
+        """A pause that nobody who calls shortens."""
+        self._log.warning(
+            "%d restarts within %g s: the next attempt in %g s",
+            len(self._restarts),
+            self.connection.config.restart_window,
+            REST,
+        )
+        self.connection.resting(REST)
+        ends = self.router.clock.now() + REST
+        while not self._stopping and self.router.clock.now() < ends:
+            await self._inbox.get(until=ends)
+
+    async def _listing(self, client: Client) -> list[Tool]:
+        """Every tool of a server; none where it has no tools at all. Notes how long that holds."""
+        self._list_ends = math.inf
+        if client.server_capabilities.tools is None:
+            return []
+        tools: list[Tool] = []
+        cursor: str | None = None
+        for _ in range(MOST_PAGES):
+            page = await client.list_tools(cursor=cursor)
+            tools += page.tools
+            cursor = page.next_cursor
+            if page.ttl_ms:
+                ends = self.router.clock.now() + max(SHORTEST_TTL, page.ttl_ms / 1000)
+                self._list_ends = min(self._list_ends, ends)
+            if cursor is None:
+                break
+        return tools
 
 
 class MCPGate(AgentProcess):
@@ -209,7 +336,7 @@ class MCPGate(AgentProcess):
     tag = "mcp"
 
     def __init__(self, name: str, connections: Sequence[Connection], opened: Callable[[Router], None]) -> None:
-        longest = max((connection.config.timeout for connection in connections), default=0.0)
+        longest = max((connection.config.patience for connection in connections), default=0.0)
         super().__init__(name, start_timeout=longest + START_PATIENCE + 30.0, restart="temporary")
         self._connections = connections
         self._opened = opened
@@ -231,21 +358,6 @@ class MCPGate(AgentProcess):
 def process_name(server: str) -> str:
     """The name of the process that owns the connection to a server."""
     return f"mcp://{server}"
-
-
-async def _listing(client: Client) -> list[Tool]:
-    """Every tool of a server; none where it has no tools at all."""
-    if client.server_capabilities.tools is None:
-        return []
-    tools: list[Tool] = []
-    cursor: str | None = None
-    for _ in range(MOST_PAGES):
-        page = await client.list_tools(cursor=cursor)
-        tools += page.tools
-        cursor = page.next_cursor
-        if cursor is None:
-            break
-    return tools
 
 
 def _backoff(failures: int) -> float:

@@ -7,6 +7,7 @@ import asyncio
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,22 @@ async def wait_cancelled() -> str:
         note("cancelled")
         raise
     return "late"
+
+
+@server.tool()
+async def climb(to: int, context: Context[Any]) -> int:
+    """Tells of each step."""
+    for step in range(1, to + 1):
+        await context.report_progress(step, to, f"step {step}")
+    return to
+
+
+@server.tool()
+async def complain(of: str, context: Context[Any]) -> str:
+    """Writes a log message for the client."""
+    with warnings.catch_warnings(action="ignore"):
+        await context.error(f"I cannot stand {of}")  # pyright: ignore[reportDeprecated]
+    return "said"
 
 
 @server.tool()
