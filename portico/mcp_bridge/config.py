@@ -8,16 +8,26 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from portico.errors import ConfigurationError, did_you_mean, nearest
+from portico.mcp_bridge.sandbox import sandbox_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from portico.mcp_bridge.sandbox import Sandbox
+
 TRANSPORTS: Final = ("stdio", "streamable_http", "sse")
 """The transports that there are; `sse` is the one of 2024, for servers that have no other."""
 
+MAX_RESULT: Final = 1024 * 1024
+"""Bytes that a tool's result may have, unless its server's settings say otherwise."""
+MOST_RESULT: Final = 32 * 1024 * 1024
+"""Bytes that they can say at most: a line over stdio has no more."""
+
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 _URL = re.compile(r"https?://[^/\s]+\S*")
+_TOOL = re.compile(r"[A-Za-z0-9_.-]{1,128}")
+_PIN = re.compile(r"sha256:[0-9a-f]{64}")
 _THIS_PYTHON = ("python", "python3")
 
 
@@ -39,6 +49,8 @@ class MCPServerConfig:
     """stdio: its arguments."""
     env: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     """stdio: variables for it, beside HOME, LOGNAME, PATH, SHELL, TERM and USER, which is all that it inherits."""
+    inherit_env: Sequence[str] = ()
+    """stdio: names of variables that it inherits besides, as far as they are set."""
     cwd: str | Path | None = None
     """stdio: the directory that it runs in; None for ours."""
     url: str | None = None
@@ -50,7 +62,21 @@ class MCPServerConfig:
     timeout: float = 30.0
     """Seconds that connecting may take, and a call, where the deadline of its caller does not end it before."""
     sandbox: Any = None
-    """Reserved: a server for which one is asked is refused, never run without."""
+    """stdio: True, or a mapping of `network`, `read` and `write`: runs it inside bubblewrap. Where there is none, it is refused."""
+    allow: Sequence[str] = ()
+    """Which of its tools there are, by the server's own names or globs; all of them unless given."""
+    deny: Sequence[str] = ()
+    """Which of its tools there are not, whatever `allow` says."""
+    rename: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Names of ours for its tools, by the server's own names."""
+    pin: bool = False
+    """Whether its tools are remembered as first listed; one that is new or has changed is refused until it is approved."""
+    pins: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Hashes by the server's own names: a tool with another definition is refused, and so is one that is not among them."""
+    max_result: int = MAX_RESULT
+    """Bytes that a tool's result may have."""
+    state_dir: str | Path | None = field(default=None, repr=False)
+    """Where pins and tokens are kept; a topology with a data directory sets it."""
 
     def __post_init__(self) -> None:
         """Check everything that can be checked without starting anything."""
@@ -60,14 +86,39 @@ class MCPServerConfig:
         if self.transport not in TRANSPORTS:
             hint = did_you_mean(nearest(self.transport, TRANSPORTS)) or f" Known: {', '.join(TRANSPORTS)}."
             raise ConfigurationError(f"{whose} has the transport {self.transport!r}, which there is not.{hint}")
-        if self.sandbox:
-            raise ConfigurationError(f"{whose} asks for a sandbox, which this version does not have. It is not started without.")
+        sandbox_of(whose, self.sandbox)
+        self._check_trust(whose)
+        self._check_pins(whose)
         if self.timeout <= 0:
             raise ConfigurationError(f"{whose} has the timeout {self.timeout}: it must be above 0 seconds.")
         if self.transport == "stdio":
             self._check_child(whose)
         else:
             self._check_remote(whose)
+
+    def _check_trust(self, whose: str) -> None:
+        for key in ("allow", "deny", "inherit_env"):
+            if isinstance(getattr(self, key), str):
+                raise ConfigurationError(f"{whose} has {key!r} as one text: it is a list.")
+        names = list(self.rename.values())
+        for name in names:
+            if not _TOOL.fullmatch(name):
+                raise ConfigurationError(f"{whose} renames a tool to {name!r}: letters, digits, '_', '-' and '.' are allowed.")
+            if names.count(name) > 1:
+                raise ConfigurationError(f"{whose} renames two tools to {name!r}.")
+        if not 0 < self.max_result <= MOST_RESULT:
+            raise ConfigurationError(f"{whose} has the max_result {self.max_result}: it is from 1 to {MOST_RESULT} bytes.")
+
+    def _check_pins(self, whose: str) -> None:
+        for tool, pin in self.pins.items():
+            if not _PIN.fullmatch(pin):
+                raise ConfigurationError(f"{whose} has the pin {pin!r} for {tool!r}: it is 'sha256:' and 64 digits from 0 to f.")
+        if self.pin and self.pins:
+            raise ConfigurationError(f"{whose} has 'pin' and 'pins': what is approved stands in one place.")
+        if self.pin and self.state_dir is None:
+            raise ConfigurationError(
+                f"{whose} has 'pin', but there is no data directory to remember it in: give the topology a store, or list 'pins'."
+            )
 
     def _check_child(self, whose: str) -> None:
         if not self.command:
@@ -84,6 +135,13 @@ class MCPServerConfig:
             )
         if self.command or self.args or self.env or self.cwd:
             raise ConfigurationError(f"{whose} has 'command', 'args', 'env' or 'cwd', which only a stdio server has.")
+        if self.box is not None or self.inherit_env:
+            raise ConfigurationError(f"{whose} has 'sandbox' or 'inherit_env', which only a stdio server has.")
+
+    @property
+    def box(self) -> Sandbox | None:
+        """Its sandbox; None where it runs without."""
+        return sandbox_of(f"MCP server {self.name!r}", self.sandbox)
 
     @property
     def argv(self) -> list[str]:

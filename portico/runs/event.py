@@ -55,6 +55,8 @@ class EventName(StrEnum):
     """A model calls a tool: `id`, `name`, `arguments`."""
     TOOL_RESULT = "tool.result"
     """A tool answered: `id`, `name`, `result` or `error`."""
+    TOOL_REFUSED = "tool.refused"
+    """A tool of an external server was not called, or its answer not taken: `name`, `reason`."""
 
 
 TERMINAL: Final = frozenset({EventName.SUCCEEDED, EventName.FAILED, EventName.CANCELLED, EventName.TIMED_OUT})

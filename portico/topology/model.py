@@ -420,6 +420,20 @@ def _store(value: Any) -> Any:
 # --- tools and models -------------------------------------------------------------------------------------------------
 
 
+class SandboxSettings(Section):
+    """What a stdio server in a sandbox may have beyond the least."""
+
+    network: Flag = False
+    read: list[Text] = Field(default_factory=list[Text])
+    write: list[Text] = Field(default_factory=list[Text])
+
+
+def _sandbox(value: Any) -> Any:
+    """The short spelling: a yes or a no."""
+    meant = _meant(value)
+    return {True: {}, False: None}[meant] if isinstance(meant, bool) else value
+
+
 class ServerOfTools(Section):
     """An external MCP server."""
 
@@ -428,11 +442,19 @@ class ServerOfTools(Section):
     command: Text | None = None
     args: list[Word] = Field(default_factory=list[Word])
     env: dict[str, Word] = Field(default_factory=dict[str, Word])
+    inherit_env: list[Text] = Field(default_factory=list[Text])
     cwd: Text | None = None
+    sandbox: Annotated[SandboxSettings | None, BeforeValidator(_sandbox)] = None
     url: Text | None = None
     headers: dict[str, Word] = Field(default_factory=dict[str, Word])
     required: Flag = False
     timeout: Seconds | None = None
+    allow: list[Text] = Field(default_factory=list[Text])
+    deny: list[Text] = Field(default_factory=list[Text])
+    rename: dict[str, Text] = Field(default_factory=dict[str, Text])
+    pin: Flag = False
+    pins: dict[str, Text] = Field(default_factory=dict[str, Text])
+    max_result: Size | None = None
 
     @property
     def kind(self) -> str:

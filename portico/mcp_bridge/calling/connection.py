@@ -16,8 +16,8 @@ from mcp.types import CONNECTION_CLOSED
 
 from portico.errors import MCPServerUnavailable, MCPToolError
 from portico.kernel.current import current
+from portico.mcp_bridge.calling.admission import Admission
 from portico.mcp_bridge.calling.remote import was_not_sent
-from portico.mcp_bridge.calling.remote_tool import RemoteTool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from mcp.types import CallToolResult, Tool
 
     from portico.kernel.inbox import Inbox
+    from portico.mcp_bridge.calling.remote_tool import RemoteTool
     from portico.mcp_bridge.config import MCPServerConfig
 
 PATIENCE: Final = 3
@@ -88,6 +89,9 @@ class Connection:
 
     def __init__(self, config: MCPServerConfig) -> None:
         self.config = config
+        self.admission = Admission(config)
+        """Which of the server's tools there are."""
+        self._listing: Sequence[Tool] = ()
         self.status = ConnectionStatus.DOWN
         self.last_error: str | None = "it was not started"
         self.era: str | None = None
@@ -114,6 +118,8 @@ class Connection:
             "era": self.era,
             "tools": sorted(self.tools),
         }
+        if self.admission.refused:
+            about["refused"] = dict(sorted(self.admission.refused.items()))
         return about if self.last_error is None else {**about, "error": self.last_error}
 
     # --- the owner's side ---------------------------------------------------------------------------------------------
@@ -138,11 +144,14 @@ class Connection:
         self._set(ConnectionStatus.CONNECTED)
 
     def relisted(self, tools: Sequence[Tool]) -> None:
-        """The server's tools as they are now. Of two with one name the first counts."""
-        found: dict[str, RemoteTool] = {}
-        for tool in tools:
-            found.setdefault(tool.name, RemoteTool(f"mcp://{self.name}/{tool.name}", tool))
-        self.tools, self.listed = found, True
+        """The server's tools as they are now."""
+        self._listing = tools
+        self.tools, self.listed = self.admission.admit(tools), True
+
+    def reconsider(self) -> None:
+        """Judge the last listing again, where something was approved since."""
+        if self.admission.outdated:
+            self.relisted(self._listing)
 
     def leaving(self) -> None:
         """From now on no call goes out over the present connection."""

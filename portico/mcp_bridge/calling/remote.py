@@ -17,6 +17,8 @@ from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.types import CONNECTION_CLOSED
 
+from portico.mcp_bridge.calling.oversize import bounded, longest_message
+
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
     from contextvars import Context
@@ -46,15 +48,17 @@ def was_not_sent(error: MCPError) -> bool:
 async def remote(config: MCPServerConfig, life: Life) -> AsyncGenerator[TransportStreams]:
     """The streams of a server at a URL. The life ends when nothing can come from the server any more."""
     url = config.url or ""
-    headers = dict(config.headers)
+    most = longest_message(config)
+    headers = {"accept-encoding": "identity", **config.headers}  # what is packed has no length that one could judge
     if config.transport == "sse":
         async with sse_client(url, headers=headers, timeout=config.timeout, sse_read_timeout=READ_TIMEOUT) as (reads, writes):
             yield WatchedStream(reads, life), writes
         return
     timeout = httpx2.Timeout(config.timeout, read=READ_TIMEOUT)
     async with (
-        httpx2.AsyncClient(headers=headers, timeout=timeout, transport=TellingTransport()) as client,
-        streamable_http_client(url, http_client=client) as (reads, writes),
+        httpx2.AsyncClient(headers=headers, timeout=timeout, transport=TellingTransport(most)) as client,
+        # Ours ends an event first; the library's limit is left for the stream that belongs to no request.
+        streamable_http_client(url, http_client=client, max_sse_event_size=2 * most) as (reads, writes),
     ):
         yield WatchedStream(reads, life), writes
 
@@ -100,7 +104,15 @@ class WatchedStream:
 
 
 class TellingTransport(httpx2.AsyncHTTPTransport):
-    """Answers a POST that failed on its way, instead of raising; the answer says whether it was sent."""
+    """Answers a POST that failed on its way, instead of raising; the answer says whether it was sent.
+
+    Args:
+        most: bytes that a message of the server may have.
+    """
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self._most = most
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send one request."""
@@ -117,7 +129,12 @@ class TellingTransport(httpx2.AsyncHTTPTransport):
         if request.method == "POST" and "mcp-session-id" in request.headers and await _forgot_the_session(response):
             await response.aclose()
             return _answer(request, "it has forgotten the session", sent=False)
-        return response
+        if request.method != "POST":
+            return response
+        try:
+            return await bounded(request, response, self._most)
+        except httpx2.TransportError as error:
+            return _answer(request, f"the connection broke ({_text(error)})", sent=True)
 
 
 async def _forgot_the_session(response: httpx2.Response) -> bool:

@@ -22,6 +22,7 @@ from portico.errors import StartError
 from portico.kernel.inbox import Inbox
 from portico.kernel.process import AgentProcess
 from portico.mcp_bridge.calling.child import child
+from portico.mcp_bridge.calling.command import CommandError
 from portico.mcp_bridge.calling.connection import Connection, Life, Signal
 from portico.mcp_bridge.calling.remote import remote
 from portico.version import __version__
@@ -258,6 +259,6 @@ def _reason(error: BaseException) -> str:
     while isinstance(leaf, BaseExceptionGroup):
         leaf = cast("BaseExceptionGroup[BaseException]", leaf).exceptions[0]
     text = str(leaf).splitlines()[0] if str(leaf) else ""
-    if isinstance(leaf, MCPError | TimeoutError):
+    if isinstance(leaf, MCPError | TimeoutError | CommandError):
         return text or type(leaf).__name__
     return f"{type(leaf).__name__}: {text}" if text else type(leaf).__name__

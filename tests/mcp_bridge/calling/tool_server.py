@@ -61,6 +61,12 @@ def fail(why: str) -> str:
     raise ToolError(why)
 
 
+@server.tool(structured_output=False)
+def big(size: int) -> str:
+    """A text of that many characters."""
+    return "x" * size
+
+
 @server.tool()
 def environment() -> dict[str, str]:
     """The environment of the server."""
