@@ -21,6 +21,7 @@ from portico.errors import ConfigurationError, ContractViolation, LifecycleError
 from portico.kernel.context import MessageContext
 from portico.kernel.process import AgentProcess
 from portico.kernel.protocols import Context
+from portico.llm.in_use import using
 from portico.llm.providers import close, provider_for
 from portico.operations.contract import faults_of
 from portico.operations.decorators import operation
@@ -204,7 +205,8 @@ class ModelAgent(AgentProcess):
             stream=self.streaming,
         )
         instructions = [{"role": "system", "content": self.instructions}] if self.instructions else []
-        return _reply(await loop.run([*instructions, *conversation], ctx))
+        with using(loop.provider, self.model):
+            return _reply(await loop.run([*instructions, *conversation], ctx))
 
     def _offered(self) -> dict[str, protocols.Tool]:
         """The tools as they are now: those of MCP servers come and go. Its own win over shared ones of the same name."""

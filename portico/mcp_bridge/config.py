@@ -75,6 +75,16 @@ class MCPServerConfig:
     """Hashes by the server's own names: a tool with another definition is refused, and so is one that is not among them."""
     max_result: int = MAX_RESULT
     """Bytes that a tool's result may have."""
+    elicitation: bool = True
+    """Whether the server may ask people: the run that calls it waits for input."""
+    input_timeout: float = 240.0
+    """Seconds that such a wait may take; then the server hears that it was cancelled."""
+    sampling: bool = False
+    """Whether the server may ask the model of the agent that calls it, which pays for that."""
+    sampling_most: int = 4
+    """How often it may, during one call."""
+    sampling_max_tokens: int = 1000
+    """Tokens that such an answer has at most, about."""
     state_dir: str | Path | None = field(default=None, repr=False)
     """Where pins and tokens are kept; a topology with a data directory sets it."""
 
@@ -89,6 +99,8 @@ class MCPServerConfig:
         sandbox_of(whose, self.sandbox)
         self._check_trust(whose)
         self._check_pins(whose)
+        if self.input_timeout <= 0:
+            raise ConfigurationError(f"{whose} has the input_timeout {self.input_timeout}: it must be above 0 seconds.")
         if self.timeout <= 0:
             raise ConfigurationError(f"{whose} has the timeout {self.timeout}: it must be above 0 seconds.")
         if self.transport == "stdio":

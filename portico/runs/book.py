@@ -442,6 +442,16 @@ class RunBook:
                 return
         self._await_time(run)
 
+    def stop_the_clock(self, delivery: Delivery) -> None:
+        """The deadline of a delivery in hand stands still."""
+        self._router.deadlines.discard(delivery)
+
+    def go_on_with_the_clock(self, delivery: Delivery, stood: float) -> None:
+        """It counts again, `stood` seconds later."""
+        if delivery.message.deadline is not None:
+            delivery.message.deadline += stood
+            self._router.deadlines.add(delivery)
+
     def _await_time(self, run: Run) -> None:
         until = run.waiting.get("until") if run.waiting is not None else None
         if until is not None and run.waiting is not None:
@@ -468,6 +478,9 @@ class RunBook:
             StoreUnavailable: the answer could not be stored; the run still waits.
         """
         self._refuse_unasked(run)
+        if run.in_place is not None and value is None:  # who waits in place can be declined so
+            await self.decline(run, {waiting.SOLE: "decline"})
+            return
         waiting.check_input(run.waiting or {}, value)
         if run.check is not None:
             run.check(value)
@@ -489,8 +502,12 @@ class RunBook:
             raise NotWaiting(run.run_id, run.status.value)
 
     async def _go_on(self, run: Run, value: Mapping[str, Any]) -> None:
-        """What a run waited for has come: deliver it again."""
+        """What a run waited for has come: deliver it again, or let it go on where it is."""
         waited_for, run.waiting = run.waiting, None
+        if run.in_place is not None:
+            if not run.in_place.done():
+                run.in_place.set_result(value)
+            return
         delivery = run.delivery
         if waited_for is None or delivery is None:
             return

@@ -455,6 +455,11 @@ class ServerOfTools(Section):
     pin: Flag = False
     pins: dict[str, Text] = Field(default_factory=dict[str, Text])
     max_result: Size | None = None
+    elicitation: Flag = True
+    input_timeout: Seconds | None = None
+    sampling: Flag = False
+    sampling_most: Annotated[int, Field(ge=1), BeforeValidator(_meant)] | None = None
+    sampling_max_tokens: Annotated[int, Field(ge=1), BeforeValidator(_meant)] | None = None
 
     @property
     def kind(self) -> str:

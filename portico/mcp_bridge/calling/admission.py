@@ -191,13 +191,13 @@ def _fault(tool: Tool) -> str | None:
     if said > LONGEST_DESCRIPTION:
         return f"its description has {said} characters, and may have {LONGEST_DESCRIPTION}"
     for schema in (tool.input_schema, tool.output_schema or {}):
-        if (fault := _schema_fault(schema)) is not None:
+        if (fault := schema_fault(schema)) is not None:
             return fault
     return None
 
 
-def _schema_fault(schema: Mapping[str, Any]) -> str | None:
-    """Looks level by level and counts, so that nothing deep is ever gone into by recursion."""
+def schema_fault(schema: Mapping[str, Any]) -> str | None:
+    """What is wrong with the size of a schema; None where nothing is. Nothing deep is gone into by recursion."""
     size, level, here = 0, 0, [cast("Any", schema)]
     while here:
         level += 1

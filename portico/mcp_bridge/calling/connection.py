@@ -17,7 +17,9 @@ from mcp.types import CONNECTION_CLOSED
 from portico.errors import MCPServerUnavailable, MCPToolError
 from portico.kernel.current import current
 from portico.mcp_bridge.calling.admission import Admission
+from portico.mcp_bridge.calling.call_in_hand import CallsInHand
 from portico.mcp_bridge.calling.remote import was_not_sent
+from portico.mcp_bridge.calling.server_requests import ServerRequests
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -91,6 +93,10 @@ class Connection:
         self.config = config
         self.admission = Admission(config)
         """Which of the server's tools there are."""
+        self.calls = CallsInHand(config.transport)
+        """Those that are under way, for what the server asks back."""
+        self.requests = ServerRequests(config, self.calls)
+        """Who answers that."""
         self._listing: Sequence[Tool] = ()
         self.status = ConnectionStatus.DOWN
         self.last_error: str | None = "it was not started"
@@ -138,6 +144,7 @@ class Connection:
     def up(self, client: Client, life: Life, tools: Sequence[Tool]) -> None:
         """Connected: calls go out."""
         self._client, self._life = client, life
+        self.calls.renewed()
         self.era = client.protocol_version
         self.last_error = None
         self.relisted(tools)
@@ -198,8 +205,9 @@ class Connection:
             MCPToolError: the server answered with an error, or not in time.
         """
         try:
-            async with asyncio.timeout(self.config.timeout):
-                return await self._call(tool, arguments)
+            with self.calls.opened(tool.uri) as call:
+                async with asyncio.timeout(self.config.timeout) as call.limit:
+                    return await self._call(tool, arguments)
         except TimeoutError:
             if self.status is ConnectionStatus.CONNECTED:
                 raise MCPToolError(tool.uri, f"it gave no answer within {self.config.timeout:g} s") from None

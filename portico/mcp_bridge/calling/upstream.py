@@ -147,6 +147,7 @@ class MCPUpstream(AgentProcess):
             client_info=Implementation(name="portico", version=__version__),
             message_handler=self._on_message,
             cache=None,
+            **self.connection.requests.callbacks(),
         )
 
     def _came_up(self, client: Client, life: Life, tools: Sequence[Tool]) -> None:

@@ -93,7 +93,7 @@ def look(arguments: dict[str, Any]) -> dict[str, Any]:
     seen: dict[str, Any] = {"environment": dict(os.environ), "cwd": str(Path.cwd()), "uid": os.getuid()}
     for path in arguments.get("read", []):
         try:
-            seen[path] = sorted(os.listdir(path)) if Path(path).is_dir() else Path(path).read_text()
+            seen[path] = sorted(map(str, Path(path).iterdir())) if Path(path).is_dir() else Path(path).read_text()
         except OSError as error:
             seen[path] = type(error).__name__
     for path in arguments.get("write", []):
@@ -108,8 +108,8 @@ def look(arguments: dict[str, Any]) -> dict[str, Any]:
             seen["port"] = "connected"
         except OSError as error:
             seen["port"] = type(error).__name__
-    seen["processes"] = [name for name in os.listdir("/proc") if name.isdigit()]
-    seen["descriptors"] = sorted(os.listdir("/proc/self/fd"))
+    seen["processes"] = [entry.name for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+    seen["descriptors"] = sorted(entry.name for entry in Path("/proc/self/fd").iterdir())
     return text(json.dumps(seen))
 
 

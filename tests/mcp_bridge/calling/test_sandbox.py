@@ -8,7 +8,8 @@ import shutil
 import socket
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -20,9 +21,6 @@ from portico.mcp_bridge.calling.command import CommandError, found_program
 from portico.mcp_bridge.config import MCPServerConfig
 from portico.mcp_bridge.sandbox import Sandbox
 from tests.mcp_bridge.helpers import RAW_SERVER, upstreams
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 pytestmark = pytest.mark.anyio
 
@@ -116,7 +114,7 @@ async def test_sandboxed_server_sees_its_directory_and_the_system_and_nothing_el
     own = tmp_path / "server" / "data"
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
-        paths = [str(secret), str(own), "/etc/shadow", "/tmp", os.path.expanduser("~")]
+        paths = [str(secret), str(own), "/etc/shadow", "/tmp", str(Path.home())]
         seen = await look(raw(tmp_path, sandbox=True), read=paths, write=[str(own), "/tmp/mine", "/usr/mine"], port=port)
     assert seen[str(secret)] == "FileNotFoundError"
     assert seen[str(own)] == "its data"
