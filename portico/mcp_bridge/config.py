@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from portico.errors import ConfigurationError, did_you_mean, nearest
+from portico.mcp_bridge.authorization import authorization_of
 from portico.mcp_bridge.sandbox import sandbox_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from portico.mcp_bridge.authorization import AuthorizationSettings
     from portico.mcp_bridge.sandbox import Sandbox
 
 TRANSPORTS: Final = ("stdio", "streamable_http", "sse")
@@ -57,6 +59,10 @@ class MCPServerConfig:
     """http: where it is."""
     headers: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     """http: headers of every request. The headers of our own callers are never handed on."""
+    auth: Any = field(default=None, repr=False)
+    """http: how we are authorised there, a mapping of `authorization.py`'s settings; None for not at all, or by `headers`."""
+    secret_key: str | None = field(default=None, repr=False)
+    """http: the key under which tokens are kept; unless given, a random one in a file beside them."""
     required: bool = False
     """Whether the runtime does not start without it."""
     timeout: float = 30.0
@@ -135,9 +141,9 @@ class MCPServerConfig:
     def _check_child(self, whose: str) -> None:
         if not self.command:
             raise ConfigurationError(f"{whose} has no 'command': a stdio server is started by one.")
-        if self.url or self.headers:
+        if self.url or self.headers or self.auth is not None:
             raise ConfigurationError(
-                f"{whose} has a 'url' or 'headers', which no stdio server has. Did you mean 'streamable_http'?"
+                f"{whose} has a 'url', 'headers' or 'auth', which no stdio server has. Did you mean 'streamable_http'?"
             )
 
     def _check_remote(self, whose: str) -> None:
@@ -147,6 +153,8 @@ class MCPServerConfig:
             )
         if self.command or self.args or self.env or self.cwd:
             raise ConfigurationError(f"{whose} has 'command', 'args', 'env' or 'cwd', which only a stdio server has.")
+        if self.authorization is not None and any(name.lower() == "authorization" for name in self.headers):
+            raise ConfigurationError(f"{whose} has 'auth' and a header Authorization: one of them would be lost.")
         if self.box is not None or self.inherit_env:
             raise ConfigurationError(f"{whose} has 'sandbox' or 'inherit_env', which only a stdio server has.")
 
@@ -154,6 +162,11 @@ class MCPServerConfig:
     def box(self) -> Sandbox | None:
         """Its sandbox; None where it runs without."""
         return sandbox_of(f"MCP server {self.name!r}", self.sandbox)
+
+    @property
+    def authorization(self) -> AuthorizationSettings | None:
+        """How we are authorised; None where `auth` is not given."""
+        return authorization_of(f"MCP server {self.name!r}", self.url, self.auth)
 
     @property
     def argv(self) -> list[str]:

@@ -434,6 +434,23 @@ def _sandbox(value: Any) -> Any:
     return {True: {}, False: None}[meant] if isinstance(meant, bool) else value
 
 
+class AuthorizationOfTools(Section):
+    """How we are authorised at an external MCP server: OAuth 2.1. The bridge checks what belongs to which type."""
+
+    type: Annotated[Literal["authorization_code", "client_credentials", "workload"], BeforeValidator(_lower)]
+    client_id: Text | None = None
+    client_secret: Text | None = Field(default=None, repr=False)
+    private_key: Text | None = Field(default=None, repr=False)
+    algorithm: Text | None = None
+    method: Text | None = None
+    issuer: Text | None = None
+    scope: Text | None = None
+    client_metadata_url: Text | None = None
+    callback_port: Port | None = None
+    assertion_file: Text | None = None
+    trusted_hosts: list[Text] = Field(default_factory=list[Text])
+
+
 class ServerOfTools(Section):
     """An external MCP server."""
 
@@ -447,6 +464,7 @@ class ServerOfTools(Section):
     sandbox: Annotated[SandboxSettings | None, BeforeValidator(_sandbox)] = None
     url: Text | None = None
     headers: dict[str, Word] = Field(default_factory=dict[str, Word])
+    auth: AuthorizationOfTools | None = None
     required: Flag = False
     timeout: Seconds | None = None
     allow: list[Text] = Field(default_factory=list[Text])
@@ -471,6 +489,10 @@ class ToolsSettings(Section):
     """`mcp:`. Where it is there without servers, agents can still connect some at run time."""
 
     servers: list[ServerOfTools] = Field(default_factory=list[ServerOfTools])
+    secret_key: Annotated[
+        Annotated[str, StringConstraints(min_length=16)] | None, BeforeValidator(lambda value: None if value == "" else value)
+    ] = Field(default=None, repr=False)
+    """Under which tokens of external servers are kept; unless given, a random one in a file beside them."""
 
 
 class ModelSettings(BaseModel):

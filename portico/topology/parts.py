@@ -50,10 +50,12 @@ def build_tools(
         return None, None
     from portico.mcp_bridge.calling.wiring import build_upstreams  # noqa: PLC0415  # half a second; see `server_config`
 
-    return build_upstreams([server_config(server, directory, data_directory) for server in settings.servers])
+    return build_upstreams([server_config(server, directory, data_directory, settings.secret_key) for server in settings.servers])
 
 
-def server_config(server: ServerOfTools, directory: Path | None, data_directory: Path | None) -> MCPServerConfig:
+def server_config(
+    server: ServerOfTools, directory: Path | None, data_directory: Path | None, secret_key: str | None = None
+) -> MCPServerConfig:
     """An external server as the bridge takes it. Raises `ConfigurationError` for one that cannot be."""
     # Half a second of imports, which a topology without `mcp:` need not pay.
     from portico.mcp_bridge.config import MCPServerConfig  # noqa: PLC0415
@@ -62,6 +64,9 @@ def server_config(server: ServerOfTools, directory: Path | None, data_directory:
     said["transport"] = server.kind
     if server.kind == "stdio" and directory is not None:
         said["cwd"] = str((directory / (server.cwd or ".")).resolve())
+    if server.auth is not None:
+        said["auth"] = {key: value for key, value in said["auth"].items() if value is not None}
+        said["secret_key"] = secret_key
     if data_directory is not None:
         said["state_dir"] = str(data_directory / MCP_STATE)
     return MCPServerConfig(**said)

@@ -108,7 +108,7 @@ class MCPUpstream(AgentProcess):
         try:
             await self._live(life)
         except Exception as error:  # noqa: BLE001  # the border to the SDK and to a stranger's server: whatever comes is the reason
-            reason = life.ended or _reason(error)
+            reason = life.ended or reason_of(error)
         else:
             reason = life.ended or reason
         was_up = self._lived is life
@@ -254,7 +254,7 @@ def _backoff(failures: int) -> float:
     return min(BACKOFF_BASE * 2.0 ** min(failures - 1, 30), BACKOFF_MAX) * random.uniform(0.5, 1.0)  # noqa: S311  # jitter, no secret
 
 
-def _reason(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
     """One line: the first leaf of a group, since groups tell nothing."""
     leaf = error
     while isinstance(leaf, BaseExceptionGroup):
