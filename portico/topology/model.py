@@ -430,8 +430,11 @@ class SandboxSettings(Section):
 
 def _sandbox(value: Any) -> Any:
     """The short spelling: a yes or a no."""
-    meant = _meant(value)
-    return {True: {}, False: None}[meant] if isinstance(meant, bool) else value
+    meant: Any = _meant(value)
+    said: dict[str, Any] = {}
+    if isinstance(meant, bool):
+        return said if meant else None
+    return value
 
 
 class AuthorizationOfTools(Section):

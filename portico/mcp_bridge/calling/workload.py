@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import anyio
 import httpx2
@@ -100,9 +100,11 @@ class WorkloadAuth(RedirectAwareAuth):
         await response.aread()
         if response.status_code != HTTPStatus.OK:
             raise OAuthTokenError(f"the authorisation server refused the platform's token ({response.status_code})")
-        given: Any = response.json()
-        if not isinstance(given, dict) or not isinstance(given.get("access_token"), str):
+        said: Any = response.json()
+        given = cast("dict[str, Any]", said) if isinstance(said, dict) else {}
+        token = given.get("access_token")
+        if not isinstance(token, str):
             raise OAuthTokenError("the authorisation server answered without a token")
-        self._token = given["access_token"]
+        self._token = token
         lasts = given.get("expires_in")
         self._ends_at = time.monotonic() + (lasts - EARLY if isinstance(lasts, int | float) else float("inf"))

@@ -135,7 +135,7 @@ def answer(message: dict[str, Any]) -> None:
     stamp = {"_meta": {"io.modelcontextprotocol/serverInfo": {"name": "raw", "version": "1"}}}
     if method == "server/discover" and options.new:
         kept = {"resultType": "complete", "ttlMs": 0, "cacheScope": "private", **stamp}
-        result = {"supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}}, **kept}
+        result: dict[str, Any] = {"supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}}, **kept}
     elif method == "initialize":
         note("capabilities " + json.dumps(params["capabilities"]))
         info = {"serverInfo": {"name": "raw", "version": "1"}, "capabilities": {"tools": {"listChanged": True}}}

@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.anyio
 
 
-def guarded(known: Authorities, state: Path | None = None, **auth: Any) -> MCPServerConfig:
-    return MCPServerConfig("guarded", transport="streamable_http", url=known.url, auth=auth, state_dir=state)
+def guarded(known: Authorities, kept_in: Path | None = None, /, **auth: Any) -> MCPServerConfig:
+    return MCPServerConfig("guarded", transport="streamable_http", url=known.url, auth=auth, state_dir=kept_in)
 
 
 async def treasure(config: MCPServerConfig) -> str:
@@ -87,7 +87,12 @@ async def logged_in(config: MCPServerConfig) -> int:
 @pytest.mark.parametrize("method", ["client_secret_basic", "client_secret_post"])
 async def test_client_credentials_fetch_a_token_for_the_issuer_they_are_for(method: str) -> None:
     async with authorities() as known:
-        auth = {"type": "client_credentials", "client_id": "me", "client_secret": "secret-of-mine", "method": method}
+        auth: dict[str, Any] = {
+            "type": "client_credentials",
+            "client_id": "me",
+            "client_secret": "secret-of-mine",
+            "method": method,
+        }
         assert await treasure(guarded(known, issuer=known.issuer, **auth)) == "the treasure"
         assert known.seen[0]["resource"] == known.url
         said = await refusal(guarded(known, issuer="http://127.0.0.1:1", **auth))
@@ -108,7 +113,7 @@ async def test_token_of_the_platform_is_exchanged_and_read_anew(tmp_path: Path) 
     file = tmp_path / "token"
     file.write_text("token-of-the-platform\n")
     async with authorities() as known:
-        auth = {"type": "workload", "client_id": "me", "assertion_file": str(file), "issuer": known.issuer}
+        auth: dict[str, Any] = {"type": "workload", "client_id": "me", "assertion_file": str(file), "issuer": known.issuer}
         assert await treasure(guarded(known, **auth)) == "the treasure"
         file.write_text("another one")
         assert "refused the platform's token (400)" in await refusal(guarded(known, **auth))
@@ -116,7 +121,8 @@ async def test_token_of_the_platform_is_exchanged_and_read_anew(tmp_path: Path) 
 
 async def test_many_calls_at_once_fetch_one_token_and_a_lost_one_is_fetched_again() -> None:
     async with authorities() as known:
-        auth = {"type": "client_credentials", "client_id": "me", "client_secret": "secret-of-mine", "issuer": known.issuer}
+        auth: dict[str, Any] = {"type": "client_credentials", "client_id": "me", "client_secret": "secret-of-mine"}
+        auth["issuer"] = known.issuer
         with anyio.fail_after(30):
             async with upstreams(guarded(known, **auth)) as tools:
                 tool = tools.get("mcp://guarded/secret")
@@ -183,8 +189,12 @@ async def test_only_an_answer_with_the_state_of_the_login_counts(tmp_path: Path)
 
     async with authorities() as known, asyncio.TaskGroup() as tasks:
         config = guarded(known, tmp_path, type="authorization_code")
+
+        def show(address: str) -> None:
+            tasks.create_task(attacked(address))
+
         with anyio.fail_after(30):
-            assert await log_in(config, lambda address: tasks.create_task(attacked(address)), 20) == 1
+            assert await log_in(config, show, 20) == 1
         assert statuses[:3] == [400, 400, 400]
         assert statuses[3] == 404
 
@@ -206,7 +216,7 @@ async def test_mcp_login_is_a_command(tmp_path: Path) -> None:
         topology = tmp_path / "portico.yaml"
         server = {"name": "guarded", "url": known.url, "auth": {"type": "authorization_code"}}
         mcp = {"servers": [server], "secret_key": "a key that is long enough"}
-        document = {"store": {"type": "sqlite", "path": "data"}, "supervision": {"children": []}, "mcp": mcp}
+        document: dict[str, Any] = {"store": {"type": "sqlite", "path": "data"}, "supervision": {"children": []}, "mcp": mcp}
         topology.write_text(json.dumps(document))
         with anyio.fail_after(50):
             program = await anyio.open_process(

@@ -166,7 +166,7 @@ async def said_plainly(run: Run) -> Any:
 
 async def test_stored_run_waits_in_place_and_what_it_says_is_stored(tmp_path: Path) -> None:
     async with calling(raw(), **build_store(tmp_path)) as (dispatcher, _):
-        payload = {"tool": "ask", "arguments": {}}
+        payload: dict[str, Any] = {"tool": "ask", "arguments": {}}
         run = await dispatcher.submit(Call(dispatcher.catalogue.find("caller", "use"), payload))
         await waits(run)
         assert run.status is RunStatus.WAITING
