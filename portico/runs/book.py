@@ -484,7 +484,7 @@ class RunBook:
         waiting.check_input(run.waiting or {}, value)
         if run.check is not None:
             run.check(value)
-        await self._go_on(run, waiting.answered(value))
+        await self._is_told(run, waiting.answered(value))
 
     async def decline(self, run: Run, actions: Mapping[str, str]) -> None:
         """Nobody will answer a run: its handler gets `InputDeclined`. `actions`: by the names of its questions, how that was said.
@@ -494,7 +494,16 @@ class RunBook:
             StoreUnavailable: that could not be stored; the run still waits.
         """
         self._refuse_unasked(run)
-        await self._go_on(run, waiting.declined(actions))
+        await self._is_told(run, waiting.declined(actions))
+
+    async def _is_told(self, run: Run, value: Mapping[str, Any]) -> None:
+        """Somebody has answered, or declined to."""
+        if run.in_place is None:
+            await self._go_on(run, value)
+            return
+        run.waiting = None  # only the first one counts
+        if not run.in_place.done():
+            run.in_place.set_result(value)
 
     def _refuse_unasked(self, run: Run) -> None:
         over = run.delivery is None or run.delivery.finished
@@ -502,12 +511,8 @@ class RunBook:
             raise NotWaiting(run.run_id, run.status.value)
 
     async def _go_on(self, run: Run, value: Mapping[str, Any]) -> None:
-        """What a run waited for has come: deliver it again, or let it go on where it is."""
+        """What a run waited for has come: deliver it again."""
         waited_for, run.waiting = run.waiting, None
-        if run.in_place is not None:
-            if not run.in_place.done():
-                run.in_place.set_result(value)
-            return
         delivery = run.delivery
         if waited_for is None or delivery is None:
             return

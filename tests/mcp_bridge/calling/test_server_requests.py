@@ -110,6 +110,7 @@ async def test_question_of_a_server_is_a_wait_of_the_run_and_the_answer_goes_bac
             await dispatcher.book.answer(run, {"color": "blue"})
         answer = await said(run)
         assert answer.get("result", answer) == {"action": "accept", "content": {"color": "red"}}
+        assert run.backlog()[2].data == {"answered": True}
         assert [event.type for event in run.backlog()] == ["run.started", "run.waiting", "run.resumed", "run.succeeded"]
 
 

@@ -132,7 +132,7 @@ async def elicit(about: str, context: Context[Any]) -> str:
 
 
 if options.old:
-    del server._lowlevel_server._request_handlers["server/discover"]  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # no other way to be old
+    del server._lowlevel_server._request_handlers["server/discover"]  # pyright: ignore[reportPrivateUsage]  # no other way to be old
 
 if options.http is not None:
     server.run("streamable-http", port=options.http)
