@@ -83,8 +83,8 @@ def _waiting(book: RunBook, run: Run, deliveries: Sequence[Delivery], waits_for:
     finally:
         run.waiting = run.in_place = None
         if not run.done:
-            came = answer is not None and answer.done() and not answer.cancelled()
-            run.tell(EventName.RESUMED, {"answered": came and "value" in answer.result()})
+            stored = answer.result() if answer is not None and answer.done() and not answer.cancelled() else {}
+            run.tell(EventName.RESUMED, {"answered": "value" in stored})
             if run.stored and run.status is RunStatus.WAITING:
                 run.move(RunStatus.QUEUED)
                 run.move(RunStatus.RUNNING)

@@ -346,6 +346,22 @@ async def test_model_that_fails_is_no_secret_but_its_reason_is(era: list[str]) -
         assert "sk-123" not in said
 
 
+def sample() -> str:
+    """Of our own."""
+    return "ours"
+
+
+async def test_tool_with_the_name_of_the_agents_own_is_kept_apart_and_told(caplog: pytest.LogCaptureFixture) -> None:
+    model = ScriptedModel(["The end."])
+    agent = ModelAgent("helper", tools=["mcp://raw/sample", sample], provider=model, stream=False)
+    async with calling(raw(), agents=(agent,)) as (dispatcher, _):
+        run = await ask_helper(dispatcher)
+    assert [tool["function"]["name"] for tool in model.calls[0].tools] == ["raw__sample", "sample"]
+    told = [event.data for event in run.backlog() if event.type == "tool.shadowed"]
+    assert told == [{"name": "mcp://raw/sample", "shadows": "sample"}]
+    assert "has the name of its own tool 'sample'" in caplog.text
+
+
 # --- over HTTP --------------------------------------------------------------------------------------------------------
 
 
