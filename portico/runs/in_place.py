@@ -83,7 +83,7 @@ def _waiting(book: RunBook, run: Run, deliveries: Sequence[Delivery], waits_for:
     finally:
         run.waiting = run.in_place = None
         if not run.done:
-            stored = answer.result() if answer is not None and answer.done() and not answer.cancelled() else {}
+            stored: dict[str, Any] = answer.result() if answer is not None and answer.done() and not answer.cancelled() else {}
             run.tell(EventName.RESUMED, {"answered": "value" in stored})
             if run.stored and run.status is RunStatus.WAITING:
                 run.move(RunStatus.QUEUED)
