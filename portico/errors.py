@@ -64,6 +64,7 @@ sentence: what happened, to whom, what to do.
     │   └── Cancelled
     ├── ToolError                     a tool did not give a result
     │   ├── UnknownTool
+    │   ├── ToolRefused               an external server's tool that is not trusted
     │   ├── MCPToolError              an external server's tool answered an error
     │   ├── MCPServerBusy             an external server has as many calls as it is given
     │   └── MCPServerUnavailable      an external server is not connected
@@ -938,6 +939,18 @@ class UnknownTool(ToolError):
     def __init__(self, name: str, nearest: Sequence[str] = ()) -> None:
         super().__init__(f"There is no tool {name!r}.{did_you_mean(nearest)}")
         self.name = name
+
+
+class ToolRefused(ToolError):
+    """A tool of an external MCP server that is not called, or an answer of it that is not taken. `reason`: why."""
+
+    slug = "mcp-tool-refused"
+    title = "MCP tool refused"
+
+    def __init__(self, tool: str, reason: str) -> None:
+        super().__init__(f"{tool} is refused: {reason}")
+        self.tool = tool
+        self.reason = reason
 
 
 class MCPToolError(ToolError):

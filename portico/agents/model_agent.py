@@ -21,9 +21,11 @@ from portico.errors import ConfigurationError, ContractViolation, LifecycleError
 from portico.kernel.context import MessageContext
 from portico.kernel.process import AgentProcess
 from portico.kernel.protocols import Context
+from portico.llm.in_use import using
 from portico.llm.providers import close, provider_for
 from portico.operations.contract import faults_of
 from portico.operations.decorators import operation
+from portico.runs.event import EventName
 
 if TYPE_CHECKING:
     from portico.kernel import protocols
@@ -145,6 +147,7 @@ class ModelAgent(AgentProcess):
         self.streaming = stream
         self._named = [one for one in given if isinstance(one, str)]
         self._own = Toolbox([*(one for one in given if not isinstance(one, str)), *tools_of(self)])
+        self._shadows: set[str] = set()
         self._given = provider
         self._made: ModelProvider | None = None
 
@@ -204,12 +207,26 @@ class ModelAgent(AgentProcess):
             stream=self.streaming,
         )
         instructions = [{"role": "system", "content": self.instructions}] if self.instructions else []
-        return _reply(await loop.run([*instructions, *conversation], ctx))
+        self._tell_shadows(loop.tools, ctx)
+        with using(loop.provider, self.model):
+            return _reply(await loop.run([*instructions, *conversation], ctx))
 
     def _offered(self) -> dict[str, protocols.Tool]:
         """The tools as they are now: those of MCP servers come and go. Its own win over shared ones of the same name."""
         shared = {tool.name: tool for name in self._named for tool in self._shared(name)}
         return {**shared, **{tool.name: tool for tool in self._own}}
+
+    def _tell_shadows(self, offered: Mapping[str, protocols.Tool], ctx: Context) -> None:
+        """A tool of an external server may bear the name of one of ours. The model is told two names; people should know."""
+        own = {tool.name.casefold(): tool.name for tool in self._own}
+        for name in offered:
+            ours = own.get(name.rpartition("/")[2].casefold())
+            if ours is None or "/" not in name:
+                continue
+            ctx.emit(EventName.TOOL_SHADOWED, {"name": name, "shadows": ours})
+            if name not in self._shadows:
+                self._shadows.add(name)
+                logger.warning("agent %r offers its model %a, which has the name of its own tool %r", self.name, name, ours)
 
     def _shared(self, name: str) -> list[protocols.Tool]:
         try:

@@ -6,9 +6,6 @@ writers wait for each other.
 
 from __future__ import annotations
 
-import fcntl
-import os
-import tempfile
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +19,7 @@ from portico.auth.principal import Principal
 from portico.auth.shared_key import SHARED
 from portico.errors import ConfigurationError
 from portico.operations.decorators import SCOPE
+from portico.whole_file import locked, replace_file
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
@@ -93,40 +91,15 @@ class KeyFile:
         """
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with self._locked():
+            with locked(self.path):
                 keys = self.read() if self.path.exists() else []
                 yield keys
                 self._write(keys)
         except OSError as error:
             raise ConfigurationError(f"The key file {self.path} cannot be written: {error.strerror}.") from None
 
-    @contextmanager
-    def _locked(self) -> Generator[None]:
-        # A file of its own: the key file is replaced by each write, and a lock on the old one would keep nobody out.
-        descriptor = os.open(self.path.with_name(self.path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(descriptor)
-
     def _write(self, keys: Iterable[ApiKey]) -> None:
-        text = to_json({"version": 1, "keys": [_printed(key) for key in keys]}, indent=2) + b"\n"
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{self.path.name}.", dir=self.path.parent)  # made with mode 0600
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(temporary).replace(self.path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-        directory = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(directory)  # the rename itself is stored
-        finally:
-            os.close(directory)
+        replace_file(self.path, to_json({"version": 1, "keys": [_printed(key) for key in keys]}, indent=2) + b"\n")
 
 
 def checked_principal(name: str, scopes: Iterable[str]) -> Principal:

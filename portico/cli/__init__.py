@@ -8,7 +8,23 @@ from typing import Annotated
 
 import typer
 
-from portico.cli import ask, check, connect, init, keys, mcp, openapi, routes, runs, serve, soak, store, tree
+from portico.cli import (
+    ask,
+    check,
+    connect,
+    init,
+    keys,
+    mcp,
+    mcp_approve,
+    mcp_login,
+    openapi,
+    routes,
+    runs,
+    serve,
+    soak,
+    store,
+    tree,
+)
 from portico.errors import PorticoError
 from portico.version import __version__
 
@@ -28,6 +44,8 @@ app.command("routes")(routes.routes)
 app.command("openapi")(openapi.openapi)
 app.command("ask")(ask.ask)
 app.command("mcp")(mcp.mcp)
+app.command("mcp-approve")(mcp_approve.mcp_approve)
+app.command("mcp-login")(mcp_login.mcp_login)
 app.command("init")(init.init)
 app.command("soak")(soak.soak)
 app.add_typer(runs.app)

@@ -34,6 +34,8 @@ def check(
 
     check_server(settings)
     gateway = create_app(loaded, settings).state.gateway
+    for line in _missing_programs(loaded) if offline else []:  # whoever connects hears of it from there
+        typer.echo(f"{topology}: warning: {line}", err=True)
     dead = [] if offline or not loaded.tool_servers else asyncio.run(_dead_servers(loaded))
     for line in dead:
         typer.echo(f"{topology}: {line}", err=True)
@@ -48,6 +50,24 @@ def check(
 def _kept(book: RunBook) -> str:
     where = book.store.where
     return f"Runs and states are stored in {where}." if book.store.durable else "Runs and states are kept in memory."
+
+
+def _missing_programs(loaded: Topology) -> list[str]:
+    """External servers that could not be started on this machine; they may be on another one."""
+    if not loaded.tool_servers:
+        return []
+    from portico.mcp_bridge.calling.command import CommandError, found_program
+    from portico.topology.parts import server_config
+
+    lines: list[str] = []
+    for server in loaded.tool_servers:
+        config = server_config(server, loaded.directory, loaded.data_directory)
+        try:
+            if config.transport == "stdio":
+                found_program(config)
+        except CommandError as error:
+            lines.append(f"MCP server {server.name!r} cannot be started here: {error}")
+    return lines
 
 
 async def _dead_servers(loaded: Topology) -> list[str]:

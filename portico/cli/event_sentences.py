@@ -104,6 +104,9 @@ SENTENCES: Final[Mapping[str, Callable[[Data], str]]] = {
     EventName.ASSISTANT_MESSAGE: lambda data: f"the model says: {said(data['content'])}",
     EventName.TOOL_CALL: lambda data: f"the model calls tool {said(data['name'])} with {shown(data.get('arguments'))}",
     EventName.TOOL_RESULT: _tool_result,
+    EventName.TOOL_SAMPLED: lambda data: f"tool {said(data['name'])} asked the model {said(data['model'])}",
+    EventName.TOOL_SHADOWED: lambda data: f"tool {said(data['name'])} has the name of the agent's own {said(data['shadows'])}",
+    EventName.TOOL_REFUSED: lambda data: f"tool {said(data['name'])} is refused: {said(data['reason'])}",
 }
 """A sentence for each name whose data are a mapping; `KeyError` where that is not the catalogue's."""
 BARE: Final = {EventName.CHECKPOINT: "checkpoint stored"}

@@ -464,6 +464,18 @@ class Journal(Protocol):
         """Which kinds of questions (`questions.INPUT` and its like) the caller's program answers; None where that is not known."""
         ...
 
+    async def wait_here(self, asked: Question, *, timeout: float | None) -> Any:
+        """Wait for somebody's answer without leaving the handler, for what cannot be left: a call that is under way elsewhere.
+
+        The agent is held up meanwhile, and nothing is kept over an end of the program. `timeout` in seconds.
+
+        Raises:
+            InputTimeout: nobody answered in time.
+            InputDeclined: whoever was asked declined.
+            InvalidOperation: a schema that is none.
+        """
+        ...
+
     async def sleep(self, seconds: float) -> None:
         """See `Context.sleep`. Raises `Parked` where the wait is long."""
         ...

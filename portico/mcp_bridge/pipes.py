@@ -21,43 +21,59 @@ if TYPE_CHECKING:
 CHUNK: Final = 65536
 """Bytes read at once."""
 MAX_LINE: Final = 32 * 1024 * 1024
-"""Bytes that one line may have."""
+"""Bytes that one line may have, where nothing else is said."""
 
 
 class LineTooLongError(Exception):
-    """A line that is longer than `MAX_LINE`."""
+    """A line that is longer than it may be."""
 
-    def __init__(self) -> None:
-        super().__init__(f"a line is longer than {MAX_LINE} bytes")
-
-
-async def read_lines(fd: int) -> AsyncIterator[bytes]:
-    """Every line, without its end, until the other side closes. Raises `LineTooLongError`."""
-    async for line in read_lines_and_gaps(fd):
-        if line is None:
-            raise LineTooLongError
-        yield line
+    def __init__(self, most: int) -> None:
+        super().__init__(f"a line is longer than {most} bytes")
 
 
-async def read_lines_and_gaps(fd: int) -> AsyncIterator[bytes | None]:
-    """The same, but None in place of a line that is too long, as soon as it is; its rest is dropped."""
+class CutLine(bytes):
+    """The beginning of a line that was too long. What came after it was read and thrown away."""
+
+    tail = b""
+    """Its end."""
+
+
+async def read_lines(fd: int, most: int = MAX_LINE, *, cut: bool = False) -> AsyncIterator[bytes]:
+    """Every line, without its end, until the other side closes.
+
+    Args:
+        fd: the descriptor that is read.
+        most: bytes that a line may have.
+        cut: whether a line that is longer is yielded as a `CutLine`.
+
+    Raises:
+        LineTooLongError: a line is longer, and is not to be cut.
+    """
     pieces: list[bytes] = []
     size = 0
     while chunk := await _read(fd):
         *lines, tail = chunk.split(b"\n")
         for line in lines:
-            if size <= MAX_LINE:
-                yield b"".join([*pieces, line])
+            pieces.append(line)
+            size += len(line)
+            yield b"".join(pieces) if size <= most or not cut else _cut(pieces)
             pieces, size = [], 0
-        was_too_long = size > MAX_LINE
+        pieces.append(tail)
         size += len(tail)
-        if size <= MAX_LINE:
-            pieces.append(tail)
-        elif not was_too_long:
-            pieces = []
-            yield None
-    if 0 < size <= MAX_LINE:
-        yield b"".join(pieces)
+        if size > most:
+            if not cut:
+                raise LineTooLongError(most)
+            whole = b"".join(pieces)
+            pieces = [whole[:CHUNK], whole[CHUNK:][-CHUNK:]]  # its ends
+    if size:
+        yield b"".join(pieces) if size <= most or not cut else _cut(pieces)
+
+
+def _cut(pieces: list[bytes]) -> CutLine:
+    whole = b"".join(pieces)
+    line = CutLine(whole[:CHUNK])
+    line.tail = whole[-CHUNK:]
+    return line
 
 
 async def write_all(fd: int, data: bytes) -> None:

@@ -492,6 +492,16 @@ class RunBook:
         if run.on_wait is not None and waits_for["kind"] == waiting.INPUT:
             run.on_wait(run)
 
+    def stop_the_clock(self, delivery: Delivery) -> None:
+        """The deadline of a delivery in hand stands still."""
+        self._router.deadlines.discard(delivery)
+
+    def go_on_with_the_clock(self, delivery: Delivery, stood: float) -> None:
+        """It counts again, `stood` seconds later."""
+        if delivery.message.deadline is not None:
+            delivery.message.deadline += stood
+            self._router.deadlines.add(delivery)
+
     def _await_time(self, run: Run) -> None:
         until = run.waiting.get("until") if run.waiting is not None else None
         if until is not None and run.waiting is not None:
@@ -518,10 +528,13 @@ class RunBook:
             StoreUnavailable: the answer could not be stored; the run still waits.
         """
         self._refuse_unasked(run)
+        if run.in_place is not None and value is None:  # who waits in place can be declined so
+            await self.decline(run, {waiting.SOLE: "decline"})
+            return
         waiting.check_input(run.waiting or {}, value)
         if run.check is not None:
             run.check(value)
-        await self._go_on(run, waiting.answered(value))
+        await self._is_told(run, waiting.answered(value))
 
     async def decline(self, run: Run, actions: Mapping[str, str]) -> None:
         """Nobody will answer a run: its handler gets `InputDeclined`. `actions`: by the names of its questions, how that was said.
@@ -531,7 +544,16 @@ class RunBook:
             StoreUnavailable: that could not be stored; the run still waits.
         """
         self._refuse_unasked(run)
-        await self._go_on(run, waiting.declined(actions))
+        await self._is_told(run, waiting.declined(actions))
+
+    async def _is_told(self, run: Run, value: Mapping[str, Any]) -> None:
+        """Somebody has answered, or declined to."""
+        if run.in_place is None:
+            await self._go_on(run, value)
+            return
+        run.waiting = None  # only the first one counts
+        if not run.in_place.done():
+            run.in_place.set_result(value)
 
     async def keep_responses(self, run: Run, responses: Mapping[str, Any]) -> None:
         """Keep what was answered of several questions until the rest is, as `waiting["responses"]`. Replaces what was kept before.

@@ -55,6 +55,12 @@ class EventName(StrEnum):
     """A model calls a tool: `id`, `name`, `arguments`."""
     TOOL_RESULT = "tool.result"
     """A tool answered: `id`, `name`, `result` or `error`."""
+    TOOL_SAMPLED = "tool.sampled"
+    """A tool of an external server asked the agent's model: `name`, `model`, `tokens_in`, `tokens_out`, `cost_usd`."""
+    TOOL_SHADOWED = "tool.shadowed"
+    """A model is offered a tool of an external server that has the name of one of its agent's own: `name`, `shadows`."""
+    TOOL_REFUSED = "tool.refused"
+    """A tool of an external server was not called, or its answer not taken: `name`, `reason`."""
 
 
 TERMINAL: Final = frozenset({EventName.SUCCEEDED, EventName.FAILED, EventName.CANCELLED, EventName.TIMED_OUT})

@@ -18,6 +18,7 @@ from pydantic_core import from_json, to_json
 
 from portico.errors import ContractViolation, Interrupted, PorticoError
 from portico.kernel.clock import sleep
+from portico.kernel.current import current
 from portico.kernel.detours import Parked, Transferred
 from portico.kernel.memory import copied
 from portico.kernel.messages import Message
@@ -25,6 +26,7 @@ from portico.kernel.questions import Question
 from portico.kernel.steps import StepCall, perform
 from portico.runs.event import EventName
 from portico.runs.idempotency import digest_of
+from portico.runs.in_place import wait_here
 from portico.runs.store import AcceptRun, AppendEvents, BeginRun, Change, StoreStep
 from portico.runs.waiting import Several, answer_of, for_input, for_time, typed
 
@@ -155,6 +157,11 @@ class Execution:
     def answerable(self) -> frozenset[str] | None:
         """See `Journal.answerable`."""
         return self.run.answerable
+
+    async def wait_here(self, asked: Question, *, timeout: float | None) -> Any:
+        """See `Journal.wait_here`."""
+        deliveries = [delivery for delivery in {self.run.delivery, current.get()} if delivery is not None]
+        return await wait_here(self._book, self.run, deliveries, asked, limit=timeout)
 
     async def sleep(self, seconds: float) -> None:
         """See `Context.sleep`."""

@@ -81,6 +81,7 @@ class Run:
         "ends_at",
         "error",
         "finished",
+        "in_place",
         "meta",
         "on_wait",
         "operation",
@@ -117,6 +118,8 @@ class Run:
         self.ends_at: float | None = None
         """When it ends, by what is stored of that."""
         self.waiting: Mapping[str, Any] | None = None
+        self.in_place: asyncio.Future[Any] | None = None
+        """Where its answer goes while it waits in place, as `runs/in_place.py` has it."""
         self.check: Callable[[Any], object] | None = None
         """Refuses an input that is none, where more is known than its JSON Schema."""
         self.answerable: frozenset[str] | None = None
@@ -527,6 +530,10 @@ class Run:
         """See `Journal.wait_inputs`."""
         return await self._own().wait_inputs(asked, timeout=timeout, default=default)
 
+    async def wait_here(self, asked: Question, *, timeout: float | None) -> Any:
+        """See `Journal.wait_here`."""
+        return await self._own().wait_here(asked, timeout=timeout)
+
     async def sleep(self, seconds: float) -> None:
         """See `Context.sleep`."""
         await self._own().sleep(seconds)
@@ -604,6 +611,10 @@ class Run:
         """Nobody waits for it any more."""
         if self._waiters is not None:
             self._waiters.pop(waiter, None)
+
+    def stirred(self) -> None:
+        """Something has changed that is no event: whoever waits for a change looks again."""
+        self._wake()
 
     def _wake(self) -> None:
         if self._waiters is not None:

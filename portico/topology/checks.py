@@ -312,7 +312,7 @@ class Checks:
             self.mistakes.add((*at, "url"), f"this key is missing: transport {server.kind!r} needs it.")
         elif server.url and not re.match(r"https?://[^/\s]+", server.url):
             self.mistakes.add((*at, "url"), f"{shown(server.url)} is not a URL that begins with http:// or https://.")
-        for key in ("args", "env", "cwd") if not local else ("headers",):
+        for key in ("args", "env", "inherit_env", "cwd", "sandbox") if not local else ("headers", "auth"):
             if getattr(server, key):
                 self.mistakes.add((*at, key), f"only {'an HTTP' if local else 'a stdio'} server has {key!r}.")
 

@@ -427,6 +427,40 @@ def _store(value: Any) -> Any:
 # --- tools and models -------------------------------------------------------------------------------------------------
 
 
+class SandboxSettings(Section):
+    """What a stdio server in a sandbox may have beyond the least."""
+
+    network: Flag = False
+    read: list[Text] = Field(default_factory=list[Text])
+    write: list[Text] = Field(default_factory=list[Text])
+
+
+def _sandbox(value: Any) -> Any:
+    """The short spelling: a yes or a no."""
+    meant: Any = _meant(value)
+    said: dict[str, Any] = {}
+    if isinstance(meant, bool):
+        return said if meant else None
+    return value
+
+
+class AuthorizationOfTools(Section):
+    """How we are authorised at an external MCP server: OAuth 2.1. The bridge checks what belongs to which type."""
+
+    type: Annotated[Literal["authorization_code", "client_credentials", "workload"], BeforeValidator(_lower)]
+    client_id: Text | None = None
+    client_secret: Text | None = Field(default=None, repr=False)
+    private_key: Text | None = Field(default=None, repr=False)
+    algorithm: Text | None = None
+    method: Text | None = None
+    issuer: Text | None = None
+    scope: Text | None = None
+    client_metadata_url: Text | None = None
+    callback_port: Port | None = None
+    assertion_file: Text | None = None
+    trusted_hosts: list[Text] = Field(default_factory=list[Text])
+
+
 class ServerOfTools(Section):
     """An external MCP server."""
 
@@ -435,9 +469,12 @@ class ServerOfTools(Section):
     command: Text | None = None
     args: list[Word] = Field(default_factory=list[Word])
     env: dict[str, Word] = Field(default_factory=dict[str, Word])
+    inherit_env: list[Text] = Field(default_factory=list[Text])
     cwd: Text | None = None
+    sandbox: Annotated[SandboxSettings | None, BeforeValidator(_sandbox)] = None
     url: Text | None = None
     headers: dict[str, Word] = Field(default_factory=dict[str, Word])
+    auth: AuthorizationOfTools | None = None
     required: Flag = False
     timeout: Seconds | None = None
     connect_timeout: Seconds | None = None
@@ -446,6 +483,17 @@ class ServerOfTools(Section):
     max_restarts: CountOrZero | None = None
     restart_window: Seconds | None = None
     log_level: Literal["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"] | None = None
+    allow: list[Text] = Field(default_factory=list[Text])
+    deny: list[Text] = Field(default_factory=list[Text])
+    rename: dict[str, Text] = Field(default_factory=dict[str, Text])
+    pin: Flag = False
+    pins: dict[str, Text] = Field(default_factory=dict[str, Text])
+    max_result: Size | None = None
+    elicitation: Flag = True
+    input_timeout: Seconds | None = None
+    sampling: Flag = False
+    sampling_most: Annotated[int, Field(ge=1), BeforeValidator(_meant)] | None = None
+    sampling_max_tokens: Annotated[int, Field(ge=1), BeforeValidator(_meant)] | None = None
 
     @property
     def kind(self) -> str:
@@ -457,6 +505,10 @@ class ToolsSettings(Section):
     """`mcp:`. Where it is there without servers, agents can still connect some at run time."""
 
     servers: list[ServerOfTools] = Field(default_factory=list[ServerOfTools])
+    secret_key: Annotated[
+        Annotated[str, StringConstraints(min_length=16)] | None, BeforeValidator(lambda value: None if value == "" else value)
+    ] = Field(default=None, repr=False)
+    """Under which tokens of external servers are kept; unless given, a random one in a file beside them."""
 
 
 class ModelSettings(BaseModel):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -11,7 +11,11 @@ if TYPE_CHECKING:
 
     from portico.kernel.protocols import ModelProvider, ToolSet
     from portico.kernel.supervisor import Supervisor
+    from portico.mcp_bridge.config import MCPServerConfig
     from portico.topology.model import ModelSettings, ServerOfTools, StoreSettings, ToolsSettings
+
+MCP_STATE: Final = "mcp"
+"""Where in the data directory the bridge keeps what it knows of external servers: pins, tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,28 +36,40 @@ class Parts:
         return [] if aclose is None else [aclose]
 
 
-def build_tools(settings: ToolsSettings | None, directory: Path | None) -> tuple[Supervisor | None, ToolSet | None]:
+def build_tools(
+    settings: ToolsSettings | None, directory: Path | None, data_directory: Path | None = None
+) -> tuple[Supervisor | None, ToolSet | None]:
     """The supervisor over the external MCP servers and the tools that they offer; nothing where the topology has no `mcp:`.
 
-    A relative `cwd` is taken from the topology's directory, which is also the default.
+    A relative `cwd` is taken from the topology's directory, which is also the default. Pins and tokens go into the data directory.
 
     Raises:
         ConfigurationError: a server that cannot be.
     """
     if settings is None:
         return None, None
+    from portico.mcp_bridge.calling.wiring import build_upstreams  # noqa: PLC0415  # half a second; see `server_config`
+
+    return build_upstreams([server_config(server, directory, data_directory, settings.secret_key) for server in settings.servers])
+
+
+def server_config(
+    server: ServerOfTools, directory: Path | None, data_directory: Path | None, secret_key: str | None = None
+) -> MCPServerConfig:
+    """An external server as the bridge takes it. Raises `ConfigurationError` for one that cannot be."""
     # Half a second of imports, which a topology without `mcp:` need not pay.
-    from portico.mcp_bridge.calling.wiring import build_upstreams  # noqa: PLC0415
     from portico.mcp_bridge.config import MCPServerConfig  # noqa: PLC0415
 
-    def config(server: ServerOfTools) -> MCPServerConfig:
-        said: dict[str, Any] = {key: value for key, value in server.model_dump(exclude_unset=True).items() if value is not None}
-        said["transport"] = server.kind
-        if server.kind == "stdio" and directory is not None:
-            said["cwd"] = str((directory / (server.cwd or ".")).resolve())
-        return MCPServerConfig(**said)
-
-    return build_upstreams([config(server) for server in settings.servers])
+    said: dict[str, Any] = {key: value for key, value in server.model_dump(exclude_unset=True).items() if value is not None}
+    said["transport"] = server.kind
+    if server.kind == "stdio" and directory is not None:
+        said["cwd"] = str((directory / (server.cwd or ".")).resolve())
+    if server.auth is not None:
+        said["auth"] = {key: value for key, value in said["auth"].items() if value is not None}
+        said["secret_key"] = secret_key
+    if data_directory is not None:
+        said["state_dir"] = str(data_directory / MCP_STATE)
+    return MCPServerConfig(**said)
 
 
 def build_store(directory: Path | str, settings: StoreSettings | None = None) -> dict[str, Any]:

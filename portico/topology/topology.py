@@ -71,7 +71,7 @@ class Topology:
 
     def build(self) -> Parts:
         """Fresh parts for one runtime. Raises `ConfigurationError` where a provider or a server cannot be made."""
-        tools_supervisor, tools = build_tools(self.settings.mcp, self.directory)
+        tools_supervisor, tools = build_tools(self.settings.mcp, self.directory, self.data_directory)
         first = (tools_supervisor,) if tools_supervisor is not None else ()
         return Parts(self.tree.build(first=first), build_models(self.models), tools)
 

@@ -42,6 +42,9 @@ def told(name: str, data: Any, seq: int | None = 2) -> str:
         (EventName.TOOL_CALL, {"id": "1", "name": "t", "arguments": {"a": 1}}, 'the model calls tool t with {"a": 1}'),
         (EventName.TOOL_RESULT, {"id": "1", "name": "t", "result": "R"}, "tool t answered: R"),
         (EventName.TOOL_RESULT, {"id": "1", "name": "t", "error": "E"}, "tool t failed: E"),
+        (EventName.TOOL_SAMPLED, {"name": "t", "model": "m"}, "tool t asked the model m"),
+        (EventName.TOOL_SHADOWED, {"name": "mcp://s/t", "shadows": "t"}, "tool mcp://s/t has the name of the agent's own t"),
+        (EventName.TOOL_REFUSED, {"name": "t", "reason": "R"}, "tool t is refused: R"),
     ],
 )
 def test_every_event_of_the_catalogue_has_a_sentence(name: EventName, data: Any, text: str) -> None:

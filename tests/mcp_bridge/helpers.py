@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 TOOL_SERVER = HERE / "calling" / "tool_server.py"
+RAW_SERVER = HERE / "calling" / "raw_server.py"
 
 
 # --- agents -----------------------------------------------------------------------------------------------------------

@@ -10,7 +10,8 @@ HOUSE = Path(__file__).parents[2] / "portico"
 # Settings come from the environment in one room, and commands hand it on; below, they are arguments.
 READERS_OF_THE_ENVIRONMENT = {"app", "cli"}
 # `Runtime.from_config(path)` is called by users' own programs: its default for `${NAME}` is their environment.
-READING_FILES = {Path("topology/runtime.py")}
+# A stdio server inherits a few variables of ours.
+READING_FILES = {Path("topology/runtime.py"), Path("mcp_bridge/calling/environment.py")}
 
 
 def sources() -> list[tuple[Path, ast.Module]]:

@@ -15,12 +15,15 @@ from typing import IO, TYPE_CHECKING, Final
 
 import anyio
 import anyio.abc
-from mcp.client.stdio import get_default_environment
 from mcp.shared.message import SessionMessage
 from mcp.types import CONNECTION_CLOSED, ErrorData, JSONRPCError, JSONRPCRequest, jsonrpc_message_adapter
 
+from portico.mcp_bridge.calling.bubblewrap import sandboxed
+from portico.mcp_bridge.calling.command import found_program
+from portico.mcp_bridge.calling.environment import environment_of
+from portico.mcp_bridge.calling.oversize import id_in, longest_message, oversized
 from portico.mcp_bridge.calling.remote import NOT_SENT
-from portico.mcp_bridge.pipes import LineTooLongError, is_readable, read_lines, unread, write_some
+from portico.mcp_bridge.pipes import CutLine, LineTooLongError, is_readable, read_lines, unread, write_some
 
 if TYPE_CHECKING:
     import logging
@@ -55,19 +58,23 @@ async def child(config: MCPServerConfig, life: Life, logger: logging.Logger) -> 
     """The streams of a server that is started now and gone, with all its descendants, at the end.
 
     Raises:
-        OSError: the command cannot be run.
+        CommandError: the command cannot be run, or not in the sandbox that is asked for.
+        OSError: the system does not start it.
     """
+    line = await anyio.to_thread.run_sync(_line, config)  # directories are read, and bubblewrap is tried
     process = subprocess.Popen(  # noqa: ASYNC220, S603  # starting takes a millisecond; the command is the configuration's, and no shell reads it
-        config.argv,
+        line,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env=get_default_environment() | dict(config.env),
+        env=environment_of(config),
         cwd=config.cwd,
         start_new_session=True,
         bufsize=0,
     )
-    run = _Child(process, life, logger)  # no await before the `try`: a cancellation here would leave the process behind
+    run = _Child(
+        process, life, logger, longest_message(config)
+    )  # no await before the `try`: a cancellation here would leave the process behind
     try:
         async with anyio.create_task_group() as tasks:
             try:
@@ -80,11 +87,17 @@ async def child(config: MCPServerConfig, life: Life, logger: logging.Logger) -> 
         run.close()
 
 
+def _line(config: MCPServerConfig) -> list[str]:
+    program = found_program(config)
+    return [program, *config.argv[1:]] if config.box is None else sandboxed(config, config.box, program)
+
+
 class _Child:
     """A running server process."""
 
-    def __init__(self, process: subprocess.Popen[bytes], life: Life, logger: logging.Logger) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], life: Life, logger: logging.Logger, most: int) -> None:
         self._process = process
+        self._most = most
         self._life = life
         self._logger = logger
         self._pidfd = os.pidfd_open(process.pid)
@@ -187,17 +200,17 @@ class _Child:
     async def _carry_in(self) -> None:
         heard = True
         async with self._from_server:
-            try:
-                async for line in read_lines(_fd(self._process.stdout)):
-                    if heard:  # else read on, so that a server which still writes can end
-                        heard = await self._hand_on(line)
-            except LineTooLongError as error:
-                self._life.end(str(error))
+            async for line in read_lines(_fd(self._process.stdout), self._most, cut=True):
+                if heard:  # else read on, so that a server which still writes can end
+                    heard = await self._hand_on(line)
             await self._ended_within(LAST_BREATH)
             await self._part("it closed its output")
             self._heard_all.set()
 
     async def _hand_on(self, line: bytes) -> bool:
+        if isinstance(line, CutLine):
+            self._logger.warning("wrote a message of more than %d bytes, which is not read", self._most)
+            return await self._hand_on_error(id_in(line, line.tail))
         try:
             message = SessionMessage(jsonrpc_message_adapter.validate_json(line, by_name=False))
         except ValueError:
@@ -209,6 +222,14 @@ class _Child:
         except (anyio.BrokenResourceError, anyio.ClosedResourceError):
             return False
         return True
+
+    async def _hand_on_error(self, request: RequestId | None) -> bool:
+        """In place of an answer that is too long. Where nobody can tell whose it is, the connection cannot be trusted any more."""
+        if request is None:
+            self._life.end(f"it wrote a message of more than {self._most} bytes")
+            return True
+        error = JSONRPCError(jsonrpc="2.0", id=request, error=ErrorData(**oversized(self._most)))
+        return await self._hand_on(error.model_dump_json(by_alias=True, exclude_unset=True).encode())
 
     async def _log(self) -> None:
         try:

@@ -19,12 +19,14 @@ from mcp.types import CONNECTION_CLOSED, InputRequiredResult
 from pydantic import ValidationError
 
 from portico.errors import MCPServerBusy, MCPServerUnavailable, MCPToolError, PorticoError
+from portico.mcp_bridge.calling.admission import Admission
+from portico.mcp_bridge.calling.call_in_hand import CallsInHand
 from portico.mcp_bridge.calling.direct import DeclinedError
 from portico.mcp_bridge.calling.envelope import Envelope
 from portico.mcp_bridge.calling.figures import OK, Figures
 from portico.mcp_bridge.calling.input_rounds import go_on
 from portico.mcp_bridge.calling.remote import was_not_sent
-from portico.mcp_bridge.calling.remote_tool import RemoteTool
+from portico.mcp_bridge.calling.server_requests import ServerRequests
 from portico.mcp_bridge.calling.turnstile import FullError, Turnstile
 from portico.mcp_bridge.calling.wire import BrokenWireError, NoAnswerError
 
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 
     from portico.kernel.inbox import Inbox
     from portico.mcp_bridge.calling.direct import DirectClient
+    from portico.mcp_bridge.calling.remote_tool import RemoteTool
     from portico.mcp_bridge.config import MCPServerConfig
 
 LONGEST_REASON: Final = 300
@@ -102,6 +105,13 @@ class Connection:
 
     def __init__(self, config: MCPServerConfig) -> None:
         self.config = config
+        self.admission = Admission(config)
+        """Which of the server's tools there are."""
+        self.calls = CallsInHand(config.transport)
+        """Those that are under way, for what the server asks back."""
+        self.requests = ServerRequests(config, self.calls)
+        """Who answers that."""
+        self._listing: Sequence[Tool] = ()
         self.status = ConnectionStatus.DOWN
         self.last_error: str | None = "it was not started"
         self.era: str | None = None
@@ -136,6 +146,8 @@ class Connection:
         }
         if self.status is ConnectionStatus.RESTING:
             about["retry_in"] = self.retry_in()
+        if self.admission.refused:
+            about["refused"] = dict(sorted(self.admission.refused.items()))
         return about if self.last_error is None else {**about, "error": self.last_error}
 
     def retry_in(self) -> float | None:
@@ -161,17 +173,21 @@ class Connection:
         """Connected: calls go out, over `direct` where there is one."""
         self._client, self._life, self._direct = client, life, direct
         self.figures.connects += 1
+        self.calls.renewed()
         self.era = client.protocol_version
         self.last_error = None
         self.relisted(tools)
         self._set(ConnectionStatus.CONNECTED)
 
     def relisted(self, tools: Sequence[Tool]) -> None:
-        """The server's tools as they are now. Of two with one name the first counts."""
-        found: dict[str, RemoteTool] = {}
-        for tool in tools:
-            found.setdefault(tool.name, RemoteTool(f"mcp://{self.name}/{tool.name}", tool))
-        self.tools, self.listed = found, True
+        """The server's tools as they are now."""
+        self._listing = tools
+        self.tools, self.listed = self.admission.admit(tools), True
+
+    def reconsider(self) -> None:
+        """Judge the last listing again, where something was approved since."""
+        if self.admission.outdated:
+            self.relisted(self._listing)
 
     def leaving(self) -> None:
         """From now on no call goes out over the present connection."""
@@ -238,9 +254,10 @@ class Connection:
     async def _in_time(self, tool: RemoteTool, arguments: dict[str, Any]) -> CallToolResult:
         envelope, admitted = Envelope(), False
         try:
-            async with asyncio.timeout(self.config.timeout), self._turnstile:
-                admitted = True
-                return await self._call(tool, arguments, envelope)
+            with self.calls.opened(tool.uri) as call:
+                async with asyncio.timeout(self.config.timeout) as call.limit, self._turnstile:
+                    admitted = True
+                    return await self._call(tool, arguments, envelope)
         except FullError:
             raise MCPServerBusy(self.name, self.config.max_calls, self.config.max_waiting) from None
         except TimeoutError:

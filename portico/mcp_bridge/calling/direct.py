@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from pydantic_core import from_json
 
 from portico.errors import MCPToolError, ToolError
+from portico.mcp_bridge.calling.oversize import longest_message
 from portico.mcp_bridge.calling.wire import Answer, BrokenWireError, NoAnswerError, Wire
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class DirectClient:
         self._port = url.port or (443 if url.scheme == "https" else 80)
         self._tls = _tls() if url.scheme == "https" else None
         self._timeout = config.patience
+        self._most = longest_message(config)
         self._meta = dict(meta)
         self._log = log
         own = {
@@ -138,7 +140,7 @@ class DirectClient:
         return wire
 
     def _new(self) -> Wire:
-        wire = Wire(self._freed, self._wires.discard)
+        wire = Wire(self._freed, self._wires.discard, self._most)
         self._wires.add(wire)
         return wire
 

@@ -18,6 +18,10 @@ from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.types import CONNECTION_CLOSED, INVALID_REQUEST
 
+from portico.mcp_bridge.calling.authorizing import authorizing
+from portico.mcp_bridge.calling.discovery_guard import UNAUTHORIZED, GuardedTransport, guard_of
+from portico.mcp_bridge.calling.oversize import bounded, longest_message
+
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
     from contextvars import Context
@@ -28,6 +32,8 @@ if TYPE_CHECKING:
     from mcp.shared.message import SessionMessage
 
     from portico.mcp_bridge.calling.connection import Life
+    from portico.mcp_bridge.calling.discovery_guard import DiscoveryGuard
+    from portico.mcp_bridge.calling.login import Login
     from portico.mcp_bridge.config import MCPServerConfig
 
 NOT_SENT: Final = "portico/not-sent"
@@ -47,21 +53,28 @@ def was_not_sent(error: MCPError) -> bool:
 
 
 @asynccontextmanager
-async def remote(config: MCPServerConfig, life: Life) -> AsyncGenerator[TransportStreams]:
-    """The streams of a server at a URL. The life ends when nothing can come from the server any more."""
+async def remote(config: MCPServerConfig, life: Life, login: Login | None = None) -> AsyncGenerator[TransportStreams]:
+    """The streams of a server at a URL. The life ends when nothing can come from the server any more.
+
+    `login`: somebody is there to log in, where the server asks for that.
+    """
     url = config.url or ""
-    headers = dict(config.headers)
+    most = longest_message(config)
+    headers = {"accept-encoding": "identity", **config.headers}  # what is packed has no length that one could judge
+    auth, guard = authorizing(config, login), guard_of(config)
     if config.transport == "sse":
-        with_end = partial(_client, transport=EndingTransport(life))
+        with_end = partial(_client, transport=EndingTransport(life, guard))
         async with sse_client(
-            url, headers=headers, timeout=config.patience, sse_read_timeout=READ_TIMEOUT, httpx_client_factory=with_end
+            url, headers=headers, timeout=config.patience, sse_read_timeout=READ_TIMEOUT, auth=auth, httpx_client_factory=with_end
         ) as (reads, writes):
             yield WatchedStream(reads, life), writes
         return
     timeout = httpx2.Timeout(config.patience, read=READ_TIMEOUT)
+    transport = TellingTransport(most, guard)
     async with (
-        httpx2.AsyncClient(headers=headers, timeout=timeout, transport=TellingTransport()) as client,
-        streamable_http_client(url, http_client=client) as (reads, writes),
+        httpx2.AsyncClient(headers=headers, timeout=timeout, auth=auth, transport=transport) as client,
+        # Ours ends an event first; the library's limit is left for the stream that belongs to no request.
+        streamable_http_client(url, http_client=client, max_sse_event_size=2 * most) as (reads, writes),
     ):
         yield WatchedStream(reads, life), writes
 
@@ -106,11 +119,11 @@ class WatchedStream:
         return await self._stream.__aexit__(exc_type, exc_val, exc_tb)
 
 
-class EndingTransport(httpx2.AsyncHTTPTransport):
+class EndingTransport(GuardedTransport):
     """Ends the life when a POST fails. Answers come by another stream, so the SDK's client would wait for one for ever."""
 
-    def __init__(self, life: Life) -> None:
-        super().__init__()
+    def __init__(self, life: Life, guard: DiscoveryGuard | None = None) -> None:
+        super().__init__(guard)
         self._life = life
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
@@ -136,8 +149,17 @@ def _client(
     return httpx2.AsyncClient(headers=headers, timeout=timeout, auth=auth, transport=transport)
 
 
-class TellingTransport(httpx2.AsyncHTTPTransport):
-    """Answers a POST that failed on its way, instead of raising; the answer says whether it was sent."""
+class TellingTransport(GuardedTransport):
+    """Answers a POST that failed on its way, instead of raising; the answer says whether it was sent.
+
+    Args:
+        most: bytes that a message of the server may have.
+        guard: judges where an authorisation leads.
+    """
+
+    def __init__(self, most: int, guard: DiscoveryGuard | None = None) -> None:
+        super().__init__(guard)
+        self._most = most
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send one request."""
@@ -146,7 +168,8 @@ class TellingTransport(httpx2.AsyncHTTPTransport):
         except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout) as error:
             if request.method != "POST":
                 raise
-            return _answer(request, f"it cannot be reached ({_text(error)})", sent=False)
+            why = request.extensions.get(UNAUTHORIZED)
+            return _answer(request, why or f"it cannot be reached ({_text(error)})", sent=False)
         except httpx2.TransportError as error:
             if request.method != "POST":
                 raise
@@ -154,7 +177,12 @@ class TellingTransport(httpx2.AsyncHTTPTransport):
         if request.method == "POST" and "mcp-session-id" in request.headers and await _forgot_the_session(response):
             await response.aclose()
             return _answer(request, "it has forgotten the session", sent=False)
-        return response
+        if request.method != "POST":
+            return response
+        try:
+            return await bounded(request, response, self._most)
+        except httpx2.TransportError as error:
+            return _answer(request, f"the connection broke ({_text(error)})", sent=True)
 
 
 async def _forgot_the_session(response: httpx2.Response) -> bool:

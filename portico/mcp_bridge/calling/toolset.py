@@ -12,6 +12,9 @@ from mcp.shared.exceptions import MCPError
 
 from portico.errors import ConfigurationError, DuplicateName, MCPServerUnavailable, MCPToolError, PorticoError, UnknownTool, nearest
 from portico.mcp_bridge.calling.connection import Connection
+from portico.mcp_bridge.calling.oversize import is_oversized
+from portico.mcp_bridge.calling.refusing import refuse, refuse_if_refused
+from portico.mcp_bridge.calling.result_size import size_of
 from portico.mcp_bridge.calling.results import ToolAnswer, answer_of
 from portico.mcp_bridge.calling.upstream import MCPUpstream, process_name
 from portico.mcp_bridge.config import MCPServerConfig
@@ -61,6 +64,7 @@ class UpstreamTool:
         Raises:
             ToolError: the arguments do not satisfy the schema; nothing was sent.
             UnknownTool: the server has no such tool.
+            ToolRefused: it has, and it is not trusted, or its answer is too large.
             MCPServerUnavailable: the server is not connected, or the connection broke meanwhile.
             MCPServerBusy: it has as many calls as it is given, and as many wait.
             MCPToolError: the server answered with an error.
@@ -69,12 +73,17 @@ class UpstreamTool:
         remote.check(arguments)
         try:
             result = await self._connection.call(remote, arguments)
-        except PorticoError:
+        except PorticoError as error:
+            if is_oversized(error.__cause__):
+                refuse(self._connection, self.name, f"{error.__cause__}")
             raise
         except MCPError as error:
             raise MCPToolError(self.name, error.message) from error
         except Exception as error:  # the border to a stranger's server: a result that breaks the protocol, or its own schema
             raise MCPToolError(self.name, f"its answer cannot be used ({type(error).__name__})") from error
+        most = self._connection.config.max_result
+        if size_of(result, most) > most:
+            refuse(self._connection, self.name, f"its answer has more than {most} bytes (max_result)")
         return answer_of(self.name, result)
 
     async def _remote(self) -> RemoteTool:
@@ -83,6 +92,10 @@ class UpstreamTool:
             await connection.ready()
         remote = connection.tools.get(self._tool)
         if remote is None:
+            connection.reconsider()
+            remote = connection.tools.get(self._tool)
+        if remote is None:
+            refuse_if_refused(connection, self._tool)
             raise UnknownTool(self.name, nearest(self.name, _names(connection)))
         return remote
 
@@ -99,6 +112,14 @@ class MCPToolSet:
         self._connections = {connection.name: connection for connection in connections}
         self._supervisor = supervisor
         self._router: Router | None = None
+        for connection in self._connections.values():
+            self._introduce(connection)
+
+    def _introduce(self, connection: Connection) -> None:
+        """Show a server's admission the names that the others have."""
+        connection.admission.neighbours = lambda: [
+            name for other in self._connections.values() if other is not connection for name in _names(other)
+        ]
 
     def open(self, router: Router) -> None:
         """The tree has started: servers can be added."""
@@ -114,9 +135,13 @@ class MCPToolSet:
 
         Raises:
             UnknownTool: no such server, or it has no such tool.
+            ToolRefused: the server has it, and it is not trusted.
         """
         server, _, tool = name.removeprefix(SCHEME).partition("/")
         connection = self._connections.get(server) if name.startswith(SCHEME) and tool else None
+        if connection is not None and connection.listed and tool not in connection.tools:
+            connection.reconsider()
+            refuse_if_refused(connection, tool)
         if connection is None or (connection.listed and tool not in connection.tools):
             raise UnknownTool(name, nearest(name, self._candidates(server, tool)))
         return UpstreamTool(connection, tool)
@@ -147,6 +172,7 @@ class MCPToolSet:
         if settings.name in self._connections:
             raise DuplicateName(process_name(settings.name))
         connection = self._connections[settings.name] = Connection(settings)
+        self._introduce(connection)
         runtime = self._router.runtime
         try:
             await runtime.spawn(self._supervisor, MCPUpstream, process_name(settings.name), {"connection": connection})

@@ -32,6 +32,7 @@ from portico.errors import StartError
 from portico.kernel.inbox import Inbox
 from portico.kernel.process import AgentProcess
 from portico.mcp_bridge.calling.child import child
+from portico.mcp_bridge.calling.command import CommandError
 from portico.mcp_bridge.calling.connection import Connection, Life, Signal
 from portico.mcp_bridge.calling.direct import DirectClient
 from portico.mcp_bridge.calling.envelope import log_message
@@ -143,7 +144,7 @@ class MCPUpstream(AgentProcess):
         try:
             await self._live(life)
         except Exception as error:  # noqa: BLE001  # the border to the SDK and to a stranger's server: whatever comes is the reason
-            reason = life.ended or _reason(error)
+            reason = life.ended or reason_of(error)
         else:
             reason = life.ended or reason
         was_up = self._lived is life
@@ -192,6 +193,7 @@ class MCPUpstream(AgentProcess):
             logging_callback=self._on_log,
             log_level=level,
             cache=None,
+            **self.connection.requests.callbacks(),
         )
 
     def _direct(self, client: Client) -> DirectClient | None:
@@ -364,12 +366,12 @@ def _backoff(failures: int) -> float:
     return min(BACKOFF_BASE * 2.0 ** min(failures - 1, 30), BACKOFF_MAX) * random.uniform(0.5, 1.0)  # noqa: S311  # jitter, no secret
 
 
-def _reason(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
     """One line: the first leaf of a group, since groups tell nothing."""
     leaf = error
     while isinstance(leaf, BaseExceptionGroup):
         leaf = cast("BaseExceptionGroup[BaseException]", leaf).exceptions[0]
     text = str(leaf).splitlines()[0] if str(leaf) else ""
-    if isinstance(leaf, MCPError | TimeoutError):
+    if isinstance(leaf, MCPError | TimeoutError | CommandError):
         return text or type(leaf).__name__
     return f"{type(leaf).__name__}: {text}" if text else type(leaf).__name__

@@ -10,21 +10,22 @@ import asyncio
 import select
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import httptools
 
+from portico.mcp_bridge.calling.oversize import oversized
 from portico.sse import EventDecoder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 KEPT: Final = 4.0
 """Seconds that a connection is kept without a call. Many servers close theirs after 5."""
 LINGER: Final = 1.0
 """Seconds in which a stream has to end that has given its answer; else its connection is closed."""
-LARGEST: Final = 32 * 1024 * 1024
-"""Bytes that one answer may have."""
+LONGEST_STREAM: Final = 32 * 1024 * 1024
+"""Bytes that a whole stream may have, with the news before its answer."""
 LONGEST_REASON: Final = 200
 """Characters of one reason."""
 EVENTS: Final = "text/event-stream"
@@ -40,6 +41,9 @@ class BrokenWireError(Exception):
 
 class NoAnswerError(Exception):
     """What the server sent is no answer: not HTTP, too large, or a stream that ended early."""
+
+    data: Mapping[str, Any] | None = None
+    """Says so where it was too large, as the errors of the SDK's client do (`oversize.py`)."""
 
 
 @dataclass(slots=True)
@@ -65,9 +69,11 @@ class Wire(asyncio.Protocol):
     Args:
         free: called when it can take another request.
         lost: called when it has ended.
+        most: bytes that one message of the server may have.
     """
 
-    def __init__(self, free: Callable[[Wire], object], lost: Callable[[Wire], object]) -> None:
+    def __init__(self, free: Callable[[Wire], object], lost: Callable[[Wire], object], most: int) -> None:
+        self._most = most
         self._free = free
         self._lost = lost
         self._loop = asyncio.get_running_loop()
@@ -200,13 +206,15 @@ class Wire(asyncio.Protocol):
     def on_body(self, body: bytes) -> None:
         """See httptools."""
         self._size += len(body)
-        if self._size > LARGEST:
-            raise NoAnswerError(f"its answer has more than {LARGEST} bytes")
+        if self._size > (self._most if self._events is None else LONGEST_STREAM):
+            raise self._too_long()
         if self._events is None:
             self._pieces.append(body)
             return
         try:
             for event in self._events.feed(body):
+                if len(event.data) > self._most:
+                    raise self._too_long()
                 self._take(event.data)
         except ValueError as error:
             raise NoAnswerError(str(error)) from error
@@ -229,6 +237,12 @@ class Wire(asyncio.Protocol):
             self._release()
 
     # --- inside -------------------------------------------------------------------------------------------------------
+
+    def _too_long(self) -> NoAnswerError:
+        about = oversized(self._most)
+        error = NoAnswerError(about["message"])
+        error.data = about["data"]
+        return error
 
     def _take(self, data: str) -> None:
         hear = self._hear

@@ -16,7 +16,7 @@ from mcp.types import CONNECTION_CLOSED, INVALID_REQUEST, PARSE_ERROR
 from mcp.types.jsonrpc import HEADER_MISMATCH
 from pydantic_core import from_json, to_json
 
-from portico.mcp_bridge.pipes import MAX_LINE, read_lines_and_gaps, write_all
+from portico.mcp_bridge.pipes import MAX_LINE, CutLine, read_lines, write_all
 from portico.mcp_bridge.relaying.link import PAUSES, Link, Unanswered
 from portico.mcp_bridge.relaying.old_session import LISTS, OldSession
 from portico.mcp_bridge.relaying.routing import Routing, object_in, params_of, version_of
@@ -90,7 +90,7 @@ class Relay:
             if threading.current_thread() is threading.main_thread():
                 tasks.start_soon(stop_on_signal, tasks.cancel_scope)
             try:
-                async for line in read_lines_and_gaps(self._wire.reads):
+                async for line in read_lines(self._wire.reads, cut=True):
                     await self._take(line)
                 tasks.cancel_scope.cancel()
             finally:
@@ -99,8 +99,8 @@ class Relay:
 
     # --- from the client ----------------------------------------------------------------------------------------------
 
-    async def _take(self, line: bytes | None) -> None:
-        if line is None:
+    async def _take(self, line: bytes) -> None:
+        if isinstance(line, CutLine):
             await self._refuse(INVALID_REQUEST, f"A line has more than {MAX_LINE} bytes.")
             return
         if not line.strip():

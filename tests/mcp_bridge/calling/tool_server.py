@@ -14,10 +14,12 @@ from typing import Any
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.types import CallToolResult, ImageContent, TextContent, ToolAnnotations
+from pydantic import BaseModel
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--http", type=int)
 parser.add_argument("--sse", type=int)
+parser.add_argument("--old", action="store_true")
 parser.add_argument("--notes", type=Path)
 options = parser.parse_args()
 
@@ -60,6 +62,12 @@ def picture() -> Any:
 def fail(why: str) -> str:
     """Answers an error."""
     raise ToolError(why)
+
+
+@server.tool(structured_output=False)
+def big(size: int) -> str:
+    """A text of that many characters."""
+    return "x" * size
 
 
 @server.tool()
@@ -128,6 +136,20 @@ async def grow(context: Context[Any]) -> str:
     await context.request_context.session.send_tool_list_changed()
     return "grown"
 
+
+class Colour(BaseModel):
+    color: str
+
+
+@server.tool(structured_output=False)
+async def elicit(about: str, context: Context[Any]) -> str:
+    """Asks for a colour."""
+    answer = await context.elicit(f"Which colour, about {about}?", Colour)
+    return f"{about}: {answer.action} {answer.data.color if answer.action == 'accept' else ''}"
+
+
+if options.old:
+    del server._lowlevel_server._request_handlers["server/discover"]  # pyright: ignore[reportPrivateUsage]  # no other way to be old
 
 if options.http is not None:
     server.run("streamable-http", port=options.http)

@@ -270,7 +270,7 @@ async def test_a_call_that_its_client_takes_back_is_cancelled_and_told_so() -> N
             taken_back = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 7}}
             assert (await direct.post(taken_back, session)).status == 202
             await slow.cancelled.wait()
-            while not answers:
+            while not answers:  # noqa: ASYNC110  # there is no event across the socket
                 await anyio.sleep(0.01)
     assert answers[0].message["error"]["code"] == -32800
 
