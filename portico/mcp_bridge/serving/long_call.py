@@ -55,8 +55,13 @@ class LongCall:
         return self._becomes_task and bool(self._wanted)
 
     async def begin(self, call: Call) -> Run:
-        """See `Lead.begin`: where its operation says that it takes long, it is stored before it is handled."""
+        """See `Lead.begin`: where its operation says that it takes long, it is stored before it is handled.
+
+        A call that was handed over (`Dispatcher.hand_over`) has its run already.
+        """
         call.metadata = {TOOL: self._tool.tool.name}
+        if call.run is not None:
+            return call.run
         if self._wanted:
             return await self._served.dispatcher.submit(call)
         call.payload = copied(call.payload)  # a handler may change it, and it may still have to be stored
@@ -85,25 +90,29 @@ class LongCall:
         run = self._call.run
         if run is None:  # it was not even accepted, by an interceptor that takes long
             raise StoreUnavailable("the call was not accepted in time")
-        await self._keep(run)
-        if run.done:
-            return await run.outcome()
-        if self._becomes_task:
-            return created(run, self._served.dispatcher.runtime)
-        return still_running(run, self._served.fetch_result.name, self._tool.tool.output_schema)
+        if await is_kept(self._served, self._call, run):
+            if self._becomes_task:
+                return created(run, self._served.dispatcher.runtime)
+            return still_running(run, self._served.fetch_result.name, self._tool.tool.output_schema)
+        return await run.outcome()
 
-    async def _keep(self, run: Run) -> None:
-        """Store the run, unless it ends before that can be done: nobody is told of a run that may be lost."""
-        try:
-            while not run.done:
-                try:
-                    await self._served.dispatcher.keep(self._call)
-                except StoreUnavailable:
-                    with anyio.move_on_after(TRY_AGAIN):
-                        await run.wait()
-                else:
-                    return
-        except BaseException:
-            if not (run.stored and self._served.dispatcher.draining):
-                run.cancel("The client cancelled the call.")
-            raise
+
+async def is_kept(served: Served, call: Call, run: Run) -> bool:
+    """Store a run that nobody is to follow any more, unless it ends before that can be done. Returns whether it goes on, stored.
+
+    Nobody is told of a run that may be lost: while the store fails, its client waits on, and may cancel it.
+    """
+    try:
+        while not run.done:
+            try:
+                await served.dispatcher.keep(call)
+            except StoreUnavailable:
+                with anyio.move_on_after(TRY_AGAIN):
+                    await run.wait()
+            else:
+                break
+    except BaseException:
+        if not (run.stored and served.dispatcher.draining):
+            run.cancel("The client cancelled the call.")
+        raise
+    return not run.done
