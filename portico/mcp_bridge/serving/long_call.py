@@ -57,6 +57,8 @@ class LongCall:
     async def begin(self, call: Call) -> Run:
         """See `Lead.begin`: where its operation says that it takes long, it is stored before it is handled."""
         call.metadata = {TOOL: self._tool.tool.name}
+        if call.run is not None:  # it was begun directly, and handed over
+            return call.run
         if self._wanted:
             return await self._served.dispatcher.submit(call)
         call.payload = copied(call.payload)  # a handler may change it, and it may still have to be stored
