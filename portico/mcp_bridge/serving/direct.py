@@ -9,19 +9,26 @@ from __future__ import annotations
 
 import asyncio
 from functools import lru_cache
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
 from mcp.server.streamable_http import REQUEST_CANCELLED, check_accept_headers
 from mcp.shared.dispatcher import coerce_request_id
+from mcp.shared.exceptions import MCPError
+from mcp.shared.inbound import ERROR_CODE_HTTP_STATUS
 from mcp.types import CONNECTION_CLOSED
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from starlette.requests import Request
 
+from portico.mcp_bridge.serving.back_channel import BackChannel
 from portico.mcp_bridge.serving.caller import PRINCIPAL
-from portico.mcp_bridge.serving.direct_call import DirectCall, DirectCalls
+from portico.mcp_bridge.serving.direct_call import DirectCall
+from portico.mcp_bridge.serving.going_on import rest_of
+from portico.mcp_bridge.serving.lingering import Lingering
 from portico.mcp_bridge.serving.plain_call import METHOD, MODERN, Clients, asked, read_legacy, read_modern, taken_back
 from portico.mcp_bridge.serving.printing import Printer
 from portico.mcp_bridge.serving.sessions import SESSION_HEADER
+from portico.runs.dispatcher import HandedOver
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,11 +36,9 @@ if TYPE_CHECKING:
     from mcp.server.lowlevel import Server
     from starlette.types import Message, Receive, Scope, Send
 
-    from portico.mcp_bridge.serving.plain_call import PlainCall
+    from portico.mcp_bridge.serving.plain_call import Asked, PlainCall
     from portico.mcp_bridge.serving.served import Served
-    from portico.mcp_bridge.serving.served_tool import ServedTool
     from portico.mcp_bridge.serving.sessions import Session, Sessions
-    from portico.runs.call import Call
 
 _VERSION: Final = MODERN.encode("ascii")
 _METHOD: Final = METHOD.encode("ascii")
@@ -61,7 +66,7 @@ class Direct:
         self._hosts = hosts
         self._printer = Printer(server)
         self._clients = Clients()
-        self._calls = DirectCalls(served.dispatcher.runtime.router)
+        self._lingering = Lingering(served.dispatcher)
 
     async def serve(self, scope: Scope, receive: Receive, send: Send) -> Receive | None:
         """Answer a POST. Where it is none for this path, nothing was sent: returns where the SDK reads the request from."""
@@ -85,14 +90,13 @@ class Direct:
         plain = self._read(message.get("body", b""), headers, session)
         found = None
         if plain is not None:
-            found = asked(self._served, plain, plain.talks if session is None else session.talks, scope)
-        if plain is None or found is None:
+            found = asked(self._served, plain, plain.answerable if session is None else session.answerable, scope)
+        if found is None:
             return _replaying((message,), receive)
-        tool, call = found
         if session is None:
-            await self._answer(DirectCall(self._calls, receive, send, MODERN), plain.request_id, tool, call)
+            await self._answer(DirectCall(found.call, self._lingering, receive, send, MODERN), found, scope, None)
         else:
-            await self._answer_in(session, receive, send, plain.request_id, tool, call)
+            await self._answer_in(session, found, scope, receive, send)
         return None
 
     def _session(self, scope: Scope, headers: Mapping[bytes, bytes]) -> Session | None:
@@ -108,7 +112,7 @@ class Direct:
             # Names of tools are ASCII: no header can say one in any other way.
             return plain if plain is not None and headers.get(b"mcp-name") == plain.name.encode("utf-8", "replace") else None
         plain = read_legacy(body)
-        if plain is None:
+        if plain is None and not session.questions.hear(body):
             _take_back(session, body)
         return plain
 
@@ -124,40 +128,56 @@ class Direct:
             and (self._hosts is None or headers.get(b"host") in self._hosts)
         )
 
-    async def _answer_in(
-        self, session: Session, receive: Receive, send: Send, request_id: int | str, tool: ServedTool, call: Call
-    ) -> None:
+    async def _answer_in(self, session: Session, asked: Asked, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a call of the old era, which holds its session open and can be taken back in it."""
         connection = session.connection
         assert connection is not None  # noqa: S101  # its client has initialised it
-        direct = DirectCall(self._calls, receive, send, connection.protocol_version, ((SESSION_HEADER, session.id.encode()),))
-        key = coerce_request_id(request_id)
+        own_headers = ((SESSION_HEADER, session.id.encode()),)
+        direct = DirectCall(asked.call, self._lingering, receive, send, connection.protocol_version, own_headers)
+        key = coerce_request_id(asked.plain.request_id)
         session.calls[key] = direct
         self._sessions.begin(session)
         try:
-            await self._answer(direct, request_id, tool, call)
+            await self._answer(direct, asked, scope, session)
         finally:
             if session.calls.get(key) is direct:  # and not a later one, whose client uses an id twice
                 del session.calls[key]
             self._sessions.end(session)
 
-    async def _answer(self, direct: DirectCall, request_id: int | str, tool: ServedTool, call: Call) -> None:
+    async def _answer(self, direct: DirectCall, asked: Asked, scope: Scope, session: Session | None) -> None:
         """Make the call and send its end, whatever that is."""
-        printer, version = self._printer, direct.version
+        printer, version, status = self._printer, direct.version, HTTPStatus.OK.value
         try:
-            body = printer.reply(request_id, version, tool, await self._served.dispatcher.ask(call))
+            try:
+                body = printer.reply(asked, version, await self._served.dispatcher.ask(asked.call))
+            except HandedOver:
+                rest = await self._rest(direct, asked, scope, session)
+                body = printer.result(asked.plain.request_id, version, rest)
         except asyncio.CancelledError:
             if not direct.was_taken_back():
                 raise
             if version == MODERN:
                 return  # its client has left
             reason = (CONNECTION_CLOSED, "Connection closed") if direct.closed else (REQUEST_CANCELLED, "Request cancelled")
-            body = printer.error(request_id, *reason)
+            body = printer.error(asked.plain.request_id, *reason)
         except Exception as error:  # noqa: BLE001  # whatever it is, the client is told its MCP form
-            body = printer.failure(request_id, version, tool, error)
+            body = printer.failure(asked, version, error)
+            if version == MODERN and isinstance(error, MCPError):
+                status = ERROR_CODE_HTTP_STATUS.get(error.error.code, status)
         finally:
             direct.end()
-        await direct.answer(body)
+        await direct.answer(body, status)
+
+    async def _rest(self, direct: DirectCall, asked: Asked, scope: Scope, session: Session | None) -> Any:
+        """What the SDK's way makes of a call that takes long. Raises `MCPError`."""
+        plain = asked.plain
+        if session is None:
+            connection = plain.connection()
+        else:
+            connection = session.connection
+            assert connection is not None  # noqa: S101  # its client has initialised it
+        channel = BackChannel(plain.request_id, session.questions if session is not None else None, direct.tell)
+        return await rest_of(self._served, asked, connection, channel, scope)
 
 
 def _take_back(session: Session, body: bytes) -> None:

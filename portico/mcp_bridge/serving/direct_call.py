@@ -1,25 +1,24 @@
-"""DirectCall: one `tools/call` over HTTP that is answered directly, while it is handled; and the sweep over those that take long.
+"""DirectCall: one `tools/call` over HTTP that is answered directly, while it is handled.
 
-Above: `direct.py`. Most calls are over before anybody could leave or a proxy could lose patience, so they pay only for an entry in
-a list. What is still there at the next look gets a task: it notices that the client leaves, and sends a sign of life now and then,
-for which the answer becomes an event stream, as the SDK's does: of the old era at once, of the new one when it is due.
+Above: `direct.py`. One that lingers is handed over by the dispatcher, and gets a task that notices when its client leaves, and
+sends a sign of life now and then, for which the answer becomes an event stream, as the SDK's does: of the old era at once, of the
+new one when it is due.
 """
 
 from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from portico.mcp_bridge.serving.plain_call import MODERN
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Send
 
-    from portico.kernel.router import Router
+    from portico.mcp_bridge.serving.lingering import Lingering
+    from portico.runs.call import Call
 
-SWEEP: Final = 0.025
-"""Seconds between two looks at the list; each call gets its task after one to two of them."""
 SIGN_OF_LIFE: Final = 15.0
 """Seconds without a word, at most."""
 PING: Final = b": ping\r\n\r\n"
@@ -32,13 +31,26 @@ STREAM_HEADERS: Final = (
 
 
 class DirectCall:
-    """One call."""
+    """One call. `own_headers`: those that its response has beside."""
 
-    __slots__ = ("_calls", "_own_headers", "_receive", "_send", "_streams", "_task", "_watcher", "cancelled", "closed", "version")
+    __slots__ = (
+        "_call",
+        "_lingering",
+        "_own_headers",
+        "_receive",
+        "_send",
+        "_streams",
+        "_task",
+        "_watcher",
+        "cancelled",
+        "closed",
+        "version",
+    )
 
     def __init__(
         self,
-        calls: DirectCalls,
+        call: Call,
+        lingering: Lingering,
         receive: Receive,
         send: Send,
         version: str,
@@ -50,18 +62,25 @@ class DirectCall:
         """Whether its client has taken it back: by a notification, or in the new era by leaving."""
         self.closed = False
         """Whether its session has ended."""
-        self._calls = calls
+        self._call = call
+        self._lingering = lingering
         self._receive = receive
         self._send = send
         self._own_headers = own_headers
         self._streams = False
         self._watcher: asyncio.Task[None] | None = None
         self._task = asyncio.current_task()
-        calls.enter(self)
+        lingering.enter(self)
+
+    def linger(self) -> None:
+        """It takes long: whoever awaits it is told so (`HandedOver`)."""
+        dispatcher = self._lingering.dispatcher
+        dispatcher.hand_over(self._call)
+        self._watcher = dispatcher.runtime.router.start_task(self._watch(), "mcp-call")
 
     def end(self) -> None:
         """It is handled, and not yet answered."""
-        self._calls.leave(self)
+        self._lingering.leave(self)
         self._task = None
         if self._watcher is not None:
             self._watcher.cancel()
@@ -84,21 +103,22 @@ class DirectCall:
             self._task.uncancel()
         return self.cancelled
 
-    async def answer(self, body: bytes) -> None:
-        """Send the message that answers it."""
+    async def tell(self, message: bytes) -> None:
+        """Send a message before the one that answers it."""
+        await self._begin_stream()
+        await self._send({"type": "http.response.body", "body": _event(message), "more_body": True})
+
+    async def answer(self, message: bytes, status: int = 200) -> None:
+        """Send the message that answers it. `status`: of the response, where it has not begun."""
         send = self._send
         if self.cancelled:
             await self._begin_stream()  # some clients that leave a session look away from anything but streams
         if self._streams:
-            await send({"type": "http.response.body", "body": b"event: message\r\ndata: %b\r\n\r\n" % body})
+            await send({"type": "http.response.body", "body": _event(message)})
             return
-        headers = [JSON_HEADER, *self._own_headers, (b"content-length", b"%d" % len(body))]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
-
-    def watch(self, router: Router) -> None:
-        """It takes long."""
-        self._watcher = router.start_task(self._watch(), "mcp-call")
+        headers = [JSON_HEADER, *self._own_headers, (b"content-length", b"%d" % len(message))]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": message})
 
     async def _watch(self) -> None:
         """Until its client leaves; in the old era it goes on even then."""
@@ -125,30 +145,5 @@ class DirectCall:
         return False
 
 
-class DirectCalls:
-    """All in flight."""
-
-    def __init__(self, router: Router) -> None:
-        self._router = router
-        self._new: dict[DirectCall, None] = {}
-        self._sweeper: asyncio.Task[Any] | None = None
-
-    def enter(self, call: DirectCall) -> None:
-        """A call begins."""
-        self._new[call] = None
-        if (self._sweeper is None or self._sweeper.done()) and self._router.tasks is not None:
-            self._sweeper = self._router.start_task(self._sweep(), "mcp-calls")
-
-    def leave(self, call: DirectCall) -> None:
-        """It is handled."""
-        self._new.pop(call, None)
-
-    async def _sweep(self) -> None:
-        """Until the list is empty; the next call starts another."""
-        while self._new:
-            old = list(self._new)
-            await asyncio.sleep(SWEEP)
-            for call in old:
-                if call in self._new:
-                    del self._new[call]
-                    call.watch(self._router)
+def _event(message: bytes) -> bytes:
+    return b"event: message\r\ndata: %b\r\n\r\n" % message

@@ -15,6 +15,7 @@ from portico.kernel.context import LOG_LEVELS
 from portico.mcp_bridge.serving.caller import connection_of
 
 if TYPE_CHECKING:
+    from mcp.server.connection import Connection
     from mcp.server.context import ServerRequestContext
     from mcp.types import SetLevelRequestParams
 
@@ -29,6 +30,11 @@ async def on_set_level(context: ServerRequestContext[Any], params: SetLevelReque
     """`logging/setLevel`: for as long as the session lives."""
     connection_of(context).state[_KEY] = params.level
     return EmptyResult()
+
+
+def is_told_logs(connection: Connection) -> bool:
+    """Whether the client of a session has asked for log messages."""
+    return _KEY in connection.state
 
 
 def wanted_levels(context: ServerRequestContext[Any]) -> frozenset[str]:

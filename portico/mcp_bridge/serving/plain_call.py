@@ -8,15 +8,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from mcp.server.connection import Connection
 from mcp.shared.dispatcher import coerce_request_id
 from mcp.shared.jsonrpc_dispatcher import cancelled_request_id_from_params
-from mcp.types import CLIENT_CAPABILITIES_META_KEY, CLIENT_INFO_META_KEY, PROTOCOL_VERSION_META_KEY
+from mcp.types import CLIENT_CAPABILITIES_META_KEY, CLIENT_INFO_META_KEY, PROTOCOL_VERSION_META_KEY, ClientCapabilities
 from mcp_types.methods import validate_client_request
 from mcp_types.version import LATEST_MODERN_VERSION
 from pydantic_core import from_json, to_json
 
 from portico.errors import ContractViolation
 from portico.mcp_bridge.serving.caller import PRINCIPAL, SCOPES, traceparent_of
+from portico.mcp_bridge.serving.input_requests import answerable
+from portico.mcp_bridge.serving.tasks import TASKS
 from portico.runs.call import Call
 
 if TYPE_CHECKING:
@@ -29,8 +32,8 @@ METHOD: Final = "tools/call"
 CANCELLED: Final = b"notifications/cancelled"
 MODERN: Final = LATEST_MODERN_VERSION
 """The revision without sessions."""
-TASKS: Final = "io.modelcontextprotocol/tasks"
-"""The extension whose clients are told of a task where a call takes long."""
+NO_QUESTIONS: Final[frozenset[str]] = frozenset()
+"""For a client that cannot be asked anything."""
 KNOWN_CLIENTS: Final = 1024
 """How many clients' words about themselves are remembered."""
 MAX_WORDS: Final = 4096
@@ -47,29 +50,32 @@ _ENVELOPE: Final = frozenset({PROTOCOL_VERSION_META_KEY, CLIENT_CAPABILITIES_MET
 class PlainCall:
     """What it asks."""
 
-    __slots__ = ("arguments", "name", "request_id", "talks", "traceparent")
+    __slots__ = ("answerable", "arguments", "meta", "name", "request_id")
 
-    def __init__(
-        self, request_id: int | str, name: str, arguments: dict[str, Any], traceparent: str | None, *, talks: bool
-    ) -> None:
-        self.request_id = request_id
-        self.name = name
-        self.arguments = arguments
-        self.traceparent = traceparent
-        self.talks = talks
-        """Whether its client can be asked something meanwhile, as it says itself. Of the old era its session knows that."""
+    def __init__(self, message: Mapping[str, Any], answerable: frozenset[str] = frozenset()) -> None:
+        params = message["params"]
+        self.request_id: int | str = message["id"]
+        self.name: str = params["name"]
+        self.arguments: dict[str, Any] = params["arguments"]
+        self.meta: Mapping[str, Any] = params.get("_meta") or {}
+        self.answerable = answerable
+        """Which kinds of questions its client answers meanwhile, as it says itself. Of the old era its session knows that."""
+
+    def connection(self) -> Connection:
+        """What a client of the new era says of itself, as the SDK has it."""
+        return Connection.from_envelope(MODERN, self.meta.get(CLIENT_INFO_META_KEY), self.meta[CLIENT_CAPABILITIES_META_KEY])
 
 
 class Clients:
-    """What clients of the new era say of themselves with every call: whether it is valid, and whether they can be asked."""
+    """What clients of the new era say of themselves with every call: whether it is valid, and what they can be asked."""
 
     def __init__(self) -> None:
-        self._known: dict[bytes, bool | None] = {}
+        self._known: dict[bytes, frozenset[str] | None] = {}
 
-    def talks(self, meta: Mapping[str, Any]) -> bool | None:
-        """Whether a client can be asked something while its call is handled; None where its call is not plain."""
+    def answerable(self, meta: Mapping[str, Any]) -> frozenset[str] | None:
+        """Which kinds of questions a client answers; None where its call is not plain."""
         if not meta[CLIENT_CAPABILITIES_META_KEY] and _is_short(meta.get(CLIENT_INFO_META_KEY)):
-            return False
+            return NO_QUESTIONS
         words = to_json((meta[CLIENT_CAPABILITIES_META_KEY], meta.get(CLIENT_INFO_META_KEY, False)))
         known = self._known
         try:
@@ -88,20 +94,20 @@ def _is_short(info: Any) -> bool:
     return type(info) is dict and len(info) == 2 and type(info.get("name")) is str and type(info.get("version")) is str  # noqa: PLR2004  # these
 
 
-def _judged(meta: Mapping[str, Any]) -> bool | None:
+def _judged(meta: Mapping[str, Any]) -> frozenset[str] | None:
     said = {key: meta[key] for key in _ENVELOPE if key in meta}
     try:
         validate_client_request(METHOD, MODERN, {"name": "any", "_meta": said})
     except ValueError:
         return None
-    return can_be_asked(meta[CLIENT_CAPABILITIES_META_KEY])
+    return questions_for(ClientCapabilities.model_validate(meta[CLIENT_CAPABILITIES_META_KEY], by_name=False))
 
 
-def can_be_asked(capabilities: Mapping[str, Any]) -> bool | None:
-    """Whether a client with these capabilities can be asked something; None where its calls may become tasks."""
-    if TASKS in (capabilities.get("extensions") or ()) or capabilities.get("tasks") is not None:
+def questions_for(declared: ClientCapabilities | None) -> frozenset[str] | None:
+    """Which kinds of questions a client with these capabilities answers; None where its calls may become tasks."""
+    if declared is not None and declared.extensions is not None and TASKS in declared.extensions:
         return None
-    return any(capabilities.get(one) is not None for one in ("elicitation", "sampling", "roots"))
+    return answerable(declared)
 
 
 def read_modern(body: bytes, clients: Clients) -> PlainCall | None:
@@ -118,11 +124,8 @@ def read_modern(body: bytes, clients: Clients) -> PlainCall | None:
         or not (meta.keys() <= _ENVELOPE or _is_harmless(cast("dict[str, Any]", meta), _ENVELOPE))
     ):
         return None
-    talks = clients.talks(cast("dict[str, Any]", meta))
-    if talks is None:
-        return None
-    trace = traceparent_of(cast("dict[str, Any]", meta)) if "traceparent" in meta else None
-    return PlainCall(message["id"], params["name"], params["arguments"], trace, talks=talks)
+    kinds = clients.answerable(cast("dict[str, Any]", meta))
+    return PlainCall(message, kinds) if kinds is not None else None
 
 
 def read_legacy(body: bytes) -> PlainCall | None:
@@ -131,41 +134,61 @@ def read_legacy(body: bytes) -> PlainCall | None:
     if message is None:
         return None
     params = message["params"]
-    meta = params.get("_meta")
-    trace = None
-    if meta is not None or "_meta" in params:
+    if "_meta" in params:
+        meta = params["_meta"]
         if type(meta) is not dict or not _is_harmless(cast("dict[str, Any]", meta), frozenset()):
             return None
-        trace = traceparent_of(cast("dict[str, Any]", meta))
-    return PlainCall(message["id"], params["name"], params["arguments"], trace, talks=False)
+    return PlainCall(message)
 
 
-def asked(served: Served, plain: PlainCall, talks: bool | None, scope: Mapping[str, Any]) -> tuple[ServedTool, Call] | None:  # noqa: FBT001  # a fact
+class Asked:
+    """A plain call, and what it asks of which tool."""
+
+    __slots__ = ("call", "plain", "tool")
+
+    def __init__(self, plain: PlainCall, tool: ServedTool, call: Call) -> None:
+        self.plain = plain
+        self.tool = tool
+        self.call = call
+
+    @property
+    def run_id(self) -> str | None:
+        """The run of the call; None where it was refused."""
+        return self.call.run.run_id if self.call.run is not None else None
+
+
+def asked(served: Served, plain: PlainCall, kinds: frozenset[str] | None, scope: Mapping[str, Any]) -> Asked | None:
     """What is asked of which tool; None where the SDK's way is to answer it.
 
     Args:
         served: what there is.
         plain: the call.
-        talks: whether its client can be asked something meanwhile; None: it is not to be answered directly.
+        kinds: of questions that its client answers meanwhile; None: it is not to be answered directly.
         scope: of its HTTP request; empty over stdio.
     """
     tool = served.tools.get(plain.name)
-    if tool is None or tool.mirrored or talks is None or (talks and tool.converses):
+    if tool is None or tool.mirrored or kinds is None:
+        return None
+    endpoint = tool.endpoint
+    if endpoint.operation.task or served.dispatcher.intercepts(endpoint):
         return None
     try:
         payload = tool.payload(plain.arguments)
     except ContractViolation:
         return None
     client = scope.get("client")
-    return tool, Call(
-        tool.endpoint,
+    meta = plain.meta
+    call = Call(
+        endpoint,
         payload,
         timeout=served.options.run_timeout,
         principal=scope.get(PRINCIPAL),
         scopes=scope.get(SCOPES),
         address=client[0] if client else None,
-        traceparent=plain.traceparent,
+        traceparent=traceparent_of(meta) if "traceparent" in meta else None,
+        answerable=kinds,
     )
+    return Asked(plain, tool, call)
 
 
 def taken_back(body: bytes) -> int | str | None:

@@ -47,8 +47,6 @@ class ServedTool:
     """Whether the reply is content (`portico.operations.content`), which becomes blocks and no structured content."""
     mirrored: bool = False
     """Whether an argument of it stands in a header too (`x-mcp-header`), and the two must agree."""
-    converses: bool = True
-    """Whether its handler is given what it can talk to its caller with, before it replies."""
 
     @property
     def below(self) -> str:
@@ -112,8 +110,7 @@ def served_tool(name: str, endpoint: Endpoint) -> ServedTool:
         annotations=_annotations(operation),
     )
     mirrored = X_MCP_HEADER_KEY.encode() in to_json(input_schema)
-    converses = operation.function is None or operation.signature.context is not None
-    return ServedTool(endpoint, tool, wraps_request, wraps_reply, gives_content, mirrored, converses)
+    return ServedTool(endpoint, tool, wraps_request, wraps_reply, gives_content, mirrored)
 
 
 def _annotations(operation: Operation) -> ToolAnnotations | None:

@@ -22,8 +22,10 @@ from mcp.types import INTERNAL_ERROR, INVALID_REQUEST
 from pydantic_core import from_json, to_json
 from starlette.responses import Response
 
+from portico.mcp_bridge.serving.back_channel import Questions
 from portico.mcp_bridge.serving.caller import PRINCIPAL
-from portico.mcp_bridge.serving.plain_call import can_be_asked
+from portico.mcp_bridge.serving.log_levels import is_told_logs
+from portico.mcp_bridge.serving.plain_call import questions_for
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -51,7 +53,7 @@ RETRY_AFTER: Final = 30
 class Session:
     """One session."""
 
-    __slots__ = ("_talks", "calls", "connection", "id", "in_use", "owner", "payer", "scope", "transport", "used")
+    __slots__ = ("_kinds", "calls", "connection", "id", "in_use", "owner", "payer", "questions", "scope", "transport", "used")
 
     def __init__(self, session_id: str, owner: str | None, payer: str | None, security: TransportSecuritySettings) -> None:
         self.id = session_id
@@ -68,18 +70,22 @@ class Session:
         """When the last one began or ended."""
         self.calls: dict[int | str, DirectCall] = {}
         """Those in flight that are answered directly, by the ids of their requests."""
-        self._talks: tuple[bool | None] | None = None
+        self.questions = Questions()
+        """What its client is asked while such a call is handled."""
+        self._kinds: tuple[frozenset[str] | None] | None = None
 
     @property
-    def talks(self) -> bool | None:
-        """Whether its client can be asked something; None before it is initialised, and where its calls may become tasks."""
-        if self._talks is None:
-            connection = self.connection
-            if connection is None or not connection.initialize_accepted or connection.client_params is None:
-                return None
-            said = connection.client_params.capabilities.model_dump(by_alias=True, mode="json", exclude_none=True)
-            self._talks = (can_be_asked(said),)
-        return self._talks[0]
+    def answerable(self) -> frozenset[str] | None:
+        """Which kinds of questions its client answers; None where its calls are not to be answered directly.
+
+        That is before it is initialised, and where it wants to be told of what is logged.
+        """
+        connection = self.connection
+        if connection is None or not connection.initialize_accepted or is_told_logs(connection):
+            return None
+        if self._kinds is None:
+            self._kinds = (questions_for(connection.client_capabilities),)
+        return self._kinds[0]
 
 
 class Sessions:

@@ -49,11 +49,15 @@ class Answer:
 
 
 def _steady(message: Any) -> Any:
-    """A message without what differs from crash to crash."""
+    """A message without what differs from call to call: ids of runs, and how often an agent has crashed."""
     match message:
-        case {"result": {"_meta": {"portico/error": {"slug": "agent-crashed"} as crash}} as result}:
-            kept = {key: value for key, value in crash.items() if key not in ("incarnation", "restarts")}
-            return {**message, "result": {**result, "content": len(result["content"]), "_meta": kept}}
+        case {"result": {"_meta": dict(about)} as result}:
+            about = {**about, **({"portico/run_id": True} if "portico/run_id" in about else {})}
+            problem = about.get("portico/error", {})
+            kept = {key: value for key, value in problem.items() if key not in ("incarnation", "restarts", "run_id")}
+            crashed = problem.get("slug") == "agent-crashed"
+            content = len(result["content"]) if crashed else result["content"]
+            return {**message, "result": {**result, "content": content, "_meta": {**about, "portico/error": kept}}}
         case _:
             return message
 
