@@ -242,7 +242,7 @@ async def test_a_topology_chooses_its_tools_too() -> None:
     port = free_port()
     async with serving(create_app(topology), port), Client(f"http://127.0.0.1:{port}/mcp") as client:
         found = [page async for page, _ in pages(client)]
-    assert found == [["add", "sums-break_contract"], ["sums-forget", "sums-refuse"]]
+    assert found == [["add", "fetch_result"], ["sums-break_contract", "sums-forget"], ["sums-refuse"]]
 
     wrong = {**topology, "server": {"mcp_rename": {"sums-totla": "add"}}}
     with pytest.raises(ConfigurationError, match=r"mcp_rename has 'sums-totla'.*'sums-total'"):
