@@ -20,7 +20,7 @@ from portico.errors import ContractViolation
 from portico.mcp_bridge.serving.caller import PRINCIPAL, SCOPES, traceparent_of
 from portico.mcp_bridge.serving.input_requests import answerable
 from portico.mcp_bridge.serving.tasks import TASKS
-from portico.runs.call import Call
+from portico.runs.call import Call, permits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -170,7 +170,7 @@ def asked(served: Served, plain: PlainCall, kinds: frozenset[str] | None, scope:
     if tool is None or tool.mirrored or kinds is None:
         return None
     endpoint = tool.endpoint
-    if endpoint.operation.task or served.dispatcher.intercepts(endpoint):
+    if endpoint.operation.task or served.dispatcher.intercepts(endpoint) or not permits(scope.get(SCOPES), endpoint.scopes):
         return None
     try:
         payload = tool.payload(plain.arguments)
