@@ -59,6 +59,8 @@ _OF_THE_GATEWAY: Final = (
         "cancelled",
         "tool-failed",
         "mcp-tool-failed",
+        "mcp-tool-refused",
+        "mcp-server-busy",
         "mcp-server-unavailable",
         "model-failed",
     ),
