@@ -96,24 +96,29 @@ class Contents(AgentProcess):
 
     @operation
     async def text(self) -> list[Content]:
+        """Text."""
         return [Text(text="This is a simple text response for testing.")]
 
     @operation
     async def image(self) -> list[Content]:
+        """Image."""
         return [Image(data=PIXEL, media_type="image/png")]
 
     @operation
     async def audio(self) -> list[Content]:
+        """Audio."""
         return [Audio(data=SILENCE, media_type="audio/wav")]
 
     @operation
     async def embedded(self) -> list[Content]:
+        """Embedded."""
         return [
             EmbeddedResource(uri="test://embedded-resource", text="This is an embedded resource content.", media_type="text/plain")
         ]
 
     @operation
     async def mixed(self) -> list[Content]:
+        """Mixed."""
         return [
             Text(text="Multiple content types test:"),
             Image(data=PIXEL, media_type="image/png"),
@@ -124,6 +129,7 @@ class Contents(AgentProcess):
 
     @operation(errors={"intended": 400})
     async def failing(self) -> str:
+        """Failing."""
         raise AgentError("intended", "This tool intentionally returns an error for testing")
 
     @operation
@@ -144,6 +150,7 @@ class Telling(AgentProcess):
 
     @operation
     async def logging(self, ctx: Context) -> str:
+        """Logging."""
         for text in ("Tool execution started", "Tool processing data", "Tool execution completed"):
             ctx.log("info", text)
             await asyncio.sleep(0.05)
@@ -151,11 +158,13 @@ class Telling(AgentProcess):
 
     @operation
     async def logging_once(self, ctx: Context) -> str:
+        """Logging once."""
         ctx.log("info", "Nobody asked for this.")
         return "The tool has told something."
 
     @operation
     async def progress(self, ctx: Context) -> str:
+        """Progress."""
         for done in (0, 50, 100):
             ctx.progress(done, 100)
             await asyncio.sleep(0.05)
@@ -163,6 +172,7 @@ class Telling(AgentProcess):
 
     @operation
     async def by_header(self, request: Region) -> str:
+        """By header."""
         return f"{request.region}: {request.query}"
 
 
@@ -171,56 +181,68 @@ class Asking(AgentProcess):
 
     @operation
     async def sampling(self, prompt: str, ctx: Context) -> str:
+        """Sampling."""
         answer = await ctx.sample(prompt, max_tokens=100)
         return f"LLM response: {answer['content']['text']}"
 
     @operation
     async def elicitation(self, message: str, ctx: Context) -> str:
+        """Elicitation."""
         return f"User response: action=accept, content={await ctx.wait_input(message, USER)}"
 
     @operation
     async def defaults(self, ctx: Context) -> str:
+        """Defaults."""
         answer = await ctx.wait_input("Please review these settings", DEFAULTS)
         return f"Elicitation completed: action=accept, content={answer}"
 
     @operation
     async def enums(self, ctx: Context) -> str:
+        """Enums."""
         return f"Elicitation completed: action=accept, content={await ctx.wait_input('Please choose', ENUMS)}"
 
     @operation
     async def missing_capability(self, ctx: Context) -> str:
+        """Missing capability."""
         return str(await ctx.sample("Does your client have a model?"))
 
     @operation
     async def streaming_elicitation(self, ctx: Context) -> str:
+        """Streaming elicitation."""
         ctx.progress(1, 2)
         return str(await ctx.wait_inputs({"user_name": Question.input("What is your name?", NAME)}))
 
     @operation
-    async def name(self, ctx: Context) -> str:
+    async def whose_name(self, ctx: Context) -> str:
+        """Whose name."""
         answers = await ctx.wait_inputs({"user_name": Question.input("What is your name?", NAME)})
         return f"Hello, {answers['user_name']['name']}!"
 
     @operation
     async def capital(self, ctx: Context) -> str:
+        """Capital."""
         return (await ctx.wait_inputs({"capital_question": CAPITAL}))["capital_question"]["content"]["text"]
 
     @operation
     async def roots(self, ctx: Context) -> str:
+        """Roots."""
         answers = await ctx.wait_inputs({"client_roots": Question.roots()})
         return ", ".join(root["uri"] for root in answers["client_roots"]["roots"])
 
     @operation
     async def confirm(self, ctx: Context) -> str:
+        """Confirm."""
         answers = await ctx.wait_inputs({"confirm": Question.input("Please confirm", OK)})
         return f"state-ok: {answers['confirm']['ok']}"
 
     @operation
     async def tampered(self, ctx: Context) -> str:
+        """Tampered."""
         return str(await ctx.wait_inputs({"confirm": Question.input("Please confirm", OK)}))
 
     @operation
     async def several(self, ctx: Context) -> str:
+        """Several."""
         answers = await ctx.wait_inputs(
             {
                 "user_name": Question.input("What is your name?", NAME),
@@ -232,12 +254,14 @@ class Asking(AgentProcess):
 
     @operation
     async def rounds(self, ctx: Context) -> str:
+        """Rounds."""
         first = await ctx.wait_inputs({"step1": Question.input("Step 1: What is your name?", NAME)})
         second = await ctx.wait_inputs({"step2": Question.input("Step 2: What is your favorite color?", COLOUR)})
         return f"{first['step1']['name']} likes {second['step2']['color']}."
 
     @operation
     async def what_it_can(self, ctx: Context) -> str:
+        """What it can."""
         asked = {
             "user_name": ("input", Question.input("What is your name?", NAME)),
             "capital_question": ("sample", CAPITAL),
@@ -251,24 +275,29 @@ class Working(AgentProcess):
 
     @operation(task=False)
     async def greet(self, name: str) -> str:
+        """Greet."""
         return f"Hello, {name}!"
 
     @operation(task=True)
-    async def compute(self, seconds: float = 1.0) -> str:
+    async def compute(self, seconds: float = 1.0, label: str = "") -> str:
+        """Compute."""
         await asyncio.sleep(seconds)
-        return f"Computed for {seconds:g} s."
+        return f"Computed for {seconds:g} s: {label}"
 
     @operation(task="required", errors={"intended": 400})
     async def fail(self) -> str:
+        """Fail."""
         await asyncio.sleep(1)
         raise AgentError("intended", "The job has failed, as it always does.")
 
     @operation(task=True, idempotent=False)
     async def crash(self) -> str:
+        """Crash."""
         raise RuntimeError("as intended")
 
     @operation(task=True)
     async def delete(self, filename: str, ctx: Context) -> str:
+        """Delete."""
         answers = await ctx.wait_inputs(
             {
                 "confirm": Question.input(
@@ -285,14 +314,17 @@ class Working(AgentProcess):
 
     @operation(task=True)
     async def two_inputs(self, ctx: Context) -> str:
+        """Two inputs."""
         one = {"type": "object", "properties": {"value": {"type": "string"}}}
         return str(
             await ctx.wait_inputs({"first": Question.input("The first?", one), "second": Question.input("The second?", one)})
         )
 
-    @operation(task="required")
+    @operation
     async def input_then_task(self, ctx: Context) -> str:
+        """Input then task."""
         answers = await ctx.wait_inputs({"user_name": Question.input("What is your name?", NAME)})
+        await asyncio.sleep(6)  # longer than `mcp_task_after`
         return f"Done for {answers['user_name']['name']}."
 
 
@@ -354,6 +386,7 @@ class Extra(AgentProcess):
 
     @operation
     async def extra(self) -> str:
+        """Extra."""
         return "I am here for a moment."
 
 
@@ -362,6 +395,7 @@ class ExtraPrompt(AgentProcess):
 
     @prompt
     async def extra_prompt(self) -> str:
+        """A prompt for a moment."""
         return "I am here for a moment."
 
 
@@ -371,17 +405,22 @@ class Changing(AgentProcess):
     def __init__(self, name: str) -> None:
         super().__init__(name)
         self.count = 0
+        self.there: dict[type[AgentProcess], str] = {}
 
     @operation
     async def other_tools(self) -> str:
+        """Other tools."""
         return await self._come_and_go(Extra)
 
     @operation
     async def other_prompts(self) -> str:
+        """Other prompts."""
         return await self._come_and_go(ExtraPrompt)
 
     async def _come_and_go(self, kind: type[AgentProcess]) -> str:
+        if kind in self.there:
+            await self.despawn(self.there.pop(kind))
+            return "Somebody went."
         self.count += 1
-        name = await self.spawn(kind, f"extra-{self.count}")
-        await self.despawn(name)
-        return "Somebody came, and went."
+        self.there[kind] = await self.spawn(kind, f"extra-{self.count}")
+        return "Somebody came."
