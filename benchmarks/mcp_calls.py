@@ -21,7 +21,12 @@ import wrk
 from http_asks import HERE, PORTICO, UVICORN, pinned, serving
 from rounds import compared, print_table
 
-BARE, SDK, ONE, MANY = "bare ASGI that parses and prints", "SDK, low-level server", "Portico", "Portico, 200 tools"
+BARE, SDK, STREAMING = (
+    "bare ASGI that parses and prints",
+    "SDK, low-level server, JSON alone",
+    "SDK, low-level server, its default mode",
+)
+ONE, MANY = "Portico", "Portico, 200 tools"
 WITHOUT = "Portico without the direct path"
 MODERN = "2026-07-28"
 META = {
@@ -129,6 +134,7 @@ def main(rounds: int = 5, seconds: int = 2) -> bool:
         servers = {
             BARE: stack.enter_context(serving([*UVICORN, "bare_mcp:app"])),
             SDK: stack.enter_context(serving([*UVICORN, "sdk_server:app"])),
+            STREAMING: stack.enter_context(serving([*UVICORN, "sdk_server:streaming"])),
             ONE: stack.enter_context(serving(PORTICO)),
             MANY: stack.enter_context(serving(many)),
             WITHOUT: stack.enter_context(serving(PORTICO, PORTICO_MCP_DIRECT="false")),

@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import time
+from functools import partial
 from typing import Any
 
 from http_asks import HERE, pinned
@@ -76,7 +77,7 @@ def main(rounds: int = 5, calls: int = 10_000) -> bool:
     """Print the tables. Returns whether the target was met."""
     met = True
     for era in ("2026-07-28", VERSION):
-        costs = compared({name: lambda name=name: measure(name, era, calls) for name in COMMANDS}, rounds)
+        costs = compared({name: partial(measure, name, era, calls) for name in COMMANDS}, rounds)
         title = f"MCP calls over stdio, {era}, {IN_FLIGHT} in flight"
         met &= print_table(title, {name: [cost.rate for cost in found] for name, found in costs.items()}, SDK, {PORTICO: 2})
         times = {name: [cost.processor for cost in found] for name, found in costs.items()}

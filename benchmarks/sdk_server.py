@@ -1,6 +1,7 @@
-"""The SDK's low-level server with one echo tool, that MCP calls are measured against: over HTTP in its quickest mode, or over stdio.
+"""The SDK's low-level server with one echo tool, that MCP calls are measured against, over HTTP and over stdio.
 
-It checks nothing of what it is told. `python sdk_server.py` serves stdio; `sdk_server:app` is for uvicorn.
+It checks nothing of what it is told. `python sdk_server.py` serves stdio; `sdk_server:app` is for uvicorn: in its quickest mode,
+which answers nothing but whole JSON, so that whoever leaves cancels nothing. `sdk_server:streaming` does what a gateway must.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ server: Server[Any] = Server(
     "sdk", version="1", get_tool_input_schema=lambda _: SCHEMA, on_list_tools=on_list, on_call_tool=on_call
 )
 app = server.streamable_http_app(json_response=True, max_sessions=None)
+streaming = server.streamable_http_app(max_sessions=None)
 
 
 async def serve_stdio() -> None:

@@ -82,6 +82,36 @@ async def test_abuse_is_refused_and_tells_nothing(gateway: Served, at: At, case:
         assert ("error" in document and document["jsonrpc"] == "2.0") or document["status"] == status
 
 
+async def test_all_of_it_is_answered_as_without_the_direct_path(gateway: Served, at: At) -> None:
+    different: list[Any] = []
+    good = [Abuse("good", GOOD_MODERN, frozenset({200})), Abuse("good, old era", GOOD_LEGACY, frozenset({200}))]
+    async with served(Echo("echo"), patience=None, read_timeout=PATIENCE, body_limit=LIMIT, mcp_direct=False) as plain:
+        at_plain = await opened(plain)
+        for case in (*ABUSE, *good):
+            told, told_plainly = [
+                (status, said(body.replace(b"%d" % one.port, b"PORT")))
+                for one, where in ((gateway, at), (plain, at_plain))
+                for status, body in (await whole(one.port, case.request(where)),)
+            ]
+            if told != told_plainly:
+                different.append((case.name, told, told_plainly))
+    assert different == []
+
+
+def said(body: bytes) -> Any:
+    """What a body says, apart from what differs from request to request."""
+    lines = [line.removeprefix(b"data: ") for line in body.split(b"\r\n") if line.startswith(b"data: ")]
+    try:
+        document: Any = json.loads(lines[-1] if lines else body)
+    except ValueError:
+        return body
+    document.pop("request_id", None)
+    about = document.get("result", {}).get("_meta", {})
+    about.pop("portico/run_id", None)
+    about.get("portico/error", {}).pop("run_id", None)
+    return document
+
+
 async def test_after_all_of_it_others_are_served_in_the_session_that_was_there(gateway: Served, at: At) -> None:
     for case in ABUSE:
         await whole(gateway.port, case.request(at))

@@ -112,7 +112,7 @@ class Direct:
             # Names of tools are ASCII: no header can say one in any other way.
             return plain if plain is not None and headers.get(b"mcp-name") == plain.name.encode("utf-8", "replace") else None
         plain = read_legacy(body)
-        if plain is None and not session.questions.hear(body):
+        if plain is None and session.in_flight() and not session.questions.hear(body):
             _take_back(session, body)
         return plain
 
@@ -182,7 +182,7 @@ class Direct:
 
 def _take_back(session: Session, body: bytes) -> None:
     """Cancel the call that a client takes back; its notification goes on to the SDK, whose calls it may mean."""
-    key = taken_back(body) if session.calls else None
+    key = taken_back(body)
     call = session.calls.get(key) if key is not None else None
     if call is not None:
         call.cancel()

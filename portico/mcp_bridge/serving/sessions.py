@@ -53,7 +53,7 @@ RETRY_AFTER: Final = 30
 class Session:
     """One session."""
 
-    __slots__ = ("_kinds", "calls", "connection", "id", "in_use", "owner", "payer", "questions", "scope", "transport", "used")
+    __slots__ = ("_calls", "_kinds", "_questions", "connection", "id", "in_use", "owner", "payer", "transport", "used")
 
     def __init__(self, session_id: str, owner: str | None, payer: str | None, security: TransportSecuritySettings) -> None:
         self.id = session_id
@@ -63,16 +63,31 @@ class Session:
         """Among whose sessions it counts: the principal's, or where there is none the address's."""
         self.transport = StreamableHTTPServerTransport(mcp_session_id=session_id, security_settings=security)
         self.connection: Connection | None = None
-        self.scope = anyio.CancelScope()
         self.in_use = 0
         """Requests in flight; while there is one, it does not end of itself."""
         self.used = anyio.current_time()
         """When the last one began or ended."""
-        self.calls: dict[int | str, DirectCall] = {}
-        """Those in flight that are answered directly, by the ids of their requests."""
-        self.questions = Questions()
-        """What its client is asked while such a call is handled."""
+        self._calls: dict[int | str, DirectCall] | None = None  # thousands of sessions may never make a call
+        self._questions: Questions | None = None
         self._kinds: tuple[frozenset[str] | None] | None = None
+
+    @property
+    def calls(self) -> dict[int | str, DirectCall]:
+        """Those in flight that are answered directly, by the ids of their requests."""
+        if self._calls is None:
+            self._calls = {}
+        return self._calls
+
+    def in_flight(self) -> list[DirectCall]:
+        """The same, as they are now."""
+        return list(self._calls.values()) if self._calls else []
+
+    @property
+    def questions(self) -> Questions:
+        """What its client is asked while such a call is handled."""
+        if self._questions is None:
+            self._questions = Questions()
+        return self._questions
 
     @property
     def answerable(self) -> frozenset[str] | None:
@@ -236,8 +251,7 @@ class Sessions:
                 )
                 session.connection = connection = Connection.for_loop(dispatcher, session_id=session.id)
                 task_status.started()
-                with session.scope:
-                    await serve_connection(self._server, dispatcher, connection=connection, lifespan_state={})
+                await serve_connection(self._server, dispatcher, connection=connection, lifespan_state={})
         except Exception:
             logger.exception("an MCP session failed")
         finally:
@@ -249,7 +263,7 @@ class Sessions:
         own = self._of.get(session.payer)
         if own is not None and own.pop(session.id, None) is not None and not own:
             del self._of[session.payer]
-        for call in list(session.calls.values()):
+        for call in session.in_flight():
             call.close()
         if not session.transport.is_terminated:
             with anyio.CancelScope(shield=True):
@@ -263,7 +277,7 @@ class Sessions:
                 if session.used > since:
                     break
                 if not session.in_use:
-                    session.scope.cancel()
+                    await self._discard(session)
 
 
 def _initializes(body: bytes) -> bool:

@@ -12,7 +12,7 @@ import pytest
 from portico.kernel.process import AgentProcess
 from portico.kernel.protocols import Context
 from portico.operations.decorators import operation
-from tests.mcp_bridge.helpers import Bare, Greeter, Slow, Sums, Who
+from tests.mcp_bridge.helpers import Bare, Greeter, Scripted, Slow, Sums, Who
 from tests.mcp_bridge.serving.twins import MODERN, PREFIX, call, headers_of, meta, old_call, twins
 
 if TYPE_CHECKING:
@@ -204,8 +204,8 @@ async def test_what_is_unusual_is_answered_as_the_sdk_answers_it() -> None:
             old = body
             if isinstance(body, dict) and "params" in body:
                 old = {**body, "params": {key: value for key, value in body["params"].items() if key != "_meta"}}
-            for one in {id(body): body, id(old): old}.values():
-                pairs.append((await direct.post(one, sessions[0]), await plain.post(one, sessions[1])))
+            both = {id(body): body, id(old): old}.values()
+            pairs += [(await direct.post(one, sessions[0]), await plain.post(one, sessions[1])) for one in both]
             different += [(what, *pair) for pair in pairs if not equal(*pair)]
     assert different == []
 
@@ -257,22 +257,71 @@ async def test_a_body_beyond_the_limit_is_refused_as_the_sdk_refuses_it(era: str
 
 async def test_a_call_that_its_client_takes_back_is_cancelled_and_told_so() -> None:
     slow = Slow("slow")
-    async with twins(slow) as (direct, _), anyio.create_task_group() as tasks:
-        session = await direct.session()
-        answers: list[Answer] = []
+    answers: list[Answer] = []
+    with anyio.fail_after(20):
+        async with twins(slow) as (direct, _):
+            session = await direct.session()
+            async with anyio.create_task_group() as tasks:
 
-        async def ask() -> None:
-            answers.append(await direct.post(old_call("slow-wait", request_id="7"), session))
+                async def ask() -> None:
+                    answers.append(await direct.post(old_call("slow-wait", request_id="7"), session))
 
-        tasks.start_soon(ask)
-        with anyio.fail_after(20):
-            await slow.began.wait()
-            taken_back = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 7}}
-            assert (await direct.post(taken_back, session)).status == 202
-            await slow.cancelled.wait()
-            while not answers:  # noqa: ASYNC110  # there is no event across the socket
-                await anyio.sleep(0.01)
+                tasks.start_soon(ask)
+                await slow.began.wait()
+                taken_back = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 7}}
+                assert (await direct.post(taken_back, session)).status == 202
+                await slow.cancelled.wait()
     assert answers[0].message["error"]["code"] == -32800
+
+
+class Relay(AgentProcess):
+    """Asks another agent, and so waits where that does."""
+
+    @operation
+    async def pass_on(self) -> str:
+        return str((await self.ask("asks", {}, "act")).payload)
+
+
+@pytest.mark.parametrize("asks", ["directly", "by way of another agent"])
+async def test_what_a_handler_asks_a_client_is_asked_though_its_call_was_direct(asks: str) -> None:
+    async def who(ctx: Context) -> str:
+        return f"Hello, {await ctx.wait_input('Who?', str)}!"
+
+    name = "asks" if asks == "directly" else "relay"
+    able = {**meta(), f"{PREFIX}clientCapabilities": {"elicitation": {"form": {}}}}
+    first = call(name, envelope=able)
+    async with twins(Scripted("asks", who), Relay("relay")) as both:
+        rounds = [await twin.post(first, headers_of(first)) for twin in both]
+        results = [answer.message["result"] for answer in rounds]
+        second = [
+            call(
+                name,
+                envelope=able,
+                requestState=result["requestState"],
+                inputResponses={
+                    key: {"action": "accept", "content": dict.fromkeys(request["params"]["requestedSchema"]["properties"], "Ada")}
+                    for key, request in result["inputRequests"].items()
+                },
+            )
+            for result in results
+        ]
+        ends = [await twin.post(message, headers_of(message)) for twin, message in zip(both, second, strict=True)]
+        unable = [await twin.post(call(name), headers_of(first)) for twin in both]
+    assert results[0]["resultType"] == results[1]["resultType"] == "input_required"
+    assert equal(*ends)
+    assert "Hello, Ada!" in json.dumps(ends[0].message)
+    assert equal(*unable)
+    assert (unable[0].status, unable[0].message["error"]["code"]) == (400, -32021)
+
+
+@pytest.mark.parametrize("era", ["new", "old"])
+async def test_a_call_that_takes_longer_than_its_client_waits_is_told_to_be_running(era: str) -> None:
+    message = call("slow-wait") if era == "new" else old_call("slow-wait")
+    async with twins(Slow("slow"), client_limit=0.3) as both:
+        answers = [await twin.post(message, headers_of(message) if era == "new" else await twin.session()) for twin in both]
+    texts = [answer.message["result"]["content"][0]["text"] for answer in answers]
+    assert all("still running" in text for text in texts)
+    assert {answer.status for answer in answers} == {200}
 
 
 async def test_a_client_of_the_old_era_that_leaves_does_not_cancel_its_call() -> None:

@@ -45,10 +45,10 @@ class Answer:
     @property
     def told(self) -> tuple[Any, ...]:
         """What must be the same on both ways."""
-        return self.status, _steady(self.message), self.headers
+        return self.status, steady(self.message), self.headers
 
 
-def _steady(message: Any) -> Any:
+def steady(message: Any) -> Any:
     """A message without what differs from call to call: ids of runs, and how often an agent has crashed."""
     match message:
         case {"result": {"_meta": dict(about)} as result}:
