@@ -5,13 +5,14 @@ The client writes as many lines as it has had answers, so that 32 calls are in f
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
 import sys
 import time
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from http_asks import HERE, pinned
 from mcp_calls import META, Cost, processor_time
@@ -62,7 +63,7 @@ def measure(name: str, era: str, calls: int) -> Cost:
             server.stdin.flush()
             sent += more
             while had < sent:
-                answers = server.stdout.read1(65536).count(b"\n")
+                answers = cast("io.BufferedReader", server.stdout).read1(65536).count(b"\n")
                 had += answers
                 if answers:
                     break

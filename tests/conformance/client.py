@@ -32,7 +32,7 @@ class Caller(AgentProcess):
     """Calls external tools."""
 
     @operation
-    async def call(self, tool: str, arguments: dict[str, Any]) -> Any:
+    async def call_tool(self, tool: str, arguments: dict[str, Any]) -> Any:
         """Call one tool. A result that is no JSON comes as its text."""
         return json.loads(json.dumps(await self.tools.get(tool).execute(**arguments), default=str))
 
@@ -85,7 +85,8 @@ def _value(schema: dict[str, Any]) -> Any:
 
 def _answer(waiting: Any) -> Any:
     """Every default, and something for what has none."""
-    properties: dict[str, Any] = (waiting.get("schema") or {}).get("properties", {})
+    schema: dict[str, Any] = waiting.get("schema") or {}
+    properties: dict[str, Any] = schema.get("properties", {})
     return {name: _value(schema) for name, schema in properties.items()}
 
 

@@ -91,7 +91,10 @@ class Clients:
 
 def _is_short(info: Any) -> bool:
     """Whether a client says of itself what it must, and nothing else."""
-    return type(info) is dict and len(info) == 2 and type(info.get("name")) is str and type(info.get("version")) is str  # noqa: PLR2004  # these
+    if type(info) is not dict:
+        return False
+    said = cast("dict[str, Any]", info)
+    return len(said) == 2 and type(said.get("name")) is str and type(said.get("version")) is str  # noqa: PLR2004  # these
 
 
 def _judged(meta: Mapping[str, Any]) -> frozenset[str] | None:
@@ -116,15 +119,17 @@ def read_modern(body: bytes, clients: Clients) -> PlainCall | None:
     if message is None:
         return None
     params = message["params"]
-    meta = params.get("_meta")
+    given = params.get("_meta")
+    if type(given) is not dict:
+        return None
+    meta = cast("dict[str, Any]", given)
     if (
-        type(meta) is not dict
-        or meta.get(PROTOCOL_VERSION_META_KEY) != MODERN
+        meta.get(PROTOCOL_VERSION_META_KEY) != MODERN
         or type(meta.get(CLIENT_CAPABILITIES_META_KEY)) is not dict
-        or not (meta.keys() <= _ENVELOPE or _is_harmless(cast("dict[str, Any]", meta), _ENVELOPE))
+        or not (meta.keys() <= _ENVELOPE or _is_harmless(meta, _ENVELOPE))
     ):
         return None
-    kinds = clients.answerable(cast("dict[str, Any]", meta))
+    kinds = clients.answerable(meta)
     return PlainCall(message, kinds) if kinds is not None else None
 
 
@@ -218,12 +223,14 @@ def _message(body: bytes) -> dict[str, Any] | None:
     if type(message) is not dict or message.keys() != _MESSAGE:
         return None
     found = cast("dict[str, Any]", message)
-    request_id, params = found["id"], found["params"]
+    request_id, given = found["id"], found["params"]
+    if type(given) is not dict:
+        return None
+    params = cast("dict[str, Any]", given)
     if (
         found["jsonrpc"] != "2.0"
         or found["method"] != METHOD
         or not (type(request_id) is str or (type(request_id) is int and -MAX_ID < request_id < MAX_ID))
-        or type(params) is not dict
         or not params.keys() <= _PARAMS
         or type(params.get("name")) is not str
         or type(params.get("arguments")) is not dict

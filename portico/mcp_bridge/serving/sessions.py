@@ -10,7 +10,7 @@ import logging
 import secrets
 from contextlib import asynccontextmanager
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import anyio
 from mcp.server.connection import Connection
@@ -285,7 +285,7 @@ def _initializes(body: bytes) -> bool:
         message: Any = from_json(body)
     except ValueError:
         return False
-    return isinstance(message, dict) and message.get("method") == "initialize"
+    return isinstance(message, dict) and cast("dict[str, Any]", message).get("method") == "initialize"
 
 
 def _refusal(message: str, status: HTTPStatus) -> Response:

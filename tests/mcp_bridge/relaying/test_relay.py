@@ -31,7 +31,7 @@ INITIALIZE: dict[str, Any] = {
     "method": "initialize",
     "params": {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}},
 }
-META = {"io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {}}
+META: dict[str, Any] = {"io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {}}
 
 
 @pytest.fixture(params=[*ERAS, "auto"])
@@ -145,6 +145,7 @@ async def test_a_call_that_is_cancelled_is_cancelled_in_the_agent(era: str) -> N
             assert server.stdout is not None
             assert await server.stdout.readline() == b"began\n"
             tasks.cancel_scope.cancel()
+        assert server.stdout is not None
         with anyio.fail_after(20):
             assert await server.stdout.readline() == b"cancelled\n"
         assert (await one.call_tool("echo", {"text": "a"})).structured_content == {"echo": "a"}
@@ -193,7 +194,9 @@ async def test_a_call_under_way_when_the_gateway_dies_ends_with_a_sentence_and_i
 @pytest.mark.parametrize("mode_", ["2026-07-28", "legacy"])
 async def test_a_gateway_that_is_not_there_is_a_clear_sentence_and_not_the_end(mode_: str) -> None:
     port = free_port()
-    asked = INITIALIZE if mode_ == "legacy" else {**INITIALIZE, "method": "server/discover", "params": {"_meta": META}}
+    asked: dict[str, Any] = (
+        INITIALIZE if mode_ == "legacy" else {**INITIALIZE, "method": "server/discover", "params": {"_meta": META}}
+    )
     async with process("-m", "portico", "mcp", "--url", f"http://127.0.0.1:{port}/mcp") as one:
         say(one, asked)
         answer = await lines(one.stdout)
@@ -275,7 +278,7 @@ async def test_a_client_that_no_longer_reads_ends_it() -> None:
 @pytest.mark.parametrize(("key", "principal"), [("sesame", "shared"), ("wrong", None), ("", None)])
 async def test_the_key_of_the_environment_is_sent(key: str, principal: str | None) -> None:
     port = free_port()
-    asked = {
+    asked: dict[str, Any] = {
         "jsonrpc": "2.0",
         "id": 1,
         "method": "tools/call",
@@ -293,7 +296,7 @@ async def test_the_key_of_the_environment_is_sent(key: str, principal: str | Non
 
 async def test_news_of_lists_come_through_and_go_on_after_a_restart() -> None:
     port = free_port()
-    listen = {
+    listen: dict[str, Any] = {
         "jsonrpc": "2.0",
         "id": "news",
         "method": "subscriptions/listen",

@@ -109,7 +109,7 @@ def unusual() -> list[tuple[str, Any, dict[str, str]]]:
     """Requests of the new era that are a little or very odd."""
     usual = call("greeter", {"name": "Ada"})
     name = {"name": "Ada"}
-    elicits = {**meta(), f"{PREFIX}clientCapabilities": {"elicitation": {}, "sampling": {}}}
+    elicits: dict[str, Any] = {**meta(), f"{PREFIX}clientCapabilities": {"elicitation": {}, "sampling": {}}}
     bodies: dict[str, Any] = {
         "a progress token": call("greeter", name, envelope={**meta(), "progressToken": "t"}),
         "a log level": call("greeter", name, envelope=meta(logLevel="info")),

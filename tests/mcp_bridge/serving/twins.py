@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import httpx
 from starlette.applications import Starlette
@@ -51,9 +51,10 @@ class Answer:
 def steady(message: Any) -> Any:
     """A message without what differs from call to call: ids of runs, and how often an agent has crashed."""
     match message:
-        case {"result": {"_meta": dict(about)} as result}:
+        case {"result": {"_meta": dict()} as result}:
+            about: dict[str, Any] = result["_meta"]
             about = {**about, **({"portico/run_id": True} if "portico/run_id" in about else {})}
-            problem = about.get("portico/error", {})
+            problem: dict[str, Any] = about.get("portico/error", {})
             kept = {key: value for key, value in problem.items() if key not in ("incarnation", "restarts", "run_id")}
             crashed = problem.get("slug") == "agent-crashed"
             content = len(result["content"]) if crashed else result["content"]
@@ -74,19 +75,26 @@ def meta(**more: Any) -> dict[str, Any]:
 
 def call(name: str, arguments: Any = None, *, envelope: Any = None, request_id: Any = 7, **params: Any) -> dict[str, Any]:
     """A call of the new era; `envelope` in place of its `_meta`."""
-    asked = {"name": name, "arguments": arguments if arguments is not None else {}, "_meta": envelope or meta(), **params}
+    asked: dict[str, Any] = {
+        "name": name,
+        "arguments": arguments if arguments is not None else {},
+        "_meta": envelope or meta(),
+        **params,
+    }
     return {"jsonrpc": "2.0", "id": request_id, "method": "tools/call", "params": asked}
 
 
 def old_call(name: str, arguments: Any = None, *, request_id: Any = 7, **params: Any) -> dict[str, Any]:
     """A call of the old era."""
-    asked = {"name": name, "arguments": arguments if arguments is not None else {}, **params}
+    asked: dict[str, Any] = {"name": name, "arguments": arguments if arguments is not None else {}, **params}
     return {"jsonrpc": "2.0", "id": request_id, "method": "tools/call", "params": asked}
 
 
 def headers_of(message: Any, **more: str | None) -> dict[str, str]:
     """The headers of a message of the new era, or others: `more`, with `_` for `-`; None for none."""
-    name = message["params"].get("name") if isinstance(message, dict) and isinstance(message.get("params"), dict) else "x"
+    said = cast("dict[str, Any]", message) if isinstance(message, dict) else {}
+    params = said.get("params")
+    name = cast("dict[str, Any]", params).get("name") if isinstance(params, dict) else "x"
     usual: dict[str, str | None] = {**HEADERS, "mcp-protocol-version": MODERN, "mcp-method": "tools/call", "mcp-name": str(name)}
     usual.update({key.replace("_", "-"): value for key, value in more.items()})
     return {key: value for key, value in usual.items() if value is not None}
