@@ -5,18 +5,20 @@ The client writes as many lines as it has had answers, so that 32 calls are in f
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import subprocess
 import sys
 import time
 from functools import partial
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from http_asks import HERE, pinned
 from mcp_calls import META, Cost, processor_time
 from rounds import compared, print_table
+
+if TYPE_CHECKING:
+    import io
 
 SDK, PORTICO, WITHOUT = "SDK, low-level server", "portico mcp", "portico mcp without the direct path"
 IN_FLIGHT = 32

@@ -6,7 +6,7 @@ import json
 import os
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 import pytest
@@ -164,7 +164,7 @@ async def test_a_handler_that_asks_a_client_over_stdio_is_answered_though_its_ca
 
 
 async def test_when_the_client_closes_what_is_in_flight_is_cancelled() -> None:
-    slow = Slow("slow")
+    slow, last = Slow("slow"), cast("dict[str, Any]", {})
     (our_reads, their_writes), (their_reads, our_writes) = os.pipe(), os.pipe()
     lines = read_lines(our_reads)
     async with Runtime(Supervisor("root", children=[slow])) as runtime, anyio.create_task_group() as tasks:

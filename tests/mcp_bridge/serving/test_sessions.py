@@ -28,7 +28,7 @@ async def attempt(twin: Twin, **headers: str) -> Answer:
 async def test_a_session_is_there_for_its_owner_alone(way: int) -> None:
     async with twins(Greeter("greeter")) as both:
         twin = both[way]
-        alices = await twin.session(**{"x-who": "alice"})
+        alices = await twin.session(who="alice")
         answers = [await twin.post(CALL, {**alices, "x-who": who}) for who in ("alice", "bob")]
         anonymous = await twin.post(CALL, {key: value for key, value in alices.items() if key != "x-who"})
         foreign = await twin.client.delete(twin.url, headers={**alices, "x-who": "bob"})
@@ -41,25 +41,27 @@ async def test_a_session_is_there_for_its_owner_alone(way: int) -> None:
 
 async def test_who_opens_too_many_loses_its_own_that_was_idle_for_longest() -> None:
     async with twins(Greeter("greeter"), sessions_per_caller=3) as (twin, _):
-        bobs = await twin.session(**{"x-who": "bob"})
-        first, second, third = [await twin.session(**{"x-who": "alice"}) for _ in range(3)]
+        bobs = await twin.session(who="bob")
+        first, second, third = [await twin.session(who="alice") for _ in range(3)]
         assert (await twin.post(CALL, first)).status == 200  # now the second is the least recently used
         for _ in range(5):
-            await twin.session(**{"x-who": "alice"})
+            await twin.session(who="alice")
         statuses = [(await twin.post(CALL, session)).status for session in (first, second, third, bobs)]
     assert statuses == [404, 404, 404, 200]
 
 
 async def test_a_session_in_use_gives_way_to_nobody() -> None:
-    slow = Slow("slow")
+    slow, refused, other = Slow("slow"), None, None
     async with twins(slow, sessions_per_caller=1) as (twin, _), anyio.create_task_group() as tasks:
-        session = await twin.session(**{"x-who": "alice"})
+        session = await twin.session(who="alice")
         tasks.start_soon(twin.post, old_call("slow-wait"), session)
         with anyio.fail_after(20):
             await slow.began.wait()
         refused = await attempt(twin, **{"x-who": "alice"})
         other = await attempt(twin, **{"x-who": "bob"})
         tasks.cancel_scope.cancel()
+    assert refused is not None
+    assert other is not None
     assert (refused.status, other.status) == (429, 200)
     assert refused.headers[COMPARED.index("retry-after")] == "30"
     assert "sessions" in refused.message["error"]["message"]

@@ -113,8 +113,9 @@ class Twin:
         response = await self.client.post(self.url, content=content, headers=headers)
         return answer_of(response)
 
-    async def session(self, capabilities: Mapping[str, Any] | None = None, **headers: str) -> dict[str, str]:
-        """Open a session of the old era. Returns the headers of its requests."""
+    async def session(self, capabilities: Mapping[str, Any] | None = None, *, who: str | None = None) -> dict[str, str]:
+        """Open a session of the old era. Returns the headers of its requests. `who`: the caller, where there is one."""
+        headers = {} if who is None else {"x-who": who}
         opening = {"protocolVersion": "2025-11-25", "capabilities": capabilities or {}, "clientInfo": {"name": "t", "version": "1"}}
         message = {"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": opening}
         response = await self.client.post(self.url, json=message, headers={**HEADERS, **headers})
