@@ -141,7 +141,7 @@ async def test_a_call_that_is_cancelled_is_cancelled_in_the_agent(era: str) -> N
     port = free_port()
     async with gateway(port) as server, client(port, era) as one:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(one.call_tool, "slow-wait", {})
+            tasks.start_soon(one.call_tool, "slow-wait", dict[str, Any]())
             assert server.stdout is not None
             assert await server.stdout.readline() == b"began\n"
             tasks.cancel_scope.cancel()

@@ -69,7 +69,7 @@ async def test_a_session_in_use_gives_way_to_nobody() -> None:
 
 async def test_a_flood_of_many_callers_is_refused_and_nobody_is_thrown_out() -> None:
     async with twins(Greeter("greeter"), max_sessions=5) as (twin, _):
-        first = await twin.session(**{"x-who": "caller-0"})
+        first = await twin.session(who="caller-0")
         answers = [await attempt(twin, **{"x-who": f"caller-{number}"}) for number in range(1, 10)]
         still = await twin.post(CALL, first)
     assert [answer.status for answer in answers] == [200] * 4 + [503] * 5
