@@ -23,7 +23,6 @@ from portico.mcp_bridge.config import MCPServerConfig
         ({"name": "a", "transport": "streamable_http", "url": "ftp://h"}, "begins with http"),
         ({"name": "a", "transport": "sse", "url": "http://h", "env": {"A": "b"}}, "only a stdio server has"),
         ({"name": "a", "command": "x", "timeout": 0}, "must be above 0"),
-        ({"name": "a", "command": "x", "sandbox": True}, "asks for a sandbox"),
     ],
 )
 def test_a_setting_that_cannot_be_is_refused_with_the_servers_name(settings: dict[str, Any], sentence: str) -> None:

@@ -174,15 +174,16 @@ class TellingTransport(GuardedTransport):
             if request.method != "POST":
                 raise
             return _answer(request, f"the connection broke ({_text(error)})", sent=True)
-        if request.method == "POST" and "mcp-session-id" in request.headers and await _forgot_the_session(response):
-            await response.aclose()
-            return _answer(request, "it has forgotten the session", sent=False)
         if request.method != "POST":
             return response
         try:
-            return await bounded(request, response, self._most)
+            response = await bounded(request, response, self._most)
         except httpx2.TransportError as error:
             return _answer(request, f"the connection broke ({_text(error)})", sent=True)
+        if "mcp-session-id" in request.headers and await _forgot_the_session(response):
+            await response.aclose()
+            return _answer(request, "it has forgotten the session", sent=False)
+        return response
 
 
 async def _forgot_the_session(response: httpx2.Response) -> bool:
