@@ -120,7 +120,9 @@ def _entry(topology: Path | None, url: str | None, env: list[str]) -> Entry:
         raise typer.BadParameter("Give a topology or --url, not both.", param_hint="--url")
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
-        raise ConfigurationError(f"{url!r} is no address of an MCP endpoint: such as http://127.0.0.1:8080/mcp.")
+        from portico.mcp_bridge.relaying.link import shown
+
+        raise ConfigurationError(f"{shown(url)!r} is no address of an MCP endpoint: such as http://127.0.0.1:8080/mcp.")
     return Entry([*start, "--url", url], url, variables)
 
 

@@ -52,7 +52,7 @@ async def _serve(path: Path, data: str | None) -> None:
     from portico.mcp_bridge.wire import claimed_wire
     from portico.topology.runtime import Runtime
 
-    with claimed_wire() as wire:  # first of all: a module that prints at import would speak on the wire
+    with claimed_wire(for_good=True) as wire:  # first of all: a module that prints at import would speak on the wire
         topology = load_topology(path)
         settings = GatewayConfig.from_environ(os.environ, server_settings(topology))
         async with Runtime.from_topology(topology, data=data) as runtime:
@@ -67,7 +67,7 @@ async def _relay(url: str, headers: dict[str, str]) -> None:
     from portico.mcp_bridge.wire import claimed_wire
 
     link = Link(url, headers)
-    with claimed_wire() as wire:
+    with claimed_wire(for_good=True) as wire:
         await Relay(link, wire).run()
 
 

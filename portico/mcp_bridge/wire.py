@@ -32,8 +32,8 @@ class Wire:
 
 
 @contextmanager
-def claimed_wire() -> Generator[Wire]:
-    """Keep stdin and stdout for the protocol alone.
+def claimed_wire(*, for_good: bool = False) -> Generator[Wire]:
+    """Keep stdin and stdout for the protocol alone; `for_good`: also afterwards, for what a program prints at its exit.
 
     Meanwhile `print`, and whatever else writes to descriptor 1, goes to stderr, also from child processes; descriptor 0 is empty.
     What was printed before and not yet written goes to stderr too.
@@ -50,9 +50,10 @@ def claimed_wire() -> Generator[Wire]:
         yield wire
     finally:
         stdout.flush()
-        sys.stdout = stdout
-        os.dup2(wire.reads, STDIN)
-        os.dup2(wire.writes, STDOUT)
+        if not for_good:
+            sys.stdout = stdout
+            os.dup2(wire.reads, STDIN)
+            os.dup2(wire.writes, STDOUT)
         os.close(wire.reads)
         os.close(wire.writes)
 

@@ -339,7 +339,8 @@ async def test_a_client_without_credentials_learns_where_to_get_a_token(house: H
     for path, place in (("/agents", ""), ("/mcp", "/mcp")):
         challenge = (await house.get(path)).headers["www-authenticate"]
         url = f"{base}/.well-known/oauth-protected-resource{place}"
-        assert challenge == f'Bearer realm="portico", resource_metadata="{url}"'
+        needed = ', scope="read write"' if place else ""
+        assert challenge == f'Bearer realm="portico", resource_metadata="{url}"{needed}'
         described = (await house.get(url)).json()
         assert described == {
             "resource": base + place,

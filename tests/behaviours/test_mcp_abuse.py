@@ -8,10 +8,14 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from portico.auth.api_key import new_key
+from portico.auth.key_file import KeyFile
+from portico.auth.principal import Principal
 from tests.app.serving import Served, raw, served
 from tests.behaviours.test_raw_sockets import connection, everything, statuses
 from tests.mcp_bridge.serving.abuse import ABUSE, GOOD_LEGACY, GOOD_MODERN, LIMIT, Abuse, At, call, modern, opening, post
@@ -19,6 +23,7 @@ from tests.routes.agents import Echo
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
+    from pathlib import Path
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
 
@@ -40,11 +45,11 @@ async def at(gateway: Served) -> At:
     return await opened(gateway)
 
 
-async def opened(gateway: Served) -> At:
-    at = At(f"127.0.0.1:{gateway.port}")
+async def opened(gateway: Served, *lines: str) -> At:
+    at = At(f"127.0.0.1:{gateway.port}", lines=lines)
     answer = await raw(gateway.port, opening(at))
     assert answer.status == 200
-    return At(at.host, answer.headers["mcp-session-id"])
+    return replace(at, session=answer.headers["mcp-session-id"])
 
 
 async def whole(port: int, request: bytes) -> tuple[int, bytes]:
@@ -160,16 +165,24 @@ async def test_a_bad_body_between_good_ones_on_one_connection_is_refused_alone(g
 # --- floods -----------------------------------------------------------------------------------------------------------
 
 
-async def test_a_flood_of_initialize_leaves_calls_and_open_sessions_alone() -> None:
-    async with served(Echo("echo"), patience=None) as gateway:
-        at = await opened(gateway)
-        seen: set[int] = set()
-        for _ in range(60):
+async def test_a_flood_of_initialize_takes_sessions_from_who_floods_alone(tmp_path: Path) -> None:
+    keys: dict[str, str] = {}
+    file = tmp_path / "keys.json"
+    with KeyFile(file).editing() as records:
+        for name in ("alice", "bob"):
+            keys[name], record = new_key(Principal(name, frozenset()), None)
+            records.append(record)
+    async with served(Echo("echo"), patience=None, keys_file=str(file), mcp_sessions_per_caller=5) as gateway:
+        at = await opened(gateway, f"Authorization: Bearer {keys['alice']}")
+        bob = At(at.host, lines=(f"Authorization: Bearer {keys['bob']}",))
+        ids: list[str] = []
+        for _ in range(20):
             async with asyncio.timeout(60), asyncio.TaskGroup() as group:
-                flood = [group.create_task(raw(gateway.port, opening(At(at.host)))) for _ in range(20)]
-            seen |= {task.result().status for task in flood}
-        assert seen <= {200, 429, 503}
-        assert len(seen) > 1, "there must be an end to it"
+                flood = [group.create_task(raw(gateway.port, opening(bob))) for _ in range(20)]
+            assert {task.result().status for task in flood} <= {200, 429}
+            ids += [task.result().headers["mcp-session-id"] for task in flood if task.result().status == 200]
+        answers = [await whole(gateway.port, GOOD_LEGACY(replace(bob, session=session))) for session in ids[-30:]]
+        assert [status for status, _ in answers].count(200) == 5
         await still_serves(gateway, at)
 
 

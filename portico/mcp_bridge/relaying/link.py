@@ -118,7 +118,7 @@ class Link:
         except (httpx2.InvalidURL, ValueError):
             wrong = True
         if wrong:
-            raise ConfigurationError(f"{url!r} is no address of an MCP endpoint: such as http://127.0.0.1:8080/mcp.")
+            raise ConfigurationError(f"{shown(url)!r} is no address of an MCP endpoint: such as http://127.0.0.1:8080/mcp.")
         self.url = url
         try:
             self._client = httpx2.AsyncClient(
@@ -192,6 +192,12 @@ class Link:
             else:
                 self._reached = True
                 return response
+
+
+def shown(url: str) -> str:
+    """An address without the credentials that may stand in it."""
+    scheme, found, rest = url.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}" if found else url.rpartition("@")[2]
 
 
 async def _refused(response: httpx2.Response, url: str) -> Unanswered:

@@ -35,6 +35,11 @@ class RefusedMessage(Exception):
         self.key = key
         self.challenge = challenge
 
+    @property
+    def answer(self) -> bytes:
+        """The error, as JSON-RPC has it."""
+        return to_json({"jsonrpc": "2.0", "id": self.key, "error": {"code": self.code, "message": str(self)}})
+
 
 class MessageGuard:
     """ASGI application in front of another.
@@ -105,7 +110,7 @@ def checked_message(body: bytes) -> Mapping[str, Any]:
     try:
         message: Any = from_json(body, allow_inf_nan=False)
     except ValueError as error:
-        raise RefusedMessage(400, PARSE_ERROR, f"The body is no JSON: {error}.") from None
+        raise RefusedMessage(400, PARSE_ERROR, f"That is no JSON: {error}.") from None
     if isinstance(message, list):
         raise RefusedMessage(400, INVALID_REQUEST, "Batches are not taken: send each message on its own.")
     if not isinstance(message, dict):
@@ -154,7 +159,7 @@ def _replaying(body: bytes, receive: Receive) -> Receive:
 
 
 async def _respond(send: Send, refused: RefusedMessage) -> None:
-    body = to_json({"jsonrpc": "2.0", "id": refused.key, "error": {"code": refused.code, "message": str(refused)}})
+    body = refused.answer
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
     if refused.challenge is not None:
         headers.append((b"www-authenticate", refused.challenge.encode("latin-1", "replace")))

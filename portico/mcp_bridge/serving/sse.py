@@ -10,13 +10,14 @@ in front. A session is its stream: it ends with that, and when the gateway drain
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final
+from collections import Counter
+from typing import TYPE_CHECKING
 
 import anyio
 from mcp.server.sse import SseServerTransport
 from starlette.responses import Response
 
-from portico.mcp_bridge.serving.caller import with_owner
+from portico.mcp_bridge.serving.caller import PRINCIPAL, with_owner
 from portico.mcp_bridge.serving.message_guard import MessageGuard
 from portico.mcp_bridge.serving.server import build_server
 
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from portico.mcp_bridge.serving.served import Served
-
-MAX_STREAMS: Final = 1000
-"""Sessions at once."""
 
 
 class SSEEndpoint:
@@ -48,7 +46,7 @@ class SSEEndpoint:
         self._posting = MessageGuard(self._transport.handle_post_message, served.options.body_limit)
         self._drained = asyncio.Event()
         self._drained.set()
-        self._open = 0
+        self._open = Counter[str | None]()
 
     def open(self) -> None:
         """Serve (again)."""
@@ -59,15 +57,25 @@ class SSEEndpoint:
         self._drained.set()
 
     async def _stream(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self._drained.is_set() or self._open >= MAX_STREAMS:
-            reason = "is about to stop" if self._drained.is_set() else "has too many clients"
-            await Response(f"The MCP endpoint {reason}.", status_code=503)(scope, receive, send)
+        if self._drained.is_set():
+            await Response("The MCP endpoint is about to stop.", status_code=503)(scope, receive, send)
             return
-        self._open += 1
+        client = scope.get("client")
+        payer: str | None = scope.get(PRINCIPAL) or (client[0] if client else None)
+        options = self._served.options
+        if self._open[payer] >= options.sessions_per_caller:
+            await Response("Too many open sessions of yours.", status_code=429)(scope, receive, send)
+            return
+        if self._open.total() >= options.max_sessions:
+            await Response("Too many open sessions.", status_code=503)(scope, receive, send)
+            return
+        self._open[payer] += 1
         try:
             await self._session(with_owner(scope), receive, send)
         finally:
-            self._open -= 1
+            self._open[payer] -= 1
+            if not self._open[payer]:
+                del self._open[payer]
 
     async def _session(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One stream. To drain is told to the SDK as the client's leaving: cancelled, it would leave its streams unclosed."""

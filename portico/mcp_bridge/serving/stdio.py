@@ -7,26 +7,31 @@ runtime. It ends when the client closes stdin, and on SIGTERM or SIGINT; then th
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import anyio
 from mcp.shared.message import SessionMessage
-from mcp.types import jsonrpc_message_adapter
+from mcp.types import INVALID_REQUEST, jsonrpc_message_adapter
 
-from portico.mcp_bridge.pipes import read_lines
+from portico.mcp_bridge.pipes import MAX_LINE, CutLine, read_lines
 from portico.mcp_bridge.serving.direct_lines import DirectLines
 from portico.mcp_bridge.serving.line_writer import LineWriter
+from portico.mcp_bridge.serving.message_guard import RefusedMessage, checked_message
 from portico.mcp_bridge.serving.served import Served
 from portico.mcp_bridge.serving.server import build_server
 from portico.mcp_bridge.wire import Wire, claimed_wire, stop_on_signal
 
 if TYPE_CHECKING:
     from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+    from mcp.types import JSONRPCMessage
 
     from portico.mcp_bridge.serving.options import ServingOptions
     from portico.runs.dispatcher import Dispatcher
+
+logger = logging.getLogger("portico.mcp")
 
 LAST_WORDS = 1.0
 """Seconds for what is still to be written when the client has closed its side."""
@@ -57,7 +62,7 @@ async def _serve(served: Served, wire: Wire) -> None:
     writer = LineWriter(wire.writes)
     async with anyio.create_task_group() as tasks, asyncio.TaskGroup() as calls:
         direct = DirectLines(served, server, writer, calls) if served.options.direct else None
-        written = calls.create_task(writer.run())
+        written = calls.create_task(_write(writer, tasks.cancel_scope))
         tasks.start_soon(_receive, wire.reads, incoming, writer, direct)
         tasks.start_soon(_send, writer, outgoing, direct)
         await server.run(to_server, from_server, server.create_initialization_options())
@@ -73,17 +78,38 @@ async def _receive(
     fd: int, incoming: MemoryObjectSendStream[SessionMessage | Exception], writer: LineWriter, direct: DirectLines | None
 ) -> None:
     async with incoming:
-        async for line in read_lines(fd):
+        async for line in read_lines(fd, cut=True):
             await writer.room()
-            if direct is not None and direct.take(line):
+            if not line.strip() or (direct is not None and direct.take(line)):
                 continue
             try:
-                message: SessionMessage | Exception = SessionMessage(jsonrpc_message_adapter.validate_json(line, by_name=False))
-                if direct is not None:
-                    direct.received(message.message)
-            except ValueError as error:
-                message = error
-            await incoming.send(message)
+                message = _message(line)
+            except RefusedMessage as refused:
+                writer.put(refused.answer)
+                continue
+            if direct is not None:
+                direct.received(message)
+            await incoming.send(SessionMessage(message))
+
+
+def _message(line: bytes) -> JSONRPCMessage:
+    """A line as a message. Raises `RefusedMessage` where it is none: that is said, and the next line is another."""
+    if isinstance(line, CutLine):
+        raise RefusedMessage(413, INVALID_REQUEST, f"A line has more than {MAX_LINE} bytes.")
+    checked_message(line)
+    try:
+        return jsonrpc_message_adapter.validate_json(line, by_name=False)
+    except ValueError:
+        raise RefusedMessage(400, INVALID_REQUEST, "The line is no message of JSON-RPC.") from None
+
+
+async def _write(writer: LineWriter, scope: anyio.CancelScope) -> None:
+    """Write what there is to be written, until the client no longer reads."""
+    try:
+        await writer.run()
+    except OSError:
+        logger.info("the client has gone")
+        scope.cancel()
 
 
 async def _send(writer: LineWriter, outgoing: MemoryObjectReceiveStream[SessionMessage], direct: DirectLines | None) -> None:

@@ -8,14 +8,14 @@ import re
 import shutil
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import anyio
 import httpx2
 import pytest
 from mcp import Client, MCPError
 from mcp.client.auth import OAuthClientProvider
-from mcp.client.auth.oauth2 import TokenStorage
+from mcp.client.auth.oauth2 import AuthorizationCodeResult, TokenStorage
 from mcp.client.stdio import StdioServerParameters, stdio_client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.auth import OAuthClientInformationFull, OAuthClientMetadata, OAuthToken
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator
 
     import httpx
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
     from tests.app.serving import Served
 
@@ -229,7 +230,11 @@ async def test_the_sdk_s_oauth_client_finds_the_issuer_and_asks_for_what_is_need
         client_id="a-client", redirect_uris=["http://127.0.0.1:1/callback"], issuer=issuer.url
     )  # pyright: ignore[reportArgumentType]
     about = OAuthClientMetadata(redirect_uris=["http://127.0.0.1:1/callback"])  # pyright: ignore[reportArgumentType]
-    provider = OAuthClientProvider(url, about, storage, redirect_handler=redirect, callback_handler=None)
+
+    async def never() -> AuthorizationCodeResult:
+        raise NotImplementedError
+
+    provider = OAuthClientProvider(url, about, storage, redirect_handler=redirect, callback_handler=never)
     async with httpx2.AsyncClient(auth=provider) as http:
         with pytest.raises(Exception, match="as far as"):
             await http.post(url, json={}, headers=HEADERS)
@@ -262,42 +267,45 @@ class Caller(AgentProcess):
     """Calls a tool of an external server."""
 
     @operation
-    async def relay(self) -> str:
+    async def relay(self) -> Any:
         """Call it."""
-        try:
-            await self.tools.call("mcp://recorder/anything", {})
-        except Exception as error:  # noqa: BLE001  # what it says is not the point
-            return type(error).__name__
-        return "called"
+        return str(await self.tools.get("mcp://recorder/echo").execute(text="hello"))
 
 
-async def test_no_credential_of_a_caller_is_passed_on_to_an_external_server(issuer: Issuer) -> None:
-    seen: list[dict[str, str]] = []
+class _Recorder:
+    """Notes the headers of every request."""
 
-    async def record(reader: anyio.abc.SocketStream) -> None:  # a server of HTTP that notes every head and refuses
-        async with reader:
-            head = b""
-            while b"\r\n\r\n" not in head:
-                head += await reader.receive()
-            lines = head.decode("latin-1").split("\r\n\r\n")[0].split("\r\n")[1:]
-            seen.append({name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)})
-            await reader.send(b"HTTP/1.1 500 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+    seen: ClassVar[list[dict[str, str]]] = []
 
-    listener = await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=0)
-    port = listener.extra(anyio.abc.SocketAttribute.local_port)
-    async with listener, anyio.create_task_group() as tasks:
-        tasks.start_soon(listener.serve, record)
-        supervisor, tools = build_upstreams([MCPServerConfig("recorder", url=f"http://127.0.0.1:{port}/mcp")])
-        runtime = Runtime(Supervisor("root", children=[Caller("caller"), supervisor]), tool_registry=tools)
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            self.seen.append({name.decode(): value.decode("latin-1") for name, value in scope["headers"]})
+        await self._app(scope, receive, send)
+
+
+@pytest.mark.parametrize("transport", ["streamable_http", "sse"])
+async def test_no_credential_of_a_caller_is_passed_on_to_an_external_server(issuer: Issuer, transport: Any) -> None:
+    _Recorder.seen.clear()
+    token = issuer.token()
+    async with served(Echo("echo"), middleware=[_Recorder], mcp_sse=True, patience=60) as upstream:
+        path = "/mcp/sse" if transport == "sse" else "/mcp"
+        config = MCPServerConfig("recorder", url=f"http://127.0.0.1:{upstream.port}{path}", transport=transport)
+        supervisor, tools = build_upstreams([config])
+        runtime = Runtime(Supervisor("root", children=[supervisor, Caller("caller")]), tool_registry=tools)
         settings = GatewayConfig(port=0, jwt_issuer=issuer.url, jwt_audience=AUDIENCE, api_key="sesame")
         async with listening(create_app(runtime, settings), settings) as gateway:
-            for token in ("sesame", issuer.token()):
-                assert (await modern(gateway, "caller", **bearer(token))).status_code == 200
-        tasks.cancel_scope.cancel()
-    assert seen
-    for headers in seen:
-        assert not headers.keys() & {"authorization", "x-api-key", "cookie", "mcp-session-id"}
+            for credential in ("sesame", token):
+                for headers in (bearer(credential), {"x-api-key": credential, "cookie": f"key={credential}"}):
+                    response = await modern(gateway, "caller", **headers)
+                    assert "hello" in response.text, response.text
+    assert len(_Recorder.seen) >= 4
+    for headers in _Recorder.seen:
+        assert not headers.keys() & {"authorization", "x-api-key", "cookie"}
         assert "sesame" not in str(headers)
+        assert token not in str(headers)
 
 
 # --- hosts and prefixes -----------------------------------------------------------------------------------------------
