@@ -12,8 +12,8 @@ from mcp.server.connection import Connection
 from mcp.shared.dispatcher import coerce_request_id
 from mcp.shared.jsonrpc_dispatcher import cancelled_request_id_from_params
 from mcp.types import CLIENT_CAPABILITIES_META_KEY, CLIENT_INFO_META_KEY, PROTOCOL_VERSION_META_KEY, ClientCapabilities
-from mcp_types.methods import validate_client_request
-from mcp_types.version import LATEST_MODERN_VERSION
+from mcp.types.methods import validate_client_request
+from mcp.types.version import LATEST_MODERN_VERSION
 from pydantic_core import from_json, to_json
 
 from portico.errors import ContractViolation

@@ -233,7 +233,7 @@ async def test_a_cancelled_caller_cancels_the_tool(tmp_path: Path) -> None:
 
 async def test_a_call_ends_with_the_servers_timeout(tmp_path: Path) -> None:
     with anyio.fail_after(20):
-        async with upstreams(tool_server(timeout=3.0)) as tools:
+        async with upstreams(tool_server(timeout=3.0, connect_timeout=30.0)) as tools:
             with pytest.raises(MCPToolError, match="no answer within 3 s"):
                 await call(tools, "wait_writing")
             assert await call(tools, "add", a=1, b=1) == {"result": 2}
