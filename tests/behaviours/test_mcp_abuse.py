@@ -8,7 +8,12 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import socket
+import subprocess
+import sys
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,20 +22,78 @@ from portico.auth.api_key import new_key
 from portico.auth.key_file import KeyFile
 from portico.auth.principal import Principal
 from tests.app.serving import Served, raw, served
-from tests.behaviours.test_raw_sockets import connection, everything, statuses
+from tests.behaviours.test_raw_sockets import DEMO, connection, everything, resident, statuses
+from tests.cli.programs import environment
 from tests.mcp_bridge.serving.abuse import ABUSE, GOOD_LEGACY, GOOD_MODERN, LIMIT, Abuse, At, call, modern, opening, post
 from tests.routes.agents import Echo
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
-    from pathlib import Path
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
 
+ROOT = Path(__file__).parents[2]
 PATIENCE = 0.3
 """Seconds that the server of these tests waits for the rest of a request."""
 LEAKS = re.compile(rb"Traceback|pydantic|validation error|site-packages|\.py\b|uvicorn|starlette|input_value", re.IGNORECASE)
 """What no answer may have in it."""
+
+
+HERE, SERVING, CALLING = "tests/behaviours/test_mcp_abuse.py", "tests/mcp_bridge/serving", "tests/mcp_bridge/calling"
+CORPUS = (HERE, "test_abuse_is_refused_and_tells_nothing")
+ATTACKS: dict[int, tuple[str, list[tuple[str, str]]]] = {
+    1: (
+        "DNS rebinding: foreign Host, foreign Origin",
+        [CORPUS, (f"{SERVING}/test_access.py", "test_it_accepts_the_hosts_that_it")],
+    ),
+    2: ("hosts that begin like allowed ones", [CORPUS]),
+    3: ("somebody else's session", [CORPUS, (f"{SERVING}/test_access.py", "test_a_session_is_for_who_opened_it")]),
+    4: ("a flood of sessions", [(HERE, "test_a_flood_of_initialize_takes_sessions_from_who_floods_alone")]),
+    5: ("bodies that are too large, or become so", [CORPUS]),
+    6: ("bodies that do not come", [(HERE, "test_a_body_that_stops_is_not_waited_for")]),
+    7: ("what is no message", [CORPUS, (f"{SERVING}/test_sse.py", "test_messages_that_are_none")]),
+    8: ("headers that say something else than the body", [CORPUS]),
+    9: (
+        "tokens for others, and tokens that are passed on",
+        [
+            (f"{SERVING}/test_access.py", "test_a_token_for_somebody_else_or_of_yesterday_is_refused"),
+            (f"{SERVING}/test_access.py", "test_a_token_that_allows_too_little_is_told_what_it_needs"),
+            (f"{SERVING}/test_access.py", "test_no_credential_of_a_caller_is_passed_on_to_an_external_server"),
+        ],
+    ),
+    10: (
+        "a request state that was tampered with",
+        [(f"{SERVING}/test_rounds.py", "test_a_state_that_was_tampered_with_is_refused")],
+    ),
+    11: (
+        "discovery that leads to internal addresses",
+        [(f"{CALLING}/test_authorization.py", "test_discovery_of_a_remote_server_leads_to_nothing_internal")],
+    ),
+    12: ("redirects that take credentials along", [(f"{CALLING}/test_authorization.py", "test_credentials_go_to_no_other_issuer")]),
+    13: ("a stream whose messages go elsewhere", [(f"{CALLING}/test_connecting.py", "test_what_is_no_server_is_given_up_in_time")]),
+    14: ("schemas that lead elsewhere", [(f"{CALLING}/test_trust.py", "test_schema_that_leads_elsewhere_is_never_fetched")]),
+    15: ("answers without end", [(f"{CALLING}/test_trust.py", "test_answer_that_is_too_large_over_http_is_refused")]),
+    16: (
+        "tools that take another's name, or change",
+        [
+            (f"{CALLING}/test_trust.py", "test_two_different_tools_of_one_name_are_both_refused"),
+            (f"{CALLING}/test_trust.py", "test_changed_and_new_tools_of_a_pinned_server_are_refused"),
+        ],
+    ),
+    17: ("what a started server can see and run", [(f"{CALLING}/test_sandbox.py", "test_server_inherits_the_allow_list")]),
+    18: ("errors that tell too much", [CORPUS, (f"{SERVING}/test_server.py", "test_errors_of_the_agent_are_tool_errors")]),
+    19: ("requests that a page can send without asking", [CORPUS]),
+}
+"""The known attacks on servers and clients of MCP, each with the tests that stand against it (file, how the name begins)."""
+
+
+@pytest.mark.parametrize("number", ATTACKS)
+def test_every_known_attack_has_its_tests(number: int) -> None:
+    _, tests = ATTACKS[number]
+    for file, name in tests:
+        assert f"def {name}" in (ROOT / file).read_text(encoding="utf-8"), (file, name)
+    if CORPUS in tests and number != 18:
+        assert any(case.attack == number for case in ABUSE)
 
 
 @pytest.fixture(scope="module")
@@ -193,3 +256,39 @@ async def test_a_flood_of_bad_initializes_opens_no_session(gateway: Served, at: 
         assert status in (200, 400)
         assert b'"error"' in body
     await still_serves(gateway, at)
+
+
+# --- all of it, at a real process -------------------------------------------------------------------------------------
+
+
+def test_a_server_that_was_abused_for_long_has_its_memory_and_serves_on(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "portico", "serve", str(DEMO), "--port", "0", "--log-level", "error"]
+    env = environment({"PORTICO_READ_TIMEOUT": "0.5", "PORTICO_BODY_LIMIT": str(LIMIT), "PORTICO_MCP_SESSIONS_PER_CALLER": "20"})
+    with subprocess.Popen(command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            found = re.search(r":(\d+)", server.stdout.readline().split("serves", 1)[1])
+            assert found is not None
+            port, at = int(found[1]), At(f"127.0.0.1:{found[1]}")
+            abuse = [case.request(at) for case in ABUSE]
+            abuse += [opening(at), GOOD_MODERN(at), GOOD_MODERN(at)[:-3], opening(at)[:-3]]
+
+            def once() -> None:
+                for request in abuse:
+                    if len(request) < 200_000:
+                        with socket.create_connection(("127.0.0.1", port), 10) as one, suppress(OSError):
+                            one.sendall(request)
+
+            for _ in range(4):
+                once()
+            first = resident(server.pid)
+            for _ in range(8):
+                once()
+            status, body = asyncio.run(whole(port, GOOD_MODERN(at)))
+            assert status == 200
+            assert b"hello" in body
+            assert resident(server.pid) < first + 16 * 1024, "KiB"
+        finally:
+            server.kill()
+        assert server.stderr is not None
+        assert "Traceback" not in server.stderr.read()

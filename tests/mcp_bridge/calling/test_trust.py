@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
 
-from portico.errors import ConfigurationError, ToolRefused, UnknownTool
+from portico.errors import ConfigurationError, ToolError, ToolRefused, UnknownTool
 from portico.kernel.process import AgentProcess
 from portico.kernel.runtime import Runtime
 from portico.kernel.supervisor import Supervisor
@@ -294,3 +294,26 @@ async def test_log_shows_foreign_letters_as_what_they_are(tmp_path: Path, caplog
         pass
     assert "\u202e" not in caplog.text
     assert "u202e" in caplog.text
+
+
+# --- schemas that lead elsewhere --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("member", ["inputSchema", "outputSchema"])
+async def test_schema_that_leads_elsewhere_is_never_fetched(member: str, tmp_path: Path) -> None:
+    asked = anyio.Event()
+
+    async def note(stream: anyio.abc.SocketStream) -> None:
+        asked.set()
+        await stream.aclose()
+
+    listener = await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=0)
+    elsewhere = f"http://127.0.0.1:{listener.extra(anyio.abc.SocketAttribute.local_port)}/schema.json"
+    schema = {"type": "object", "properties": {"a": {"$ref": elsewhere}}, "required": ["a"]}
+    async with listener, anyio.create_task_group() as tasks:
+        tasks.start_soon(listener.serve, note)
+        async with listing(tmp_path, [tool("look", **{member: schema})]) as found:
+            with suppress(ToolError):  # whatever becomes of the call
+                await found.get("mcp://raw/look").execute(a=1)
+            assert not asked.is_set()
+        tasks.cancel_scope.cancel()
