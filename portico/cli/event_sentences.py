@@ -100,6 +100,7 @@ SENTENCES: Final[Mapping[str, Callable[[Data], str]]] = {
     EventName.STEP_FAILED: lambda data: f"step {said(data['name'])}: failed: {said(data['error'])}",
     EventName.STEP_SKIPPED: _step("skipped, its stored result was used"),
     EventName.PROGRESS: _progress,
+    EventName.LOG: lambda data: f"{said(data['level'])}: {shown(data['data'])}",
     EventName.DELTA: lambda data: f"answer goes on: {shown(data['text'])}",
     EventName.ASSISTANT_MESSAGE: lambda data: f"the model says: {said(data['content'])}",
     EventName.TOOL_CALL: lambda data: f"the model calls tool {said(data['name'])} with {shown(data.get('arguments'))}",

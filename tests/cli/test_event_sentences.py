@@ -37,6 +37,7 @@ def told(name: str, data: Any, seq: int | None = 2) -> str:
         (EventName.CHECKPOINT, None, "checkpoint stored"),
         (EventName.PROGRESS, {"done": 1, "total": 3, "note": ""}, "progress 1 of 3"),
         (EventName.PROGRESS, {"done": 0.5, "total": None, "note": "half"}, "progress 0.5: half"),
+        (EventName.LOG, {"level": "info", "data": {"a": 1}, "logger": None}, 'info: {"a": 1}'),
         (EventName.DELTA, {"text": "one\ntwo"}, r'answer goes on: "one\ntwo"'),
         (EventName.ASSISTANT_MESSAGE, {"content": "Hello."}, "the model says: Hello."),
         (EventName.TOOL_CALL, {"id": "1", "name": "t", "arguments": {"a": 1}}, 'the model calls tool t with {"a": 1}'),
