@@ -58,7 +58,7 @@ class Asking(AgentProcess):
     """Asks back."""
 
     @operation
-    async def ask(self, ctx: Context) -> str:
+    async def greet(self, ctx: Context) -> str:
         """Ask who it is."""
         return f"Hello, {await ctx.wait_input('Who are you?', {'type': 'string'})}!"
 
