@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager, nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -11,6 +12,7 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 from mcp import Client as MCPClient
+from mcp.client.sse import sse_client
 
 from portico.app.factory import create_app
 from portico.app.server import bind
@@ -30,7 +32,8 @@ PREFIX = "/gateway/v1"
 @asynccontextmanager
 async def host(*, hands_on: bool = True) -> AsyncGenerator[httpx.AsyncClient]:
     """A host with a page of its own and a gateway below a prefix, served by plain uvicorn."""
-    gateway = create_app(Runtime(Supervisor("root", children=[Echo("echo"), Errors("errors")])), ANY_PORT)
+    settings = replace(ANY_PORT, mcp_sse=True)
+    gateway = create_app(Runtime(Supervisor("root", children=[Echo("echo"), Errors("errors")])), settings)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
@@ -115,6 +118,13 @@ async def test_probes_and_methods_are_told_below_the_prefix(mounted: httpx.Async
 
 async def test_the_mcp_endpoint_works_below_the_prefix(mounted: httpx.AsyncClient) -> None:
     async with MCPClient(str(mounted.base_url).rstrip("/") + f"{PREFIX}/mcp") as client:
+        result = await client.call_tool("echo", {"text": "a"})
+
+    assert result.structured_content == {"echo": "a"}
+
+
+async def test_mcp_in_its_oldest_form_works_below_the_prefix(mounted: httpx.AsyncClient) -> None:
+    async with MCPClient(sse_client(str(mounted.base_url).rstrip("/") + f"{PREFIX}/mcp/sse")) as client:
         result = await client.call_tool("echo", {"text": "a"})
 
     assert result.structured_content == {"echo": "a"}

@@ -312,7 +312,7 @@ async def test_schema_that_leads_elsewhere_is_never_fetched(member: str, tmp_pat
     schema = {"type": "object", "properties": {"a": {"$ref": elsewhere}}, "required": ["a"]}
     async with listener, anyio.create_task_group() as tasks:
         tasks.start_soon(listener.serve, note)
-        async with listing(tmp_path, [tool("look", **{member: schema})]) as found:
+        async with listing(tmp_path, [{**tool("look"), member: schema}]) as found:
             with suppress(ToolError):  # whatever becomes of the call
                 await found.get("mcp://raw/look").execute(a=1)
             assert not asked.is_set()

@@ -10,6 +10,7 @@ import os
 import sys
 
 import uvicorn
+from pydantic import BaseModel, Field
 
 from portico.app.factory import create_app
 from portico.app.settings import GatewayConfig
@@ -53,6 +54,28 @@ class Slow(AgentProcess):
         return to
 
 
+class Asking(AgentProcess):
+    """Asks back."""
+
+    @operation
+    async def greet(self, ctx: Context) -> str:
+        """Ask who it is."""
+        return f"Hello, {await ctx.wait_input('Who are you?', {'type': 'string'})}!"
+
+
+class Place(BaseModel):
+    region: str = Field(json_schema_extra={"x-mcp-header": "Region"})
+
+
+class Regional(AgentProcess):
+    """Is asked where, in a header too."""
+
+    @operation
+    async def at(self, request: Place) -> str:
+        """Say where."""
+        return request.region
+
+
 class Who(AgentProcess):
     """Knows who asks."""
 
@@ -66,7 +89,7 @@ def main() -> None:
     """Serve until killed."""
     port = int(sys.argv[1])
     settings = GatewayConfig(port=port, api_key=sys.argv[2] if len(sys.argv) > 2 else None)
-    runtime = Runtime(Supervisor("root", children=[Echo("echo"), Slow("slow"), Who("who")]))
+    runtime = Runtime(Supervisor("root", children=[Echo("echo"), Slow("slow"), Who("who"), Asking("asking"), Regional("regional")]))
     app = create_app(runtime, settings)
     if "WAIT" in os.environ:
         sys.stdout.write("ready\n")

@@ -14,6 +14,7 @@ import anyio
 import pytest
 from mcp import Client, MCPError
 from mcp.client.stdio import StdioServerParameters, stdio_client
+from mcp.types import ElicitResult
 
 from tests.cli.programs import environment
 from tests.mcp_bridge.helpers import free_port
@@ -313,3 +314,47 @@ async def test_news_of_lists_come_through_and_go_on_after_a_restart() -> None:
     assert acknowledged["method"] == "notifications/subscriptions/acknowledged"
     assert news["method"] == "notifications/tools/list_changed"
     assert news["params"]["_meta"]["io.modelcontextprotocol/subscriptionId"] == "news"
+
+
+async def test_questions_of_an_agent_come_through_and_so_do_the_answers(era: str) -> None:
+    port = free_port()
+    asked: list[str] = []
+
+    async def answer(_: Any, params: Any) -> ElicitResult:
+        asked.append(params.message)
+        return ElicitResult(action="accept", content={"answer": "Ada"})
+
+    async with gateway(port), client(port, era, elicitation_callback=answer) as one:
+        result = await one.call_tool("asking", {})
+    assert "Hello, Ada!" in str(result.content)
+    assert asked == ["Who are you?"]
+
+
+async def test_a_session_that_nobody_uses_is_opened_again_after_a_restart_and_the_client_is_told() -> None:
+    port = free_port()
+    async with process("-m", "portico", "mcp", "--url", f"http://127.0.0.1:{port}/mcp") as one:
+        async with gateway(port) as first:
+            say(one, INITIALIZE)
+            assert "result" in await lines(one.stdout)
+            say(one, {"jsonrpc": "2.0", "method": "notifications/initialized"})
+            say(one, {"jsonrpc": "2.0", "id": 2, "method": "ping"})
+            assert (await lines(one.stdout))["id"] == 2
+            first.send_signal(signal.SIGTERM)
+            await first.wait()
+        async with gateway(port):
+            news = {(await lines(one.stdout))["method"] for _ in range(3)}
+            say(one, {"jsonrpc": "2.0", "id": 3, "method": "tools/call", "params": {"name": "echo", "arguments": {"text": "a"}}})
+            answer = await lines(one.stdout)
+    assert news == {f"notifications/{kind}/list_changed" for kind in ("tools", "prompts", "resources")}
+    assert answer["result"]["structuredContent"] == {"echo": "a"}
+
+
+async def test_arguments_that_belong_into_headers_are_repeated_there_also_where_the_client_has_listed_nothing() -> None:
+    port = free_port()
+    async with gateway(port), process("-m", "portico", "mcp", "--url", f"http://127.0.0.1:{port}/mcp") as one:
+        for number, region in enumerate(["eu", " Zürich "]):
+            params = {"name": "regional", "arguments": {"region": region}, "_meta": META}
+            say(one, {"jsonrpc": "2.0", "id": number, "method": "tools/call", "params": params})
+            answer = await lines(one.stdout)
+            assert answer["id"] == number
+            assert region in str(answer["result"]["content"])

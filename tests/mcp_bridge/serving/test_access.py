@@ -15,10 +15,11 @@ import httpx2
 import pytest
 from mcp import Client, MCPError
 from mcp.client.auth import OAuthClientProvider
-from mcp.client.auth.oauth2 import AuthorizationCodeResult, TokenStorage
+from mcp.client.auth.oauth2 import TokenStorage
 from mcp.client.stdio import StdioServerParameters, stdio_client
 from mcp.client.streamable_http import streamable_http_client
-from mcp.shared.auth import OAuthClientInformationFull, OAuthClientMetadata, OAuthToken
+from mcp.shared.auth import AuthorizationCodeResult, OAuthClientInformationFull, OAuthClientMetadata, OAuthToken
+from pydantic import AnyUrl
 
 from portico.app.factory import create_app
 from portico.app.settings import GatewayConfig
@@ -34,7 +35,7 @@ from portico.mcp_bridge.config import MCPServerConfig
 from portico.operations.decorators import operation
 from tests.app.serving import is_problem, listening, served
 from tests.auth.issuer import AUDIENCE, OAUTH, Issuer, issuing
-from tests.mcp_bridge.serving.abuse import LEGACY, ROUTING, At, call, old_call, opening
+from tests.mcp_bridge.serving.abuse import LEGACY, MODERN, At, call, old_call, opening
 from tests.routes.agents import Echo
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ async def post(gateway: Served, message: Any, path: str = "/mcp", **headers: str
 
 
 async def modern(gateway: Served, name: str = "echo", **headers: str) -> httpx.Response:
-    routing = dict(line.split(": ", 1) for line in ROUTING) | {"Mcp-Name": name}
+    routing = {"MCP-Protocol-Version": MODERN, "Mcp-Method": "tools/call", "Mcp-Name": name}
     return await post(gateway, call(None if name == "echo" else {}, name=name), **routing, **headers)
 
 
@@ -226,10 +227,9 @@ async def test_the_sdk_s_oauth_client_finds_the_issuer_and_asks_for_what_is_need
 
     url = f"http://127.0.0.1:{gateway.port}/mcp"
     storage = _Storage()
-    storage.information = OAuthClientInformationFull(
-        client_id="a-client", redirect_uris=["http://127.0.0.1:1/callback"], issuer=issuer.url
-    )  # pyright: ignore[reportArgumentType]
-    about = OAuthClientMetadata(redirect_uris=["http://127.0.0.1:1/callback"])  # pyright: ignore[reportArgumentType]
+    uris = [AnyUrl("http://127.0.0.1:1/callback")]
+    storage.information = OAuthClientInformationFull(client_id="a-client", redirect_uris=uris, issuer=issuer.url)
+    about = OAuthClientMetadata(redirect_uris=uris)
 
     async def never() -> AuthorizationCodeResult:
         raise NotImplementedError
@@ -338,7 +338,7 @@ async def test_it_accepts_the_hosts_that_it_is_told_to_and_no_others(era: str) -
 
 async def test_behind_a_proxy_the_metadata_says_what_the_public_address_is(issuer: Issuer) -> None:
     public = "https://gw.example/agents"
-    settings = {
+    settings: dict[str, Any] = {
         "jwt_issuer": issuer.url,
         "jwt_audience": AUDIENCE,
         "public_url": public,
