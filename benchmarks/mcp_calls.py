@@ -6,7 +6,7 @@ What is compared is requests per second and, since the machine has other work to
 from __future__ import annotations
 
 import contextlib
-import http.client
+import http.client as http_client
 import json
 import os
 import shutil
@@ -27,7 +27,7 @@ BARE, SDK, STREAMING = (
     "SDK, low-level server, its default mode",
 )
 ONE, MANY = "Portico", "Portico, 200 tools"
-WITHOUT = "Portico without the direct path"
+WITHOUT, ASK = "Portico without the direct path", "Portico, the same call by HTTP alone"
 MODERN = "2026-07-28"
 META = {
     "io.modelcontextprotocol/protocolVersion": MODERN,
@@ -36,6 +36,20 @@ META = {
 }
 HEADERS = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
 ENDPOINT = "/mcp"
+FIRST_ID = 10_000_000
+NUMBERED = f"""
+local head, tail, number = nil, nil, {FIRST_ID}
+function init()
+  local text = wrk.format()
+  local at = text:find(number, 1, true)
+  if at then head, tail = text:sub(1, at - 1), text:sub(at + #tostring(number)) else head = text end
+end
+function request()
+  number = number + 1
+  return tail and head .. number .. tail or head
+end
+"""
+"""Counts the ids up: those in flight in a session must differ. The request is put together once."""
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -47,6 +61,7 @@ class Load:
     pid: int
     body: str
     headers: dict[str, str]
+    path: str = ENDPOINT
 
     def measure(self, seconds: int) -> Cost:
         """Send it over 32 connections. Raises `RuntimeError` where one was answered with anything but a 2xx."""
@@ -54,8 +69,8 @@ class Load:
             script = Path(directory) / "post.lua"
             lines = [f'wrk.method = "POST"; wrk.body = {json.dumps(self.body)}']
             lines += [f'wrk.headers["{name}"] = "{value}"' for name, value in self.headers.items()]
-            script.write_text("\n".join(lines))
-            command = ["wrk", "-t1", "-c32", f"-d{seconds}s", "-s", str(script), f"http://127.0.0.1:{self.port}{ENDPOINT}"]
+            script.write_text("\n".join(lines) + NUMBERED)
+            command = ["wrk", "-t1", "-c32", f"-d{seconds}s", "-s", str(script), f"http://127.0.0.1:{self.port}{self.path}"]
             before = processor_time(self.pid)
             printed = subprocess.run(pinned(1, command), check=True, capture_output=True, text=True).stdout  # our own command
             answers = wrk.read(printed)
@@ -85,7 +100,7 @@ def call(meta: dict[str, Any] | None) -> str:
     params: dict[str, Any] = {"name": "echo", "arguments": {"text": "hello"}}
     if meta is not None:
         params["_meta"] = meta
-    return json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params})
+    return json.dumps({"jsonrpc": "2.0", "id": FIRST_ID, "method": "tools/call", "params": params})
 
 
 def modern(port: int, pid: int) -> Load:
@@ -94,11 +109,16 @@ def modern(port: int, pid: int) -> Load:
     return Load(port, pid, call(META), headers)
 
 
+def http(port: int, pid: int) -> Load:
+    """The same call without MCP."""
+    return Load(port, pid, '{"text": "hello"}', {"Content-Type": "application/json"}, "/agents/echo")
+
+
 def legacy(port: int, pid: int) -> Load:
     """Calls in one session of the old era, which is opened."""
     version = "2025-11-25"
     opening = {"protocolVersion": version, "capabilities": {}, "clientInfo": {"name": "wrk", "version": "1"}}
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection = http_client.HTTPConnection("127.0.0.1", port, timeout=30)
     try:
         message = {"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": opening}
         connection.request("POST", ENDPOINT, json.dumps(message), HEADERS)
@@ -141,6 +161,7 @@ def main(rounds: int = 5, seconds: int = 2) -> bool:
         }
         for era, load in (("2026-07-28", modern), ("a session of 2025-11-25", legacy)):
             loads = {name: load(*server) for name, server in servers.items()}
+            loads[ASK] = http(*servers[ONE])
             costs = compared({name: lambda one=one: one.measure(seconds) for name, one in loads.items()}, rounds)
             title = f"MCP calls, {era}, 32 connections"
             rates = {name: [cost.rate for cost in found] for name, found in costs.items()}

@@ -13,7 +13,10 @@ import half_load
 import http_asks
 import idle
 import keyed
+import mcp_calls
 import mcp_relay
+import mcp_sessions
+import mcp_stdio
 import mcp_upstreams
 import sends
 import streams
@@ -33,6 +36,9 @@ if __name__ == "__main__":
         streams,
         disconnects,
         durable,
+        mcp_calls,
+        mcp_stdio,
+        mcp_sessions,
         mcp_relay,
         mcp_upstreams,
     )

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from portico.mcp_bridge.serving.lingering import Lingering
     from portico.runs.call import Call
+    from portico.runs.run import Run
 
 SIGN_OF_LIFE: Final = 15.0
 """Seconds without a word, at most."""
@@ -71,6 +72,11 @@ class DirectCall:
         self._watcher: asyncio.Task[None] | None = None
         self._task = asyncio.current_task()
         lingering.enter(self)
+
+    @property
+    def run(self) -> Run | None:
+        """What becomes of it."""
+        return self._call.run
 
     def linger(self) -> None:
         """It takes long: whoever awaits it is told so (`HandedOver`)."""

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from portico.mcp_bridge.serving.served import Served
     from portico.runs.call import Call
     from portico.runs.dispatcher import Dispatcher
+    from portico.runs.run import Run
 
 
 class DirectLines:
@@ -171,6 +172,11 @@ class LineCall:
     def __init__(self, call: Call, dispatcher: Dispatcher) -> None:
         self._call = call
         self._dispatcher = dispatcher
+
+    @property
+    def run(self) -> Run | None:
+        """What becomes of it."""
+        return self._call.run
 
     def linger(self) -> None:
         """It takes long: whoever awaits it is told so (`HandedOver`)."""

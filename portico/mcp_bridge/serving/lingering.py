@@ -1,25 +1,37 @@
 """Lingering: of many calls that are answered directly, those that are still there after a moment.
 
-Most are over at once, and pay only for an entry in a list; a look at it every `SWEEP` seconds finds the others.
+Most are over at once, and pay only for an entry in a list; a look at it every `SWEEP` seconds finds the others. A call that waits
+for its turn at a busy agent costs a look each time, and nothing else: it can ask nobody anything yet.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from portico.runs.status import RunStatus
 
 if TYPE_CHECKING:
     from portico.runs.dispatcher import Dispatcher
+    from portico.runs.run import Run
 
-SWEEP: Final = 0.025
+SWEEP: Final = 0.05
 """Seconds between two looks at the list; whatever is in it is found after one to two of them."""
+LONGEST_TURN: Final = 1.0
+"""Seconds after which a call is found though its turn has not come: its client may have left."""
 
 
 class Lingerer(Protocol):
     """What can take long."""
 
+    @property
+    def run(self) -> Run | None:
+        """What becomes of it."""
+        ...
+
     def linger(self) -> None:
-        """It does."""
+        """It takes long."""
         ...
 
 
@@ -48,7 +60,13 @@ class Lingering:
         while self._new:
             old = list(self._new)
             await asyncio.sleep(SWEEP)
+            latest = time.time() - LONGEST_TURN
             for call in old:
-                if call in self._new:
+                if call in self._new and not _waits_for_its_turn(call.run, latest):
                     del self._new[call]
                     call.linger()
+
+
+def _waits_for_its_turn(run: Run | None, latest: float) -> bool:
+    """Whether a run is in its agent's mailbox, and was made after `latest`."""
+    return run is not None and run.status is RunStatus.QUEUED and run.created > latest
