@@ -73,6 +73,7 @@ STATUSES: Final[Mapping[str, int]] = {
     "tool-failed": 502,
     "tool-not-found": 500,
     "mcp-tool-failed": 502,
+    "mcp-tool-refused": 502,
     "mcp-server-busy": 503,
     "mcp-server-unavailable": 503,
     "model-failed": 502,

