@@ -52,7 +52,7 @@ class Caller(AgentProcess):
     """Calls external tools."""
 
     @operation
-    async def call(self, tool: str, arguments: dict[str, Any]) -> Any:
+    async def call_tool(self, tool: str, arguments: dict[str, Any]) -> Any:
         """Call one tool. A result that is no JSON comes as its text."""
         return json.loads(json.dumps(await self.tools.get(tool).execute(**arguments), default=str))
 
