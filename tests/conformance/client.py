@@ -156,8 +156,9 @@ def _value(schema: dict[str, Any]) -> Any:
 
 def _answer(waiting: Any) -> Any:
     """Every default, and something for what has none."""
-    properties: dict[str, Any] = (waiting.get("schema") or {}).get("properties", {})
-    return {name: _value(schema) for name, schema in properties.items()}
+    schema: dict[str, Any] = waiting.get("schema") or {}
+    properties: dict[str, Any] = schema.get("properties", {})
+    return {name: _value(about) for name, about in properties.items()}
 
 
 if __name__ == "__main__":
