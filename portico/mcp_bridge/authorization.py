@@ -56,6 +56,8 @@ class AuthorizationSettings:
     """`authorization_code`: the port of the local callback; 0 for any."""
     assertion_file: str | None = None
     """`workload`: where the platform puts its token; it is read again for each exchange."""
+    dpop: bool = False
+    """Whether tokens are bound to a key of ours, so that nobody else can use them (RFC 9449). The key is kept with them."""
     trusted_hosts: Sequence[str] = ()
     """Hosts, with or without a port, that a discovery may lead to although they are internal."""
 

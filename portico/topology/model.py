@@ -458,6 +458,7 @@ class AuthorizationOfTools(Section):
     client_metadata_url: Text | None = None
     callback_port: Port | None = None
     assertion_file: Text | None = None
+    dpop: Flag = False
     trusted_hosts: list[Text] = Field(default_factory=list[Text])
 
 

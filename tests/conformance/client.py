@@ -108,7 +108,7 @@ def _authorization(scenario: str, context: dict[str, Any], url: str) -> dict[str
         return {"type": CLIENT_CREDENTIALS, **known, **signs, "issuer": _issuer(url)}
     if known:
         return {"type": AUTHORIZATION_CODE, **known, "issuer": context["issuer"]}
-    return {"type": AUTHORIZATION_CODE, "client_metadata_url": ABOUT_US}
+    return {"type": AUTHORIZATION_CODE, "client_metadata_url": ABOUT_US, "dpop": "dpop" in scenario}
 
 
 def _issuer(url: str) -> str:

@@ -92,7 +92,7 @@ def as_client(era: str, *, scenario: str | None = None) -> Outcome:
 
 
 def _suite(side: str, *arguments: str, era: str, scenario: str | None) -> Outcome:
-    which = ["--scenario", scenario, "--spec-version", era] if scenario else ["--requirements", era]
+    which = ["--scenario", scenario, "--spec-version", era, "--force"] if scenario else ["--requirements", era]
     output = Path(tempfile.mkdtemp(prefix="conformance-"))
     try:
         line = [*command("@modelcontextprotocol/conformance"), side, *arguments, *which, "-o", str(output)]

@@ -25,6 +25,7 @@ from pydantic import ValidationError
 from portico.errors import PorticoError
 from portico.mcp_bridge.authorization import AUTHORIZATION_CODE, WORKLOAD
 from portico.mcp_bridge.calling.discovery_guard import AUTHORIZING, CLOSED, UNAUTHORIZED
+from portico.mcp_bridge.calling.dpop import DPoPAuth
 from portico.mcp_bridge.calling.sealed_file import SealedFile
 from portico.mcp_bridge.calling.token_store import TokenStore
 from portico.mcp_bridge.calling.workload import WorkloadAuth
@@ -32,6 +33,7 @@ from portico.mcp_bridge.calling.workload import WorkloadAuth
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
 
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
     from mcp.shared.auth import AuthorizationCodeResult
 
     from portico.mcp_bridge.authorization import AuthorizationSettings
@@ -54,12 +56,17 @@ class Authorizing(httpx2.Auth):
     """An OAuth client of the SDK behind our walls.
 
     Args:
-        inner: the client.
+        client: the client.
         secrets: what must be in no text.
+        ready: raises where no authorisation can be had.
+        key: what its tokens are bound to; None where they are not.
     """
 
-    def __init__(self, inner: httpx2.Auth, secrets: list[str], ready: Callable[[], None]) -> None:
-        self._inner = inner
+    def __init__(
+        self, client: httpx2.Auth, secrets: list[str], ready: Callable[[], None], key: EllipticCurvePrivateKey | None = None
+    ) -> None:
+        self._client = client
+        self._inner = client if key is None else DPoPAuth(client, key)
         self._secrets = secrets
         self._ready = ready
 
@@ -97,10 +104,10 @@ class Authorizing(httpx2.Auth):
 
     def _standing_token(self) -> str | None:
         """The header of a token that is good as far as we know."""
-        inner = self._inner
-        if not isinstance(inner, OAuthClientProvider) or not inner.context.is_token_valid():
+        client = self._client
+        if self._inner is not client or not isinstance(client, OAuthClientProvider) or not client.context.is_token_valid():
             return None
-        tokens = inner.context.current_tokens
+        tokens = client.context.current_tokens
         return None if tokens is None else f"Bearer {tokens.access_token}"
 
     def _sentence(self, error: Exception) -> str:
@@ -109,8 +116,8 @@ class Authorizing(httpx2.Auth):
         text = (str(error).splitlines() or [type(error).__name__])[0]
         if isinstance(error, OAuthTokenError | OAuthRegistrationError):
             text = text.partition(": ")[0]  # what follows is what the authorisation server said: it may repeat what it was sent
-        inner = self._inner
-        tokens = inner.context.current_tokens if isinstance(inner, OAuthClientProvider) else None
+        client = self._client
+        tokens = client.context.current_tokens if isinstance(client, OAuthClientProvider) else None
         known = [tokens.access_token, tokens.refresh_token] if tokens is not None else []
         for secret in [*self._secrets, *known]:
             if secret:
@@ -193,7 +200,8 @@ def authorizing(config: MCPServerConfig, login: Login | None = None) -> httpx2.A
         if settings.type == AUTHORIZATION_CODE and login is None and not store.has_tokens:
             raise LoginNeededError(config.name)
 
-    return Authorizing(_inner(config, settings, store, login), settings.secrets(), ready)
+    key = store.bound_key() if settings.dpop else None
+    return Authorizing(_inner(config, settings, store, login), settings.secrets(), ready, key)
 
 
 def _inner(config: MCPServerConfig, settings: AuthorizationSettings, store: TokenStore, login: Login | None) -> httpx2.Auth:

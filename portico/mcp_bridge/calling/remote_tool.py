@@ -54,6 +54,23 @@ class RemoteTool:
         hints = self.tool.annotations
         return hints is not None and bool(hints.read_only_hint or hints.idempotent_hint)
 
+    def given(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """The arguments without those that are None and optional, where null is nothing that the schema takes.
+
+        That is how Python leaves something out; a server would refuse it, or mirror it into a header.
+        """
+        if None not in arguments.values():
+            return arguments
+        schema = self.tool.input_schema
+        listed: Any = schema.get("properties")
+        members = cast("dict[str, Any]", listed) if isinstance(listed, dict) else {}
+        needed: Any = schema.get("required", ())
+        return {
+            name: value
+            for name, value in arguments.items()
+            if value is not None or name in needed or _takes_null(members.get(name))
+        }
+
     def check(self, arguments: dict[str, Any]) -> None:
         """Raises `ToolError` with the path of every fault."""
         validator = self._compile()
@@ -77,6 +94,12 @@ class RemoteTool:
             except Exception as error:  # noqa: BLE001  # as above
                 logger.warning("the input schema of %s is not valid, so its arguments go out unchecked: %s", self.uri, error)
         return self._validator
+
+
+def _takes_null(schema: Any) -> bool:
+    """Whether null may satisfy it: unless it says plainly that something else is wanted."""
+    kind = cast("dict[str, Any]", schema).get("type") if isinstance(schema, dict) else None
+    return not (isinstance(kind, str) and kind != "null") and not (isinstance(kind, list) and "null" not in kind)
 
 
 def _validator(schema: dict[str, Any]) -> _Validator:

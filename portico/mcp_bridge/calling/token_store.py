@@ -7,11 +7,14 @@ They do not keep when a token ends and who has given it; without that, a program
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 from mcp.shared.auth import OAuthClientInformationFull, OAuthMetadata, OAuthToken, ProtectedResourceMetadata
 
 if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
     from mcp.client.auth.oauth2 import OAuthContext
 
     from portico.mcp_bridge.calling.sealed_file import SealedFile
@@ -32,6 +35,16 @@ class TokenStore:
     def has_tokens(self) -> bool:
         """Whether somebody has logged in. Raises `ConfigurationError` where what was kept cannot be read."""
         return "tokens" in self._file.read()
+
+    def bound_key(self) -> EllipticCurvePrivateKey:
+        """The key that tokens are bound to (RFC 9449): made once, and kept with them."""
+        held = self._file.read()
+        if "key" in held:
+            return cast("EllipticCurvePrivateKey", load_pem_private_key(held["key"].encode(), None))
+        key = generate_private_key(SECP256R1())
+        pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        self._file.write({**held, "key": pem.decode()})
+        return key
 
     async def get_tokens(self) -> OAuthToken | None:
         """Those that were kept last, whether they are still good or not."""

@@ -70,6 +70,7 @@ class UpstreamTool:
             MCPToolError: the server answered with an error.
         """
         remote = await self._remote()
+        arguments = remote.given(arguments)
         remote.check(arguments)
         try:
             result = await self._connection.call(remote, arguments)
