@@ -41,6 +41,11 @@ NOT_APPLICABLE = {
     "sep-2640-skills-directory": "the skills extension is not declared",
     "sep-2640-skills-enumeration": "the skills extension is not declared",
     "sep-2640-skills-manifest": "the skills extension is not declared",
+    "auth/enterprise-managed-authorization": "no identity provider is asked for a token; that of a platform is (`workload`)",
+    "sep-2640-client-no-prefetch": "the skills extension is not used",
+    "sep-2640-client-verify-digest": "the skills extension is not used",
+    "sep-2640-client-verify-size": "the skills extension is not used",
+    "sep-2640-client-verify-frontmatter": "the skills extension is not used",
 }
 """Scenarios that say nothing about Portico, and why. docs/mcp_bridge.md has them too."""
 PATIENCE = 900.0
@@ -60,12 +65,12 @@ class Outcome:
 
 
 @contextmanager
-def gateway(*, direct: bool = True) -> Generator[str]:
-    """A real gateway with the agents that the suite wants. Yields the URL of its MCP endpoint."""
+def gateway(*, direct: bool = True, topology: Path = TOPOLOGY) -> Generator[str]:
+    """A real gateway, with the agents that the suite wants unless told. Yields the URL of its MCP endpoint."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]
-    line = [sys.executable, "-m", "portico", "serve", str(TOPOLOGY), "--port", str(port), "--log-level", "warning"]
+    line = [sys.executable, "-m", "portico", "serve", str(topology), "--port", str(port), "--log-level", "warning"]
     variables = {**os.environ, "PYTHONPATH": str(ROOT), "PORTICO_MCP_DIRECT": "true" if direct else "false"}
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(line, env=variables, cwd=ROOT, stdout=log, stderr=log)

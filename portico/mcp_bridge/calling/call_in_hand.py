@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from portico.kernel.current import current
 from portico.llm.in_use import model_in_use
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 
     from portico.kernel.delivery import Delivery
     from portico.kernel.protocols import ModelProvider
-
-ONE_STREAM: Final = ("stdio", "sse")
-"""The transports on which everything of a server comes on one stream, which does not say to which call it belongs."""
 
 
 class CallInHand:
@@ -64,8 +61,7 @@ class CallInHand:
 class CallsInHand:
     """All calls to one server that are under way."""
 
-    def __init__(self, transport: str) -> None:
-        self._one_stream = transport in ONE_STREAM
+    def __init__(self) -> None:
         self._open: dict[CallInHand, None] = {}
         self._abandoned = False
 
@@ -94,7 +90,8 @@ class CallsInHand:
         call = call_in_hand.get()
         if call is not None:
             return call if call in self._open else None
-        if self._one_stream and len(self._open) == 1 and not self._abandoned:
+        # It came on a stream of all calls: over stdio there is no other, and over HTTP many servers use it without need.
+        if len(self._open) == 1 and not self._abandoned:
             return next(iter(self._open))
         return None
 

@@ -107,7 +107,7 @@ class Connection:
         self.config = config
         self.admission = Admission(config)
         """Which of the server's tools there are."""
-        self.calls = CallsInHand(config.transport)
+        self.calls = CallsInHand()
         """Those that are under way, for what the server asks back."""
         self.requests = ServerRequests(config, self.calls)
         """Who answers that."""
