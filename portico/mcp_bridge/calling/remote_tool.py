@@ -64,7 +64,8 @@ class RemoteTool:
         schema = self.tool.input_schema
         listed: Any = schema.get("properties")
         members = cast("dict[str, Any]", listed) if isinstance(listed, dict) else {}
-        needed: Any = schema.get("required", ())
+        required: Any = schema.get("required")
+        needed = cast("list[Any]", required) if isinstance(required, list) else []
         return {
             name: value
             for name, value in arguments.items()
