@@ -298,11 +298,12 @@ class Connection:
                 result = await self._direct.call(tool, arguments, envelope)
                 if isinstance(result, InputRequiredResult):
                     result = await go_on(client, result, name, arguments, envelope)
-                if not result.is_error and tool.tool.output_schema is not None:
-                    await client.session.validate_tool_result(name, result)
+                tool.check_result(result)
                 return result
         meta: Any = envelope.meta or None
-        return await client.call_tool(name, arguments, progress_callback=envelope.progress, meta=meta)
+        result = await client.call_tool(name, arguments, progress_callback=envelope.progress, meta=meta)
+        tool.check_result(result)
+        return result
 
     def _broke(self, life: Life) -> bool:
         """Whether "connection closed" is the SDK's word for a broken connection, and not the server's own error of that number.
