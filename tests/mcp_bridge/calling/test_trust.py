@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from portico.errors import ConfigurationError, ToolError, ToolRefused, UnknownTool
+from portico.errors import ConfigurationError, MCPServerUnavailable, ToolError, ToolRefused, UnknownTool
 from portico.kernel.process import AgentProcess
 from portico.kernel.runtime import Runtime
 from portico.kernel.supervisor import Supervisor
@@ -317,3 +317,16 @@ async def test_schema_that_leads_elsewhere_is_never_fetched(member: str, tmp_pat
                 await found.get("mcp://raw/look").execute(a=1)
             assert not asked.is_set()
         tasks.cancel_scope.cancel()
+
+
+async def test_keys_in_an_address_are_in_no_text(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    address = f"http://someone:hidden-1@127.0.0.1:{free_port()}/mcp?key=hidden-2"
+    config = MCPServerConfig("keyed", transport="streamable_http", url=address, timeout=5.0)
+    with anyio.fail_after(30):
+        async with upstreams(config) as tools:
+            with pytest.raises(MCPServerUnavailable) as told:
+                await tools.get("mcp://keyed/x").execute()
+            shown = [repr(config), str(told.value), str(tools.connections["keyed"].readiness()), *caplog.messages]
+    assert any("HTTP Request" in line for line in shown)
+    assert not [line for line in shown if "hidden" in line]
