@@ -94,8 +94,9 @@ class _Shortened(logging.Filter):
         return True
 
     def _shortened(self, said: object) -> object:
-        ours = isinstance(said, httpx2.URL) and said in self.addresses
-        return said.copy_with(userinfo=b"", query=None) if ours else said
+        if isinstance(said, httpx2.URL) and said in self.addresses:
+            return said.copy_with(userinfo=b"", query=None)
+        return said
 
 
 _SHORTENED: Final = _Shortened()
