@@ -330,3 +330,16 @@ async def test_keys_in_an_address_are_in_no_text(caplog: pytest.LogCaptureFixtur
             shown = [repr(config), str(told.value), str(tools.connections["keyed"].readiness()), *caplog.messages]
     assert any("HTTP Request" in line for line in shown)
     assert not [line for line in shown if "hidden" in line]
+
+
+async def test_line_on_stderr_without_an_end_stops_no_server() -> None:
+    program = f"""
+import runpy, sys
+sys.stderr.write("x" * 40_000_000)
+sys.argv = [{str(RAW_SERVER)!r}]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+    config = MCPServerConfig("loud", command="python", args=["-c", program], timeout=20.0)
+    with anyio.fail_after(40):
+        async with upstreams(config) as tools:
+            assert await tools.connections["loud"].attempted()
