@@ -285,6 +285,8 @@ class Connection:
                 raise MCPToolError(tool.uri, f"its answer cannot be used: {_unusable(error)}") from error
             if unsent:
                 life.end(reason)
+            else:
+                self.calls.abandon()
             if last or not (unsent or tool.repeatable):
                 how_far = "the call was not sent" if unsent else "whether the call took effect is not known"
                 raise MCPServerUnavailable(self.name, f"{reason}; {how_far}") from cause

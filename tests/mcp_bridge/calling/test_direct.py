@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import anyio
@@ -288,3 +289,20 @@ async def test_a_call_that_gets_no_answer_in_time_says_so() -> None:
             with pytest.raises(MCPToolError, match=r"no answer within 0.5 s"):
                 await call(tools)
             await server.gone.wait()
+
+
+async def test_after_a_call_whose_connection_broke_no_question_is_taken_for_the_next_calls() -> None:
+    def cut(_: Request, writer: asyncio.StreamWriter) -> bytes:
+        writer.transport.abort()
+        return b""
+
+    elsewhere = copy_context()  # as of a stream that belongs to no call
+    with anyio.fail_after(20):
+        async with scripted(cut) as server, upstreams(server.config()) as tools:
+            calls = tools.connections["tests"].calls
+            with calls.opened("first") as first:
+                assert elsewhere.run(calls.whose) is first
+            with pytest.raises(MCPServerUnavailable):
+                await call(tools)
+            with calls.opened("next"):
+                assert elsewhere.run(calls.whose) is None
