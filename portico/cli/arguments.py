@@ -29,7 +29,8 @@ def log_to_stderr(level: str, *, as_json: bool = False) -> None:
     if as_json:
         for handler in logging.getLogger().handlers:
             handler.setFormatter(JsonLines())
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    for name in ("httpx", "httpx2"):  # they print whole addresses, with the keys that stand in some
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def log_accesses() -> None:

@@ -50,7 +50,7 @@ class MCPServerConfig:
     """`stdio` starts it as a child process; `streamable_http` and `sse` reach it at a URL."""
     command: str | None = None
     """stdio: the program. `python` and `python3` mean the interpreter that runs Portico: no environment has to be activated."""
-    args: Sequence[str] = ()
+    args: Sequence[str] = field(default=(), repr=False)
     """stdio: its arguments."""
     env: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     """stdio: variables for it, beside HOME, LOGNAME, PATH, SHELL, TERM and USER, which is all that it inherits."""
@@ -58,7 +58,7 @@ class MCPServerConfig:
     """stdio: names of variables that it inherits besides, as far as they are set."""
     cwd: str | Path | None = None
     """stdio: the directory that it runs in; None for ours."""
-    url: str | None = None
+    url: str | None = field(default=None, repr=False)
     """http: where it is."""
     headers: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     """http: headers of every request. The headers of our own callers are never handed on."""

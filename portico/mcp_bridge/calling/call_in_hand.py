@@ -75,11 +75,15 @@ class CallsInHand:
             yield call
         except (asyncio.CancelledError, TimeoutError):
             # The server may go on with it, and ask: then nobody can tell that from what the next call makes it ask.
-            self._abandoned = True
+            self.abandon()
             raise
         finally:
             call_in_hand.reset(token)
             del self._open[call]
+
+    def abandon(self) -> None:
+        """A call that was sent has ended here without an answer, or is sent again."""
+        self._abandoned = True
 
     def renewed(self) -> None:
         """The connection is a new one: whatever was abandoned on the old one asks no more."""

@@ -23,7 +23,7 @@ from portico.mcp_bridge.calling.command import found_program
 from portico.mcp_bridge.calling.environment import environment_of
 from portico.mcp_bridge.calling.oversize import id_in, longest_message, oversized
 from portico.mcp_bridge.calling.remote import NOT_SENT
-from portico.mcp_bridge.pipes import CutLine, LineTooLongError, is_readable, read_lines, unread, write_some
+from portico.mcp_bridge.pipes import CutLine, is_readable, read_lines, unread, write_some
 
 if TYPE_CHECKING:
     import logging
@@ -232,11 +232,8 @@ class _Child:
         return await self._hand_on(error.model_dump_json(by_alias=True, exclude_unset=True).encode())
 
     async def _log(self) -> None:
-        try:
-            async for line in read_lines(_fd(self._process.stderr)):
-                self._logger.info("%s", _shown(line))
-        except LineTooLongError as error:
-            self._logger.warning("its stderr is not read any more: %s", error)
+        async for line in read_lines(_fd(self._process.stderr), cut=True):  # to the end: a full pipe would stop the server
+            self._logger.info("%s", _shown(line))
 
     async def stop(self) -> None:
         """End it: close stdin, wait, SIGTERM, wait, SIGKILL; the whole group, so that no descendant stays. Then reap it."""

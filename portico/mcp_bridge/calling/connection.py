@@ -285,6 +285,8 @@ class Connection:
                 raise MCPToolError(tool.uri, f"its answer cannot be used: {_unusable(error)}") from error
             if unsent:
                 life.end(reason)
+            else:
+                self.calls.abandon()
             if last or not (unsent or tool.repeatable):
                 how_far = "the call was not sent" if unsent else "whether the call took effect is not known"
                 raise MCPServerUnavailable(self.name, f"{reason}; {how_far}") from cause
@@ -298,11 +300,12 @@ class Connection:
                 result = await self._direct.call(tool, arguments, envelope)
                 if isinstance(result, InputRequiredResult):
                     result = await go_on(client, result, name, arguments, envelope)
-                if not result.is_error and tool.tool.output_schema is not None:
-                    await client.session.validate_tool_result(name, result)
+                tool.check_result(result)
                 return result
         meta: Any = envelope.meta or None
-        return await client.call_tool(name, arguments, progress_callback=envelope.progress, meta=meta)
+        result = await client.call_tool(name, arguments, progress_callback=envelope.progress, meta=meta)
+        tool.check_result(result)
+        return result
 
     def _broke(self, life: Life) -> bool:
         """Whether "connection closed" is the SDK's word for a broken connection, and not the server's own error of that number.

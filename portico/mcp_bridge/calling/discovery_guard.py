@@ -57,10 +57,14 @@ class DiscoveryGuard:
             )
         except OSError:
             return _closed(request, f"its authorisation leads to {url.host!r}, which cannot be found")
-        # Certificate and Host stay those of the name.
-        request.url = url.copy_with(host=target.addresses[0])
-        request.extensions = {**request.extensions, "sni_hostname": target.host}
-        return request
+        # Certificate and Host stay those of the name; and so does the request itself, which may be sent again, with another proof.
+        return httpx2.Request(
+            request.method,
+            url.copy_with(host=target.addresses[0]),
+            headers=request.headers,
+            stream=request.stream,
+            extensions={**request.extensions, "sni_hostname": target.host},
+        )
 
 
 class GuardedTransport(httpx2.AsyncHTTPTransport):

@@ -7,6 +7,7 @@ says whether the server can have seen it; from that, and not from a text, `conne
 from __future__ import annotations
 
 import json
+import logging
 from contextlib import asynccontextmanager
 from functools import partial
 from http import HTTPStatus
@@ -59,6 +60,7 @@ async def remote(config: MCPServerConfig, life: Life, login: Login | None = None
     `login`: somebody is there to log in, where the server asks for that.
     """
     url = config.url or ""
+    _shorten_log_of(url)
     most = longest_message(config)
     headers = {"accept-encoding": "identity", **config.headers}  # what is packed has no length that one could judge
     auth, guard = authorizing(config, login), guard_of(config)
@@ -77,6 +79,34 @@ async def remote(config: MCPServerConfig, life: Life, login: Login | None = None
         streamable_http_client(url, http_client=client, max_sse_event_size=2 * most) as (reads, writes),
     ):
         yield WatchedStream(reads, life), writes
+
+
+class _Shortened(logging.Filter):
+    """Leaves out the credentials in our servers' addresses: the library logs each request with the whole of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.addresses: set[httpx2.URL] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if isinstance(record.args, tuple):
+            record.args = tuple(self._shortened(one) for one in record.args)
+        return True
+
+    def _shortened(self, said: object) -> object:
+        if isinstance(said, httpx2.URL) and said in self.addresses:
+            return said.copy_with(userinfo=b"", query=None)
+        return said
+
+
+_SHORTENED: Final = _Shortened()
+
+
+def _shorten_log_of(url: str) -> None:
+    address = httpx2.URL(url)
+    if address.userinfo or address.query:
+        _SHORTENED.addresses.add(address)
+        logging.getLogger("httpx2").addFilter(_SHORTENED)
 
 
 class WatchedStream:

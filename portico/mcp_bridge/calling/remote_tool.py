@@ -1,52 +1,39 @@
-"""RemoteTool: a tool as an external server listed it. Checks arguments against its schema, before anything is sent.
+"""RemoteTool: a tool as an external server listed it. Checks arguments against its schema before anything is sent, and its results.
 
-The schema comes from a stranger: one that is broken, or that refers to elsewhere, checks nothing; the server checks then.
-Nothing is ever fetched.
+The schema comes from a stranger: one that cannot be applied checks no arguments; the server checks then. See `strangers_schema.py`.
 """
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from portico.errors import ToolError
+from portico.mcp_bridge.calling.strangers_schema import StrangersSchema, UnusableSchemaError
+from portico.mcp_bridge.calling.wire import NoAnswerError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from mcp.types import Tool
+    from mcp.types import CallToolResult, Tool
 
 logger = logging.getLogger("portico.mcp")
 
 MIRRORED = "x-mcp-header"
 """The keyword of a schema that asks for a value in a header."""
-LONGEST_MESSAGE = 300
-"""Characters of one fault's message; validators print whole values."""
-
-
-class _Fault(Protocol):
-    @property
-    def absolute_path(self) -> Sequence[str | int]: ...
-    @property
-    def message(self) -> str: ...
-
-
-class _Validator(Protocol):
-    def iter_errors(self, instance: Any) -> Iterable[_Fault]: ...
 
 
 class RemoteTool:
     """One tool of one listing."""
 
-    __slots__ = ("_compiled", "_validator", "mirrored", "tool", "uri")
+    __slots__ = ("_answers", "_takes", "_told", "mirrored", "tool", "uri")
 
     def __init__(self, uri: str, tool: Tool) -> None:
         self.uri = uri
         self.tool = tool
         self.mirrored = MIRRORED in str(tool.input_schema)
         """Whether values of its arguments may stand in headers as well, which the SDK's client sees to."""
-        self._validator: _Validator | None = None
-        self._compiled = False
+        self._takes = StrangersSchema(tool.input_schema)
+        self._answers = StrangersSchema(tool.output_schema) if tool.output_schema is not None else None
+        self._told = False
 
     @property
     def repeatable(self) -> bool:
@@ -74,46 +61,33 @@ class RemoteTool:
 
     def check(self, arguments: dict[str, Any]) -> None:
         """Raises `ToolError` with the path of every fault."""
-        validator = self._compile()
-        if validator is None:
-            return
         try:
-            faults = [_described(fault) for fault in validator.iter_errors(arguments)]
-        except Exception as error:  # noqa: BLE001  # a stranger's schema: whatever it makes the validator raise
-            logger.warning("the input schema of %s cannot be applied: %s", self.uri, error)
-            self._validator = None
+            faults = self._takes.faults(arguments)
+        except UnusableSchemaError as error:
+            if not self._told:
+                self._told = True
+                logger.warning("the input schema of %s cannot be applied, so its arguments go out unchecked: %s", self.uri, error)
             return
         if faults:
             lines = [f"- {fault['path'] or 'the arguments'}: {fault['message']}" for fault in faults]
             raise ToolError("\n".join([f"The arguments of {self.uri} are not valid:", *lines]), errors=faults)
 
-    def _compile(self) -> _Validator | None:
-        if not self._compiled:
-            self._compiled = True
-            try:
-                self._validator = _validator(self.tool.input_schema)
-            except Exception as error:  # noqa: BLE001  # as above
-                logger.warning("the input schema of %s is not valid, so its arguments go out unchecked: %s", self.uri, error)
-        return self._validator
+    def check_result(self, result: CallToolResult) -> None:
+        """Raises `NoAnswerError` where a result is not what the tool's own output schema says."""
+        if self._answers is None or result.is_error:
+            return
+        if result.structured_content is None and "structured_content" not in result.model_fields_set:
+            raise NoAnswerError("it has an output schema, and answered without structured content")
+        try:
+            faults = self._answers.faults(result.structured_content)
+        except UnusableSchemaError as error:
+            raise NoAnswerError(f"its output schema cannot be applied: {error}") from None
+        if faults:
+            first = faults[0]
+            raise NoAnswerError(f"its structured content breaks its output schema: {first['path']} {first['message']}")
 
 
 def _takes_null(schema: Any) -> bool:
     """Whether null may satisfy it: unless it says plainly that something else is wanted."""
     kind = cast("dict[str, Any]", schema).get("type") if isinstance(schema, dict) else None
     return not (isinstance(kind, str) and kind != "null") and not (isinstance(kind, list) and "null" not in kind)
-
-
-def _validator(schema: dict[str, Any]) -> _Validator:
-    from jsonschema import Draft202012Validator  # noqa: PLC0415  # 60 ms that only a call to an external tool needs to pay
-    from jsonschema.validators import validator_for  # noqa: PLC0415
-    from referencing import Registry  # noqa: PLC0415
-
-    kind: Any = cast("Any", validator_for)(schema, default=Draft202012Validator)
-    kind.check_schema(schema)
-    nowhere: Any = cast("Any", Registry)()
-    return kind(schema, registry=nowhere)
-
-
-def _described(fault: _Fault) -> dict[str, str]:
-    path = "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in fault.absolute_path)
-    return {"path": path, "message": fault.message[:LONGEST_MESSAGE]}

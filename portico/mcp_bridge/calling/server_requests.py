@@ -31,6 +31,14 @@ MOST_ASKED: Final = 16
 """How often a server may ask people during one call."""
 LONGEST_MESSAGE: Final = 4000
 """Characters of what it asks."""
+MOST_FIELDS: Final = 500
+"""Fields of a form, with the options that they have."""
+_OF_A_FORM: Final = ("$schema", "type", "title", "description", "required")
+_OF_A_FIELD: Final = (
+    *("type", "title", "description", "default", "format", "writeOnly", "enum", "enumNames", "const", "minLength", "maxLength"),
+    *("minimum", "maximum", "minItems", "maxItems"),
+)
+_OF_OPTIONS: Final = ("oneOf", "anyOf")
 
 
 class ServerRequests:
@@ -105,8 +113,8 @@ class ServerRequests:
         message = _shown(params.message)
         if isinstance(params, ElicitRequestFormParams):
             schema = params.requested_schema
-            sound = schema_fault(schema) is None and schema.get("type") == "object"
-            return Question.input(f"{whose} {message} [null declines]", schema) if sound else None
+            form = _form(schema) if schema_fault(schema) is None and schema.get("type") == "object" else None
+            return None if form is None else Question.input(f"{whose} {message} [null declines]", form)
         return Question.visit(params.url, f"{whose} {message} It wants you to open {_shown(params.url)} [null declines]")
 
     def _declined(self, why: str) -> ElicitResult:
@@ -121,6 +129,52 @@ def _result(answer: Any) -> ElicitResult:
     if isinstance(answer, dict):
         return ElicitResult(action="accept", content=cast("dict[str, Any]", answer))
     return ElicitResult(action="decline")
+
+
+def _form(schema: dict[str, Any]) -> dict[str, Any] | None:
+    """What the protocol has for forms, a flat object: an answer is held against nothing that could take for ever. None: too large.
+
+    What else a server says of a field, such as a pattern, it sees to by itself.
+    """
+    listed: Any = schema.get("properties", {})
+    if not isinstance(listed, dict):
+        return None
+    fields = cast("dict[str, Any]", listed)
+    if sum(map(_size, fields.values())) > MOST_FIELDS:
+        return None
+    form = {key: schema[key] for key in _OF_A_FORM if key in schema}
+    return {**form, "properties": {name: _field(field) for name, field in fields.items()}}
+
+
+def _size(field: Any) -> int:
+    options = [*_options(field).values(), *_options(_items(field)).values()]
+    return 1 + sum(map(len, options))
+
+
+def _field(field: Any) -> dict[str, Any]:
+    return {**_plain(field), **_plain_options(field), **_plain_items(field)}
+
+
+def _plain_items(field: Any) -> dict[str, Any]:
+    items = _items(field)
+    return {} if items is None else {"items": {**_plain(items), **_plain_options(items)}}
+
+
+def _plain_options(field: Any) -> dict[str, Any]:
+    return {key: [_plain(one) for one in options] for key, options in _options(field).items()}
+
+
+def _plain(said: Any) -> dict[str, Any]:
+    return {key: said[key] for key in _OF_A_FIELD if key in said} if isinstance(said, dict) else {}
+
+
+def _items(field: Any) -> Any:
+    return cast("dict[str, Any]", field).get("items") if isinstance(field, dict) else None
+
+
+def _options(field: Any) -> dict[str, list[Any]]:
+    said = cast("dict[str, Any]", field) if isinstance(field, dict) else {}
+    return {key: said[key] for key in _OF_OPTIONS if isinstance(said.get(key), list)}
 
 
 def _shown(text: str) -> str:

@@ -26,6 +26,8 @@ LINGER: Final = 1.0
 """Seconds in which a stream has to end that has given its answer; else its connection is closed."""
 LONGEST_STREAM: Final = 32 * 1024 * 1024
 """Bytes that a whole stream may have, with the news before its answer."""
+LONGEST_HEAD: Final = 64 * 1024
+"""Bytes, about, that may come in a row and are no body: heads, interim responses, trailers. The parser itself knows no bound."""
 LONGEST_REASON: Final = 200
 """Characters of one reason."""
 EVENTS: Final = "text/event-stream"
@@ -90,7 +92,7 @@ class Wire(asyncio.Protocol):
     def _begin(self) -> None:
         self._parser = httptools.HttpResponseParser(self)
         self._pieces: list[bytes] = []
-        self._size = 0
+        self._size = self._around = 0
         self._events: EventDecoder | None = None
         self._framed = self._stays = False
         self._began = self._whole = False
@@ -164,12 +166,15 @@ class Wire(asyncio.Protocol):
         if self._waiter is None and self._linger is None:  # it speaks unasked
             self.close()
             return
+        self._around += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
             # What a callback raised comes wrapped.
             cause = error.__context__ if isinstance(error, httptools.HttpParserCallbackError) else None
             self._fail(cause if isinstance(cause, NoAnswerError) else NoAnswerError(f"it does not speak HTTP ({_line(error)})"))
+        if self._around > LONGEST_HEAD:
+            self._fail(NoAnswerError(f"more than {LONGEST_HEAD} bytes of what it sends are no answer"))
 
     def eof_received(self) -> None:
         """See `asyncio.Protocol`. A body without a length ends so."""
@@ -186,6 +191,13 @@ class Wire(asyncio.Protocol):
         self._lost(self)
 
     # --- what the parser tells ----------------------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        """See httptools. What follows a whole answer at once was not asked for, and is nobody's."""
+        if self._whole:
+            raise NoAnswerError("it answers more than was asked")
+        self._framed = False
+        self._answer.media_type = ""
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """See httptools."""
@@ -206,6 +218,7 @@ class Wire(asyncio.Protocol):
     def on_body(self, body: bytes) -> None:
         """See httptools."""
         self._size += len(body)
+        self._around = 0
         if self._size > (self._most if self._events is None else LONGEST_STREAM):
             raise self._too_long()
         if self._events is None:

@@ -301,8 +301,11 @@ async def test_discovery_leads_to_what_is_public_at_the_address_that_was_judged(
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", resolve)
     settings = AuthorizationSettings("authorization_code", issuer="https://issuer.example", trusted_hosts=["inside.example"])
     guard = DiscoveryGuard("https://mcp.example/mcp", settings)
-    passed = await guard.passed(httpx2.Request("GET", "https://as.example/token"))
+    asked = httpx2.Request("POST", "https://as.example/token", data={"grant_type": "x"})
+    passed = await guard.passed(asked)
     assert isinstance(passed, httpx2.Request)
+    assert asked.url.host == "as.example"  # it is sent again where a proof wants a nonce (RFC 9449 §8)
+    assert await passed.aread() == b"grant_type=x"
     assert (passed.url.host, passed.headers["host"], passed.extensions["sni_hostname"]) == (
         "93.184.216.34",
         "as.example",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import anyio
@@ -91,6 +92,17 @@ async def test_an_answer_in_pieces_and_after_an_interim_response_is_put_together
             assert await call(tools) == {"text": "é" * 50}
 
 
+async def test_what_follows_an_answer_at_once_changes_it_in_nothing_and_answers_no_other_call() -> None:
+    def twice(request: Request, _: asyncio.StreamWriter) -> bytes:
+        early = b"HTTP/1.1 103 Early Hints\r\nContent-Type: text/event-stream\r\n\r\n"
+        other = response(result(request, structuredContent={"n": 0}), "500 Oh", "text/event-stream")
+        return early + response(result(request, structuredContent={"n": len(server.calls)})) + other
+
+    with anyio.fail_after(20):
+        async with scripted(twice) as server, upstreams(server.config()) as tools:
+            assert [await call(tools) for _ in range(3)] == [{"n": 1}, {"n": 2}, {"n": 3}]
+
+
 async def test_events_before_the_result_are_heard_and_the_result_is_what_counts(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "portico.mcp.tests")
 
@@ -136,6 +148,9 @@ NO_ANSWERS: Final[dict[str, tuple[Answer, str]]] = {
     "accepted": (lambda _request, _writer: response(b"", "202 Accepted"), "not JSON"),
     "broken-event": (lambda _request, _writer: EVENTS + event(b"{") + b"0\r\n\r\n", "not JSON"),
     "empty-stream": (lambda _request, _writer: EVENTS + b"0\r\n\r\n", "ended without an answer"),
+    "endless-header": (lambda _request, _writer: b"HTTP/1.1 200 OK\r\nX: " + b"x" * 3_000_000, "are no answer"),
+    "endless-interim": (lambda _request, _writer: b"HTTP/1.1 102 Processing\r\n\r\n" * 10_000, "are no answer"),
+    "endless-trailer": (lambda _request, _writer: EVENTS + b"0\r\nX: " + b"x" * 3_000_000, "are no answer"),
     "error": (
         lambda _request, _writer: response(b'{"jsonrpc":"2.0","id":1,"error":{"code":-32603,"message":"no paper"}}'),
         "no paper",
@@ -274,3 +289,20 @@ async def test_a_call_that_gets_no_answer_in_time_says_so() -> None:
             with pytest.raises(MCPToolError, match=r"no answer within 0.5 s"):
                 await call(tools)
             await server.gone.wait()
+
+
+async def test_after_a_call_whose_connection_broke_no_question_is_taken_for_the_next_calls() -> None:
+    def cut(_: Request, writer: asyncio.StreamWriter) -> bytes:
+        writer.transport.abort()
+        return b""
+
+    elsewhere = copy_context()  # as of a stream that belongs to no call
+    with anyio.fail_after(20):
+        async with scripted(cut) as server, upstreams(server.config()) as tools:
+            calls = tools.connections["tests"].calls
+            with calls.opened("first") as first:
+                assert elsewhere.run(calls.whose) is first
+            with pytest.raises(MCPServerUnavailable):
+                await call(tools)
+            with calls.opened("next"):
+                assert elsewhere.run(calls.whose) is None

@@ -114,6 +114,26 @@ async def test_question_of_a_server_is_a_wait_of_the_run_and_the_answer_goes_bac
         assert [event.type for event in run.backlog()] == ["run.started", "run.waiting", "run.resumed", "run.succeeded"]
 
 
+async def test_form_is_flat_so_that_an_answer_is_held_against_nothing_that_takes_for_ever() -> None:
+    doubling = {f"a{level}": {"allOf": [{"$ref": f"#/$defs/a{level + 1}"}] * 2} for level in range(60)} | {"a60": {}}
+    options = [{"const": "a", "title": "A"}, {"const": "b"}]
+    some = {"type": "array", "items": {"anyOf": options}, "maxItems": 1}
+    fields = {"name": {"type": "string", "pattern": "^(a+)+$", "maxLength": 99}, "one": {"oneOf": options}, "some": some}
+    schema = {"type": "object", "properties": fields, "required": ["name"], "$ref": "#/$defs/a0", "$defs": doubling}
+    async with calling(raw()) as (dispatcher, _):
+        run = await begin(dispatcher, "ask", {"schema": schema})
+        about = await waits(run)
+        plain = {"name": {"type": "string", "maxLength": 99}, "one": {"oneOf": options}, "some": some}
+        assert about["schema"] == {"type": "object", "properties": plain, "required": ["name"]}
+        with pytest.raises(ContractViolation, match="some"):
+            await dispatcher.book.answer(run, {"name": "a" * 60 + "!", "some": ["c"]})
+        await dispatcher.book.answer(run, {"name": "a" * 60 + "!", "some": ["a"]})
+        assert (await said(run))["action"] == "accept"
+        wide = {"type": "object", "properties": {"one": {"enum": ["a"], "oneOf": [{"const": "a"}] * 2000}}}
+        run = await begin(dispatcher, "ask", {"schema": wide})
+        assert (await said(run)) == {"action": "decline"}
+
+
 @ERAS
 async def test_null_declines_and_no_answer_in_time_cancels(era: list[str]) -> None:
     async with calling(raw(*era, input_timeout=0.2)) as (dispatcher, _):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from portico.errors import ConfigurationError, ToolError, ToolRefused, UnknownTool
+from portico.errors import ConfigurationError, MCPServerUnavailable, ToolError, ToolRefused, UnknownTool
 from portico.kernel.process import AgentProcess
 from portico.kernel.runtime import Runtime
 from portico.kernel.supervisor import Supervisor
@@ -317,3 +317,29 @@ async def test_schema_that_leads_elsewhere_is_never_fetched(member: str, tmp_pat
                 await found.get("mcp://raw/look").execute(a=1)
             assert not asked.is_set()
         tasks.cancel_scope.cancel()
+
+
+async def test_keys_in_an_address_are_in_no_text(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    address = f"http://someone:hidden-1@127.0.0.1:{free_port()}/mcp?key=hidden-2"
+    config = MCPServerConfig("keyed", transport="streamable_http", url=address, timeout=5.0)
+    with anyio.fail_after(30):
+        async with upstreams(config) as tools:
+            with pytest.raises(MCPServerUnavailable) as told:
+                await tools.get("mcp://keyed/x").execute()
+            shown = [repr(config), str(told.value), str(tools.connections["keyed"].readiness()), *caplog.messages]
+    assert any("HTTP Request" in line for line in shown)
+    assert not [line for line in shown if "hidden" in line]
+
+
+async def test_line_on_stderr_without_an_end_stops_no_server() -> None:
+    program = f"""
+import runpy, sys
+sys.stderr.write("x" * 40_000_000)
+sys.argv = [{str(RAW_SERVER)!r}]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+    config = MCPServerConfig("loud", command="python", args=["-c", program], timeout=20.0)
+    with anyio.fail_after(40):
+        async with upstreams(config) as tools:
+            assert await tools.connections["loud"].attempted()
