@@ -69,7 +69,7 @@ def test_rate_limiter_lets_the_patient_wait_for_a_token(tmp_path: Path) -> None:
 
 def test_reading_room_is_read_subscribed_to_and_prompted(tmp_path: Path) -> None:
     assert run("reading_room", cwd=tmp_path).splitlines() == [
-        "tools: room",
+        "tools: fetch_result, room",
         "resources: notes://index, portico://agents, portico://agents/room, portico://runs",
         "new: ResourceUpdated(uri='notes://tea')",
         'read: ["tea"] Three minutes, no more.',
