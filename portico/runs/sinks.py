@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping
 
     from portico.runs.event import Event
     from portico.runs.run import Run
@@ -83,12 +83,22 @@ class RingBuffer:
 class Sinks:
     """All sinks of a runtime."""
 
-    def __init__(self, sinks: Sequence[object] = ()) -> None:
+    def __init__(self, sinks: Iterable[object] = ()) -> None:
         """`sinks`: each an `EventSink`, a `UsageSink`, or both."""
-        self._events = [cast("EventSink", sink).event for sink in sinks if hasattr(sink, "event")]
-        self._usage = [cast("UsageSink", sink).usage for sink in sinks if hasattr(sink, "usage")]
-        self.want_events = bool(self._events)
+        self._events: list[Callable[[Envelope], object]] = []
+        self._usage: list[Callable[[UsageRow], object]] = []
+        self.want_events = False
         """Whether anybody takes events."""
+        for sink in sinks:
+            self.add(sink)
+
+    def add(self, sink: object) -> None:
+        """One more: an `EventSink`, a `UsageSink`, or both."""
+        if hasattr(sink, "event"):
+            self._events.append(cast("EventSink", sink).event)
+            self.want_events = True
+        if hasattr(sink, "usage"):
+            self._usage.append(cast("UsageSink", sink).usage)
 
     def happened(self, run: Run, event: Event) -> None:
         """Tell of an event of a run."""
