@@ -31,6 +31,7 @@ from portico.routes.protected_resource import ProtectedResource, protected_resou
 from portico.routes.refusals import Refusals
 from portico.routes.run_batch import run_batch_router
 from portico.routes.runs import runs_router
+from portico.routes.usage import usage_router
 from portico.routes.websocket import refusing_sockets
 from portico.runs.commit import StoreCommit
 from portico.telemetry.metrics import Metrics
@@ -57,6 +58,7 @@ NATIVE_TELEMETRY: Any = {"tracing": False, "metrics": False, "logs": False}
 TAGS: Any = [
     {"name": "agents", "description": "The supervision tree and the agents in it."},
     {"name": "runs", "description": "Calls that outlive their request: started, listed, followed, answered, cancelled."},
+    {"name": "usage", "description": "What models took: tokens and money."},
     {"name": "probes", "description": "For orchestrators: open to everybody."},
     {"name": "problems", "description": "What the `type` of a problem leads to."},
     {"name": "metrics", "description": "Figures for Prometheus."},
@@ -144,6 +146,7 @@ def create_app(source: KernelRuntime | Topology | Path | str | Mapping[str, Any]
         run_batch_router(face),
         runs_router(face),
         dead_letters_router(face),
+        usage_router(face),
         probes_router(face, secured=lambda: settings.authenticates),
         protected_resource_router(resource),
         problem_pages_router(dispatcher.catalogue),

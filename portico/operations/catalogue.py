@@ -45,6 +45,7 @@ GATEWAY_PATHS = (
     "/redoc",
     "/runs",
     "/startupz",
+    "/usage",
 )
 """The gateway's own paths, with everything below them: no route of an agent can be there."""
 

@@ -26,6 +26,11 @@ def is_admin(scope: Mapping[str, Any]) -> bool:
     return held is not None and permits(held, _NEEDED)
 
 
+def is_local(request: Request) -> bool:
+    """Whether the gateway knows no callers, and a request comes from its own machine."""
+    return request.scope.get(SCOPES) is None and request.client is not None and is_loopback(request.client.host)
+
+
 def demand_admin(request: Request, what: str) -> None:
     """Let `admin` pass; where the gateway knows no callers, whoever is on this machine.
 
@@ -34,7 +39,7 @@ def demand_admin(request: Request, what: str) -> None:
         RouteNotFound: nobody is known, and the request comes from elsewhere.
     """
     if request.scope.get(SCOPES) is None:
-        if request.client is None or not is_loopback(request.client.host):
+        if not is_local(request):
             raise RouteNotFound(request.url.path)
     elif not is_admin(request.scope):
         raise InsufficientScope(what, [ADMIN])

@@ -30,6 +30,7 @@ from portico.routes.exchange import idempotency_key as key_of
 from portico.routes.json_lines import JSON_LINES
 from portico.routes.problems import documented
 from portico.routes.server_sent_events import EVENT_STREAM
+from portico.routes.usage import RunUsage
 from portico.runs.call import Call
 from portico.runs.callback import CallbackStatus
 from portico.runs.printing import printed
@@ -175,6 +176,7 @@ class RunRecord(RunReference):
     metadata: dict[str, Any]
     callback: RunCallback | None = Field(description="Who is told of its end; null for nobody.", examples=[None])
     stored: bool = Field(description="Whether it is in the store, or only remembered: a plain ask.")
+    usage: RunUsage | None = Field(description="What models took in it; null where none was called.", examples=[None])
 
 
 class RunPage(BaseModel):

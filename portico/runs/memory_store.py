@@ -17,9 +17,11 @@ from portico.errors import StoreUnavailable
 from portico.kernel.clock import SystemClock
 from portico.kernel.memory import copied
 from portico.runs.event import Event
+from portico.runs.memory_usage import MemoryUsage
 from portico.runs.status import ENDS, RunStatus
 from portico.runs.store import (
     AcceptRun,
+    AddUsage,
     AppendEvents,
     BeginRun,
     Change,
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
     from portico.kernel.protocols import Lineage
     from portico.runs.callback import Callback
     from portico.runs.record import RunRecord
+    from portico.runs.usage import UsageGroup, UsageQuery
 
 COPIED: Final = ("payload", "metadata", "output", "meta", "error", "waiting")
 """The fields of a record whose values can be changed."""
@@ -112,6 +115,7 @@ class MemoryRunStore:
         self._keys: dict[bytes, tuple[_Kept, float]] = {}
         self._states: dict[str, Any] = {}
         self._suspensions: dict[str, str] = {}
+        self._usage = MemoryUsage(limit)
 
     @property
     def durable(self) -> bool:
@@ -163,7 +167,7 @@ class MemoryRunStore:
                 if taken_by is not None or change.record.run_id in new:
                     return RunExists(taken_by or change.record.run_id)
                 new.add(change.record.run_id)
-            elif isinstance(change, StoreState | StoreSuspension):
+            elif isinstance(change, StoreState | StoreSuspension | AddUsage):
                 continue
             elif change.run_id not in self._runs and change.run_id not in new:
                 return StoreUnavailable(f"run {change.run_id!r} was never accepted, or is kept no more.")
@@ -185,6 +189,8 @@ class MemoryRunStore:
                 _put(self._states, change.name, own)
             case StoreSuspension():
                 _put(self._suspensions, change.name, change.reason)
+            case AddUsage():
+                self._usage.add(change)
             case _:
                 self._change(self._runs[change.run_id], change, own)
 
@@ -225,6 +231,7 @@ class MemoryRunStore:
     def _remove(self, run_id: str) -> None:
         kept = self._runs.pop(run_id)
         del self._ended[run_id]
+        self._usage.forget(run_id)
         if kept.scope is not None and self._keys.get(kept.scope, (None, 0.0))[0] is kept:
             del self._keys[kept.scope]
 
@@ -233,21 +240,26 @@ class MemoryRunStore:
     async def run(self, run_id: str) -> RunRecord | None:
         """See `RunStore.run`."""
         kept = self._runs.get(run_id)
-        return kept.record() if kept else None
+        return self._record(kept) if kept else None
+
+    def _record(self, kept: _Kept) -> RunRecord:
+        record = kept.record()
+        record.usage = self._usage.of_run(record.run_id)
+        return record
 
     async def run_of_key(self, scope: bytes) -> RunRecord | None:
         """See `RunStore.run_of_key`."""
         kept, until = self._keys.get(scope, (None, 0.0))
-        return kept.record() if kept and until > self._clock.time() else None
+        return self._record(kept) if kept and until > self._clock.time() else None
 
     async def runs(self, query: RunQuery) -> list[RunRecord]:
         """See `RunStore.runs`."""
         found = (kept for kept in self._runs.values() if _answers(kept, query))
-        return [kept.record() for kept in nlargest(query.limit, found, key=lambda kept: kept.age)]
+        return [self._record(kept) for kept in nlargest(query.limit, found, key=lambda kept: kept.age)]
 
     async def unfinished(self) -> list[RunRecord]:
         """See `RunStore.unfinished`."""
-        return [kept.record() for kept in self._unfinished.values()]
+        return [self._record(kept) for kept in self._unfinished.values()]
 
     async def callbacks(self) -> list[tuple[str, Callback]]:
         """See `RunStore.callbacks`."""
@@ -276,6 +288,10 @@ class MemoryRunStore:
         """See `RunStore.suspensions`."""
         return dict(self._suspensions)
 
+    async def usage(self, query: UsageQuery) -> list[UsageGroup]:
+        """See `RunStore.usage`."""
+        return self._usage.grouped(query)
+
     # --- what is kept -------------------------------------------------------------------------------------------------
 
     async def prune(self, retention: Retention, now: float) -> Pruned:
@@ -292,6 +308,7 @@ class MemoryRunStore:
         for scope in [scope for scope, (_, until) in self._keys.items() if until <= now]:
             del self._keys[scope]
             pruned.keys += 1
+        pruned.usage = self._usage.prune(retention, now, self._runs)
         return pruned
 
     async def summary(self) -> StoreSummary:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from portico.runs.event import Event
     from portico.runs.record import RunRecord
     from portico.runs.store import Change
+    from portico.runs.usage import UsageGroup, UsageQuery, UsageRow
     from portico.stores.rows import Dumped
 
 KEY_HOLDER: Final = "number = (SELECT number FROM keys WHERE scope = ? AND until > ?)"
@@ -199,6 +200,10 @@ class SqliteStore:
         """See `RunStore.suspensions`."""
         return dict(await self._read(_rows, "SELECT name, reason FROM suspensions ORDER BY name"))
 
+    async def usage(self, query: UsageQuery) -> list[UsageGroup]:
+        """See `RunStore.usage`."""
+        return await self._read(rows.select_usage, query)
+
     # --- what is kept -------------------------------------------------------------------------------------------------
 
     async def prune(self, retention: Retention, now: float) -> Pruned:
@@ -224,6 +229,10 @@ class SqliteStore:
     async def states(self) -> list[tuple[str, dict[str, Any]]]:
         """Every state, by the name of its process."""
         return await self._read(_pairs, "SELECT name, state FROM states ORDER BY name")
+
+    async def all_usage(self) -> list[UsageRow]:
+        """Every sum of usage: those of days, and those of runs."""
+        return await self._read(rows.select_all_usage)
 
     # --- records ------------------------------------------------------------------------------------------------------
 

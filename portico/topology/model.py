@@ -360,6 +360,7 @@ class ServerSettings(Section):
     drain_timeout: Seconds | None = None
     middleware: list[Text] | None = None
     interceptors: list[Text] | None = None
+    sinks: list[Text] | None = None
     rate_limit: Annotated[list[Text], BeforeValidator(_listed)] | None = None
     max_calls: Count | None = None
     docs: Annotated[DocsSettings, BeforeValidator(_docs)] | None = None
@@ -400,6 +401,8 @@ class RetentionSettings(Section):
     """Seconds after its end that a run can be found; None for ever."""
     payloads: Age = None
     """Seconds after its end that its payload, its reply and the data of its events are kept; None for as long as the run."""
+    usage: Age = 400 * 86_400.0
+    """Seconds after which the usage of a day is forgotten; None for never. That of each single run goes with the run."""
     size: Size | None = None
     """Bytes that the store may take; None for any number."""
 
@@ -539,6 +542,17 @@ def _as_mapping(value: Any) -> Any:
     return found
 
 
+class PriceSettings(Section):
+    """`prices:`: what models cost, where their providers do not tell it."""
+
+    bundled: Flag = True
+    """Whether the prices of genai-prices count where there are none of one's own."""
+    file: Text | None = None
+    """A YAML or JSON file with `models`. A relative one is taken from the topology's directory."""
+    models: dict[Text, FreeForm] = Field(default_factory=dict[str, dict[str, Any]])
+    """By model: `input`, `output`, `cached_input`, `cache_write` in US dollars for a million tokens. They win over the file."""
+
+
 class PluginSettings(Section):
     """`plugins:`, the seed's place for models."""
 
@@ -558,4 +572,5 @@ class TopologySettings(Section):
     )
     mcp: ToolsSettings | None = None
     models: ModelSettings | None = None
+    prices: PriceSettings = PriceSettings()
     plugins: PluginSettings = PluginSettings()
