@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Final
 
-from portico.routes.exchange import PRINCIPAL, REQUEST_ID, header
+from portico.audit.chain import MICROSECONDS
+from portico.audit.watches import trace_of
+from portico.routes.exchange import CALL, PRINCIPAL, REQUEST_ID, header, route_path
 from portico.runs.audit_entry import OK, outcome_of
 from portico.runs.auditor import Doer
 
@@ -19,12 +21,13 @@ if TYPE_CHECKING:
 
     from starlette.types import Scope
 
+    from portico.errors import PorticoError
     from portico.runs.audit_entry import Details
     from portico.runs.auditor import Auditor
     from portico.runs.run import Run
 
-MICROSECONDS: Final = 1_000_000
-"""In a second."""
+AUDITED: Final = "portico.audited"
+"""The scope key that says that what comes of a request has an entry of its own."""
 
 
 @dataclass(slots=True)
@@ -53,6 +56,7 @@ def audited(
 ) -> Generator[About]:
     """Around the action. What it raises goes on, and its slug is the outcome. Costs nothing to speak of where nobody audits."""
     about = About(agent=agent, run_id=run_id, details=details)
+    scope[AUDITED] = True
     if not auditor.on:
         yield about
         return
@@ -75,6 +79,13 @@ def audited(
         )
 
 
+def audit_refusal(auditor: Auditor, scope: Scope, error: PorticoError) -> None:
+    """Tell that a request was refused, unless that has an entry: where it was an action, or a call that came to the dispatcher."""
+    if auditor.on and AUDITED not in scope and CALL not in scope:
+        about = {"method": scope.get("method", "GET"), "path": route_path(scope)}
+        auditor.refused(error.slug, doer=doer_of(scope), details=about)
+
+
 def doer_of(scope: Scope) -> Doer:
     """Who sends a request."""
     client = scope.get("client")
@@ -83,11 +94,5 @@ def doer_of(scope: Scope) -> Doer:
         principal=scope.get(PRINCIPAL),
         address=client[0] if client else None,
         request_id=scope.get(REQUEST_ID),
-        trace_id=_trace_id(scope),
+        trace_id=trace_of(header(scope, b"traceparent")),
     )
-
-
-def _trace_id(scope: Scope) -> str | None:
-    """The trace that a request says it belongs to (W3C Trace Context)."""
-    parts = (header(scope, b"traceparent") or "").split("-")
-    return parts[1] if len(parts) >= 4 and len(parts[1]) == 32 else None  # noqa: PLR2004  # version, trace, span, flags

@@ -18,7 +18,7 @@ from portico.errors import (
 )
 from portico.routes.admin import is_admin
 from portico.routes.audited import audited
-from portico.routes.exchange import CALL, JSON, PRINCIPAL, SCOPES, prefix
+from portico.routes.exchange import CALL, JSON, PRINCIPAL, REQUEST_ID, SCOPES, prefix
 from portico.routes.problems import documented
 from portico.routes.runs import EXAMPLE_ID, EXAMPLE_TIME, MAX_PAGE, RunReference
 from portico.runs.audit_entry import AuditAction
@@ -108,6 +108,7 @@ def dead_letters_router(face: Face) -> APIRouter:
                 principal=letter.principal,
                 scopes=request.scope.get(SCOPES),
                 address=request.client.host if request.client else None,
+                request_id=request.scope.get(REQUEST_ID),
                 traceparent=request.headers.get("traceparent"),
                 redrive_of=letter.id,
             )

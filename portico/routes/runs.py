@@ -26,7 +26,7 @@ from portico.errors import (
 from portico.operations.contract import faults_of
 from portico.routes.allowances import allowance_headers
 from portico.routes.audited import audited
-from portico.routes.exchange import CALL, JSON, PRINCIPAL, SCOPES, check_media_type, parse, prefix, read_body
+from portico.routes.exchange import CALL, JSON, PRINCIPAL, REQUEST_ID, SCOPES, check_media_type, parse, prefix, read_body
 from portico.routes.exchange import idempotency_key as key_of
 from portico.routes.json_lines import JSON_LINES
 from portico.routes.problems import documented
@@ -255,6 +255,7 @@ def call_of(body: NewRun, request: Request, face: Face, key: str | None, delay_u
         principal=request.scope.get(PRINCIPAL),
         scopes=request.scope.get(SCOPES),
         address=request.client.host if request.client else None,
+        request_id=request.scope.get(REQUEST_ID),
         traceparent=request.headers.get("traceparent"),
         idempotency_key=key,
         run_id=body.run_id,

@@ -66,6 +66,8 @@ class AuditAction(StrEnum):
     """So many more were refused in one minute than have entries of their own. `details`: how many."""
     CALL = "call"
     """An agent was asked, or sent something, from outside. With the level `calls`."""
+    ENDED = "call.ended"
+    """A call has ended that was `accepted` before. With the level `calls`. `details`: whose it is."""
     MESSAGE = "message"
     """An agent asked or sent another one something. With the level `messages`. `details`: the sender."""
     LOST = "audit.lost"
@@ -78,8 +80,8 @@ class AuditAction(StrEnum):
 class AuditEntry:
     """What happened."""
 
-    at: float
-    """Seconds since the epoch."""
+    at_us: int
+    """When: microseconds since the epoch. A whole number, for which there is one spelling."""
     action: str
     """An `AuditAction`, or a word of a program's own."""
     outcome: str = OK

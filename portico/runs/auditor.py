@@ -70,6 +70,10 @@ class Auditor(Protocol):
         """A request was refused at the door. Of a flood of them, the most are counted rather than recorded."""
         ...
 
+    async def settled(self) -> None:
+        """Wait until what was recorded before can be read from the store; but not for long."""
+        ...
+
     def call(self, call: Call, *, begun: bool) -> AbstractContextManager[None]:
         """Around one call, from before it is let in. `begun`: what is inside only begins it, and does not see its end."""
         ...
@@ -97,6 +101,9 @@ class Unaudited:
 
     def refused(self, outcome: str, *, doer: Doer, details: Details) -> None:
         """See `Auditor.refused`."""
+
+    async def settled(self) -> None:
+        """See `Auditor.settled`."""
 
     def call(self, call: Call, *, begun: bool) -> AbstractContextManager[None]:
         """See `Auditor.call`."""

@@ -30,7 +30,7 @@ from portico.kernel.messages import Message, Origin, new_id, new_message, new_re
 from portico.kernel.timed_delivery import TimedDelivery
 from portico.operations.catalogue import Endpoint
 from portico.operations.operation import Operation
-from portico.runs.auditor import Unaudited
+from portico.runs.auditor import Doer, Unaudited
 from portico.runs.book import book_of
 from portico.runs.call import permits
 from portico.runs.callback import Callback
@@ -188,7 +188,7 @@ class Dispatcher:
 
     async def _submit_through(self, call: Call) -> Run:
         if call.endpoint.scopes:
-            authorise(call)
+            self.authorise(call)
         if self._interceptors or call.endpoint.interceptors:
             run: Run = await self._chain(call, self._submit)(call)
             return run
@@ -286,6 +286,16 @@ class Dispatcher:
         except PorticoError as error:
             logger.error("what an earlier life of the program has left could not be taken up: %s", error)  # noqa: TRY400  # one line says it all
 
+    def authorise(self, call: Call) -> None:
+        """Raises `InsufficientScope` where the caller is known and lacks what the operation, its agent or its route demands."""
+        endpoint = call.endpoint
+        if not permits(call.scopes, endpoint.scopes):
+            operation = endpoint.operation.name
+            if self.audit.on:
+                doer = Doer(face=call.face, principal=call.principal, address=call.address, request_id=call.request_id)
+                self.audit.refused(InsufficientScope.slug, doer=doer, details={"agent": endpoint.agent, "operation": operation})
+            raise InsufficientScope(f"Operation {operation!r} of {endpoint.agent!r}", endpoint.scopes)
+
     # --- inside: the door ---------------------------------------------------------------------------------------------
 
     async def _audited(self, call: Call, ask: Callable[[Call], Awaitable[Message]]) -> Message:
@@ -299,7 +309,7 @@ class Dispatcher:
                 raise Draining
             endpoint = call.endpoint
             if endpoint.scopes:
-                authorise(call)
+                self.authorise(call)
             payer = call.principal or call.address
             if payer is not None:
                 if self._budget:
@@ -409,7 +419,7 @@ class Dispatcher:
             raise Overloaded(self._max_calls, self._mean / self._max_calls)
         operation = endpoint.operation
         run = Run(endpoint.agent, operation.name, call.principal, self.book)
-        origin = Origin(run.run_id, call.principal, call.address)
+        origin = Origin(run.run_id, call.principal, call.address, call.request_id)
         contract = operation.contract
         message = new_message(
             operation.name,
@@ -536,6 +546,8 @@ class Dispatcher:
         record = self._record(call, keyed=scope is not None)
         message = self.book.message_of(record, record.timeout)
         message.payload, message.local = call.payload, local
+        if message.origin is not None:
+            message.origin.request_id = call.request_id
         run = self.book.open(record, message, scope=scope)
         run.contract = contract
         run.answerable, run.on_wait = call.answerable, call.on_wait
@@ -629,12 +641,6 @@ class Dispatcher:
             raise KeyReused(what)
         call.run, call.replayed = run, True
         return run
-
-
-def authorise(call: Call) -> None:
-    """Raises `InsufficientScope` where the caller is known and lacks what the operation, its agent or its route demands."""
-    if not permits(call.scopes, call.endpoint.scopes):
-        raise InsufficientScope(f"Operation {call.endpoint.operation.name!r} of {call.endpoint.agent!r}", call.endpoint.scopes)
 
 
 def _reply(answer: Any) -> Message:

@@ -11,12 +11,13 @@ from itertools import chain
 from typing import TYPE_CHECKING, Final, Literal
 
 from portico.errors import StoreError
+from portico.stores.audit_table import AUDIT
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 FILE: Final = "portico.db"
-VERSION: Final = 2
+VERSION: Final = 3
 APPLICATION: Final = 0x506F7274
 """Says in the file's header whose it is: "Port"."""
 
@@ -76,10 +77,16 @@ CREATE TABLE records (key TEXT PRIMARY KEY, record BLOB) WITHOUT ROWID;
 CALLBACKS: Final = "CREATE TABLE callbacks (number INTEGER PRIMARY KEY, next_at REAL, callback BLOB NOT NULL)"
 """What version 2 has more. It stands apart from the runs, of which few have one: what is written of the others is as it was."""
 
-STEPS: Final = (TABLES, f"{CALLBACKS}; CREATE INDEX callbacks_pending ON callbacks (next_at) WHERE next_at IS NOT NULL;")
+STEPS: Final = (
+    TABLES,
+    f"{CALLBACKS}; CREATE INDEX callbacks_pending ON callbacks (next_at) WHERE next_at IS NOT NULL;",
+    f"{AUDIT};",
+)
 """What makes each version of the one before it; the first makes version 1 of an empty file."""
 
-STAND_INS: Final = ((), (CALLBACKS.replace("CREATE TABLE", "CREATE TEMP TABLE"),))
+STAND_INS: Final = tuple(
+    tuple(table.replace("CREATE TABLE", "CREATE TEMP TABLE") for table in tables) for tables in ((), (CALLBACKS,), (AUDIT,))
+)
 """The empty tables that a reader lays over a file of an older version, by the version that brought them; a file is never changed
 by who reads it."""
 

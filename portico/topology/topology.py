@@ -131,6 +131,7 @@ def _checked(data: Any, classes: Classes) -> Topology:
         tree = checks.tree(settings)
         routes = checks.routes(settings.routes)
     checks.store(settings.store)
+    checks.audit(settings)
     checks.tool_servers(servers)
     checks.models(settings)
     mistakes.check()
