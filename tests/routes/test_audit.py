@@ -43,7 +43,7 @@ class Asks(AgentProcess):
     @operation
     async def onward(self) -> Any:
         """Ask somebody else."""
-        return await self.ask("echo", {"text": "hi"}, operation="echo")
+        return (await self.ask("echo", {"text": "hi"}, "echo")).payload
 
 
 KEYS: dict[str, list[str]] = {"alice": ["*"], "bob": []}
@@ -80,10 +80,10 @@ async def test_what_is_done_to_runs_agents_and_dead_letters_is_recorded(tmp_path
     path, sent = keys(tmp_path)
     async with audited(keys_file=path) as (one, _):
         client, alice, bob = one.client, sent["alice"], sent["bob"]
-        asked = (await client.post("/runs", json={"agent": "asks", "operation": "asks"}, headers=bob)).json()["id"]
+        asked = (await client.post("/runs", json={"agent": "asks", "operation": "asks"}, headers=bob)).json()["run_id"]
         until = {"wait": 5}
         while (await client.get(f"/runs/{asked}", headers=bob)).json()["status"] != "waiting":
-            await anyio.sleep(0.01)
+            await anyio.sleep(0.01)  # noqa: ASYNC110  # it is another program, as far as this one knows
         assert (await client.post(f"/runs/{asked}/input", json="an answer", headers=bob)).status_code == 200
         assert (await client.get(f"/runs/{asked}", params=until, headers=bob)).json()["status"] == "succeeded"
         assert (await client.post(f"/runs/{asked}/cancel", headers=bob)).status_code == 200
@@ -101,14 +101,14 @@ async def test_what_is_done_to_runs_agents_and_dead_letters_is_recorded(tmp_path
         ("gateway.started", "ok", None, None),
         ("run.answer", "ok", "bob", "asks"),
         ("run.cancel", "ok", "bob", "asks"),
-        ("run.cancel", "unknown-run", "bob", None),
+        ("run.cancel", "run-not-found", "bob", None),
         ("run.redeliver_callback", "not-redeliverable", "bob", "asks"),
         ("agent.state_read", "ok", "alice", "echo"),
         ("agent.state_read", "insufficient-scope", "bob", "echo"),
         ("audit.read", "insufficient-scope", "bob", None),
         ("access.refused", "unauthenticated", None, None),
         ("access.refused", "insufficient-scope", "bob", None),
-        ("dead_letter.redrive", "unknown-run", "alice", None),
+        ("dead_letter.redrive", "run-not-found", "alice", None),
     ]
     assert shown["next"] is None
     answered = shown["entries"][1]
@@ -142,8 +142,13 @@ async def test_every_call_is_recorded_with_its_end_from_every_face() -> None:
             assert (await client.post("/agents/echo", json={"text": "a"}, headers=key)).status_code == 200
         async with client.stream("POST", "/agents/echo", json={"text": "a"}, headers={"accept": "text/event-stream"}) as stream:
             assert "run.succeeded" in "".join([text async for text in stream.aiter_text()])
-        call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "echo", "arguments": {"text": "a"}}}
-        call["params"]["_meta"] = {  # pyright: ignore[reportIndexIssue]
+        call: dict[str, Any] = {
+            "jsonrpc": "2.0",
+            "id": 1,
+            "method": "tools/call",
+            "params": {"name": "echo", "arguments": {"text": "a"}},
+        }
+        call["params"]["_meta"] = {
             "io.modelcontextprotocol/protocolVersion": "2026-07-28",
             "io.modelcontextprotocol/clientCapabilities": {},
             "io.modelcontextprotocol/clientInfo": {"name": "a", "version": "1"},
@@ -159,7 +164,7 @@ async def test_every_call_is_recorded_with_its_end_from_every_face() -> None:
     told = [(entry.action, entry.outcome, entry.face, entry.agent, entry.operation) for entry in calls]
     assert told == [
         ("call", "ok", "http", "echo", "echo"),
-        ("call", "contract-violation", "http", "echo", "echo"),
+        ("call", "contract-violated", "http", "echo", "echo"),
         ("call", "agent-crashed", "http", "crashing", "once"),
         ("call", "accepted", "http", "echo", "echo"),
         ("call.ended", "ok", None, "echo", "echo"),
@@ -232,6 +237,6 @@ async def test_pages_follow_each_other_both_ways_and_bad_parameters_are_refused(
                 place = {"before" if back else "after": page["next"]}
             assert seen == ([7, 6, 5, 4, 3, 2] if back else [2, 3, 4, 5, 6, 7])
         for bad in ({"limit": 0}, {"after": -1}, {"after": 2**70}, {"since": "yesterday"}, {"before": "x"}):
-            is_problem(await one.client.get("/audit", params=bad), 422, "contract-violation")
+            is_problem(await one.client.get("/audit", params=bad), 422, "contract-violated")
         assert await entries(one, agent="\x00'; --") == []
         assert await entries(one, until="2020-01-01T00:00:00Z") == []
