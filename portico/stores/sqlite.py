@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from portico.runs.event import Event
     from portico.runs.record import RunRecord
     from portico.runs.store import Change
+    from portico.runs.usage import UsageGroup, UsageQuery, UsageRow
     from portico.stores.rows import Dumped
 
 KEY_HOLDER: Final = "number = (SELECT number FROM keys WHERE scope = ? AND until > ?)"
@@ -203,6 +204,10 @@ class SqliteStore:
         """See `RunStore.suspensions`."""
         return dict(await self._read(_rows, "SELECT name, reason FROM suspensions ORDER BY name"))
 
+    async def usage(self, query: UsageQuery) -> list[UsageGroup]:
+        """See `RunStore.usage`."""
+        return await self._read(rows.select_usage, query)
+
     # --- what is kept -------------------------------------------------------------------------------------------------
 
     async def prune(self, retention: Retention, now: float) -> Pruned:
@@ -247,6 +252,10 @@ class SqliteStore:
     async def audit_older(self, than_us: int) -> tuple[ChainHead, int] | None:
         """See `AuditStore.audit_older`."""
         return await self._read(audit_table.older, than_us)
+
+    async def all_usage(self) -> list[UsageRow]:
+        """Every sum of usage: those of days, and those of runs."""
+        return await self._read(rows.select_all_usage)
 
     # --- records ------------------------------------------------------------------------------------------------------
 

@@ -414,6 +414,8 @@ class RetentionSettings(Section):
     """Seconds after its end that a run can be found; None for ever."""
     payloads: Age = None
     """Seconds after its end that its payload, its reply and the data of its events are kept; None for as long as the run."""
+    usage: Age = 400 * 86_400.0
+    """Seconds after which the usage of a day is forgotten; None for never. That of each single run goes with the run."""
     size: Size | None = None
     """Bytes that the store may take; None for any number."""
 

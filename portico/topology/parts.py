@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from portico.kernel.protocols import ModelProvider, ToolSet
     from portico.kernel.supervisor import Supervisor
     from portico.mcp_bridge.config import MCPServerConfig
-    from portico.topology.model import ModelSettings, ServerOfTools, StoreSettings, ToolsSettings
+    from portico.runs.store import Retention
+    from portico.topology.model import ModelSettings, RetentionSettings, ServerOfTools, StoreSettings, ToolsSettings
 
 MCP_STATE: Final = "mcp"
 """Where in the data directory the bridge keeps what it knows of external servers: pins, tokens."""
@@ -81,10 +82,16 @@ def build_store(directory: Path | str, settings: StoreSettings | None = None) ->
     if settings is None:
         store, retention = SqliteStore(directory), Retention()
     else:
-        kept = settings.retention
         store = SqliteStore(directory, synchronous=settings.synchronous)
-        retention = Retention(runs_for=kept.runs, payloads_for=kept.payloads, max_bytes=kept.size)
+        retention = retention_of(settings.retention)
     return {"commit": StoreCommit(store, retention), "state_store": store}
+
+
+def retention_of(kept: RetentionSettings) -> Retention:
+    """How long a store keeps what has ended."""
+    from portico.runs.store import Retention  # noqa: PLC0415  # as above
+
+    return Retention(runs_for=kept.runs, payloads_for=kept.payloads, usage_for=kept.usage, max_bytes=kept.size)
 
 
 def build_models(models: ModelSettings | None) -> ModelProvider | None:
