@@ -36,8 +36,9 @@ from portico.routes.runs import runs_router
 from portico.routes.websocket import refusing_sockets
 from portico.runs.commit import StoreCommit
 from portico.telemetry.metrics import Metrics
+from portico.telemetry.outlets import Outlets
 from portico.telemetry.route_templates import RouteTemplates
-from portico.telemetry.setup import configure
+from portico.telemetry.setup import traces
 from portico.topology.runtime import Runtime
 from portico.topology.topology import Topology
 from portico.version import __version__
@@ -82,7 +83,8 @@ def create_app(source: KernelRuntime | Topology | Path | str | Mapping[str, Any]
     Raises:
         TopologyError, ConfigurationError, InvalidOperation: before anything starts.
     """
-    telemetry = configure(os.environ)
+    outlets = Outlets(os.environ)
+    telemetry = traces(outlets)
     observers = [telemetry.observer] if telemetry is not None else []
     routes: Sequence[DeclaredRoute] = ()
     directory: Path | None = None
