@@ -32,6 +32,7 @@ DIGEST_SIZE = 4
 GATEWAY_PATHS = (
     "/.well-known/oauth-protected-resource",
     "/agents",
+    "/audit",
     "/console",
     "/dead-letters",
     "/docs",
