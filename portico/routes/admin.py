@@ -31,6 +31,11 @@ def is_local(request: Request) -> bool:
     return request.scope.get(SCOPES) is None and request.client is not None and is_loopback(request.client.host)
 
 
+def may_admin(request: Request) -> bool:
+    """Whether `demand_admin` lets a request pass."""
+    return is_local(request) or is_admin(request.scope)
+
+
 def demand_admin(request: Request, what: str) -> None:
     """Let `admin` pass; where the gateway knows no callers, whoever is on this machine.
 
@@ -38,8 +43,8 @@ def demand_admin(request: Request, what: str) -> None:
         InsufficientScope: the caller is known, and is no admin.
         RouteNotFound: nobody is known, and the request comes from elsewhere.
     """
+    if may_admin(request):
+        return
     if request.scope.get(SCOPES) is None:
-        if not is_local(request):
-            raise RouteNotFound(request.url.path)
-    elif not is_admin(request.scope):
-        raise InsufficientScope(what, [ADMIN])
+        raise RouteNotFound(request.url.path)
+    raise InsufficientScope(what, [ADMIN])
