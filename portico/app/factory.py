@@ -100,7 +100,7 @@ def create_app(source: KernelRuntime | Topology | Path | str | Mapping[str, Any]
         runtime = Runtime.from_topology(topology, data=settings.data)
         routes, directory = topology.routes, topology.directory
     dispatcher = open_door(runtime, routes, settings, observers=observers)
-    trail = open_trail(dispatcher, settings, os.environ, directory)
+    trail = open_trail(dispatcher, settings, outlets, directory)
     guard = Guard(settings.callback_allowed_hosts)
     face = Face(
         dispatcher,
