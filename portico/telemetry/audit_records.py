@@ -7,7 +7,7 @@ each program. A batch that the endpoint has not taken comes again: unlike other 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from portico.audit.chain import shown
 from portico.errors import ConfigurationError, MissingExtra
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from portico.runs.audit_entry import SealedEntry
     from portico.telemetry.outlets import Outlets
 
-TIMEOUT: float = 10.0
+TIMEOUT: Final = 10.0
 """Seconds that the endpoint may take for a batch."""
 
 
 class OtlpAuditSink:
-    """See `AuditSink`.
+    """See `AuditSink`. `timeout`: seconds that the endpoint may take for a batch.
 
     Raises:
         ConfigurationError: the environment names no endpoint for logs.
@@ -37,12 +37,12 @@ class OtlpAuditSink:
 
     name = "otlp"
 
-    def __init__(self, outlets: Outlets) -> None:
+    def __init__(self, outlets: Outlets, timeout: float = TIMEOUT) -> None:
         target = outlets.target(Signal.LOGS)
         if target is None:
             raise ConfigurationError("The audit sink 'otlp' has no endpoint: set OTEL_EXPORTER_OTLP_ENDPOINT, or remove the sink.")
         self._outlets = outlets
-        self._exporter = exporter_of(target, timeout=TIMEOUT)
+        self._exporter = exporter_of(target, timeout=timeout)
         try:
             from opentelemetry._logs import LogRecord, SeverityNumber  # noqa: PLC0415  # loads the SDK: only where it is wanted
             from opentelemetry.sdk._logs import ReadableLogRecord  # noqa: PLC0415
