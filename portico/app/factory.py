@@ -38,7 +38,7 @@ from portico.runs.commit import StoreCommit
 from portico.telemetry.metrics import Metrics
 from portico.telemetry.outlets import Outlets
 from portico.telemetry.route_templates import RouteTemplates
-from portico.telemetry.setup import traces
+from portico.telemetry.setup import logs, traces
 from portico.topology.runtime import Runtime
 from portico.topology.topology import Topology
 from portico.version import __version__
@@ -130,6 +130,7 @@ def create_app(source: KernelRuntime | Topology | Path | str | Mapping[str, Any]
         telemetry,
         Metrics(dispatcher, lambda: len(face.streams)) if settings.metrics_enabled else None,
         trail,
+        logs(outlets, settings.secrets),
     )
     app = GatewayApp(
         gateway,

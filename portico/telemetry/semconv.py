@@ -81,6 +81,16 @@ CRASHED: Final = "portico.agent.crashed"
 DEAD_LETTER: Final = "portico.message.dead_letter"
 """The message will not be delivered again: on the span of who waits for it."""
 
+# --- log records: attributes ------------------------------------------------------------------------------------------
+
+REQUEST_ID: Final = "portico.request_id"
+"""The request that a line belongs to."""
+USER_ID: Final = "user.id"
+"""The principal for whom something is done."""
+EXCEPTION_TYPE: Final = "exception.type"
+EXCEPTION_TRACE: Final = "exception.stacktrace"
+CODE_STACKTRACE: Final = "code.stacktrace"
+
 # --- log records ------------------------------------------------------------------------------------------------------
 
 AUDIT_EVENT: Final = "portico.audit"
