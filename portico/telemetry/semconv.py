@@ -81,6 +81,25 @@ CRASHED: Final = "portico.agent.crashed"
 DEAD_LETTER: Final = "portico.message.dead_letter"
 """The message will not be delivered again: on the span of who waits for it."""
 
+# --- log records: attributes ------------------------------------------------------------------------------------------
+
+REQUEST_ID: Final = "portico.request_id"
+"""The request that a line belongs to."""
+USER_ID: Final = "user.id"
+"""The principal for whom something is done."""
+EXCEPTION_TYPE: Final = "exception.type"
+EXCEPTION_TRACE: Final = "exception.stacktrace"
+CODE_STACKTRACE: Final = "code.stacktrace"
+
+# --- log records ------------------------------------------------------------------------------------------------------
+
+AUDIT_EVENT: Final = "portico.audit"
+"""The name of the event that a log record is which is an entry of the audit trail."""
+AUDIT_ATTRIBUTES: Final = "portico.audit."
+"""What the attributes of such a record begin with: the names of the entry's fields follow."""
+AUDIT_DETAILS: Final = "portico.audit.details."
+"""The same of the entry's details."""
+
 # --- metrics (Prometheus: base units, the unit last; a counter's `_total` is added where it is written) ---------------
 
 CALL_DURATION: Final = "portico_call_duration_seconds"
