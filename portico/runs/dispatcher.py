@@ -42,14 +42,15 @@ from portico.runs.run import Run
 from portico.runs.store import AcceptRun, Redrive, RunExists
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from portico.kernel.delivery import Delivery
     from portico.kernel.runtime import Runtime
     from portico.operations.catalogue import Catalogue
     from portico.operations.operation import RouteSpec
     from portico.runs.call import Call
-    from portico.runs.call_observer import CallObserver
+    from portico.runs.call_observer import CallObserver, Exchange
     from portico.runs.dead_letters import DeadLetter
     from portico.runs.interceptor import Interceptor, Next
     from portico.runs.meter import Meter
@@ -101,6 +102,9 @@ class Dispatcher:
         self.roster = Roster(runtime, routes)
         self.draining = False
         self._observers = list(observers)
+        self._exchanges: list[Callable[[Mapping[str, Any], str | None], AbstractContextManager[Exchange]]] = [
+            hook for one in observers if (hook := getattr(one, "exchanging", None)) is not None
+        ]
         self._interceptors = tuple(interceptors)
         self._quota = quota
         self._max_calls = max_calls
@@ -361,6 +365,15 @@ class Dispatcher:
         with ExitStack() as stack:
             self._enter(stack, call)
             return await self._accept(call)
+
+    @property
+    def observes_exchanges(self) -> bool:
+        """Whether an observer wants to be told of requests that come over no HTTP."""
+        return bool(self._exchanges)
+
+    def exchanging(self, words: Mapping[str, Any], traceparent: str | None) -> AbstractContextManager[Exchange]:
+        """Around one request that comes over no HTTP; the first observer that wants to know is told. See `ExchangesObserved`."""
+        return self._exchanges[0](words, traceparent)
 
     def _enter(self, stack: ExitStack, call: Call) -> None:
         for observer in self._observers:
