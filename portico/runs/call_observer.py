@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from contextlib import AbstractContextManager
 
     from portico.runs.call import Call
@@ -32,8 +31,8 @@ class CallObserver(Protocol):
 class ExchangesObserved(Protocol):
     """What an observer of calls may have besides; it is asked for by name."""
 
-    def exchanging(self, words: Mapping[str, Any], traceparent: str | None) -> AbstractContextManager[Exchange]:
-        """Around one request that comes over no HTTP; `words` as of `Exchange.tell`. `traceparent`: what its sender says."""
+    def exchanging(self, **words: Any) -> AbstractContextManager[Exchange]:
+        """Around one request that comes over no HTTP; `words` as of `Exchange.tell`."""
         ...
 
 
@@ -43,7 +42,8 @@ class Exchange(Protocol):
     def tell(self, **words: Any) -> None:
         """What is known by now: `method`, `request_id`, `protocol_version`, `session_id`, `transport`.
 
-        With these what it is about: `tool`, `prompt`, `resource`. In the end `error_code`, or `failed=True` for an answer that is
+        With these what it is about: `tool`, `prompt`, `resource`; and the trace that its sender names: `traceparent`,
+        `tracestate`. In the end `error_code`, or `failed=True` for an answer that is
         an error of what was asked.
         """
         ...

@@ -42,7 +42,7 @@ from portico.runs.run import Run
 from portico.runs.store import AcceptRun, Redrive, RunExists
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
     from portico.kernel.delivery import Delivery
@@ -102,7 +102,7 @@ class Dispatcher:
         self.roster = Roster(runtime, routes)
         self.draining = False
         self._observers = list(observers)
-        self._exchanges: list[Callable[[Mapping[str, Any], str | None], AbstractContextManager[Exchange]]] = [
+        self._exchanges: list[Callable[..., AbstractContextManager[Exchange]]] = [
             hook for one in observers if (hook := getattr(one, "exchanging", None)) is not None
         ]
         self._interceptors = tuple(interceptors)
@@ -371,9 +371,9 @@ class Dispatcher:
         """Whether an observer wants to be told of requests that come over no HTTP."""
         return bool(self._exchanges)
 
-    def exchanging(self, words: Mapping[str, Any], traceparent: str | None) -> AbstractContextManager[Exchange]:
+    def exchanging(self, **words: Any) -> AbstractContextManager[Exchange]:
         """Around one request that comes over no HTTP; the first observer that wants to know is told. See `ExchangesObserved`."""
-        return self._exchanges[0](words, traceparent)
+        return self._exchanges[0](**words)
 
     def _enter(self, stack: ExitStack, call: Call) -> None:
         for observer in self._observers:

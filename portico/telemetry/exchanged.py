@@ -63,8 +63,11 @@ class SpanExchange:
         self._words: dict[str, Any] = {}
 
     def tell(self, **words: Any) -> None:
-        """See `Exchange.tell`."""
+        """See `Exchange.tell`. Where the request of HTTP names no trace, but the one inside it does, the span belongs to that."""
         self._words.update(words)
+        span = self._span
+        if "traceparent" in words and isinstance(span, LiveSpan) and span.parent is None:
+            span.adopt(placed(words["traceparent"], words.get("tracestate")))
 
     @contextmanager
     def within(self) -> Generator[None]:
@@ -92,8 +95,9 @@ class Exchanging:
 
     __slots__ = ("_current", "_exchange", "_span")
 
-    def __init__(self, spans: Spans, words: Mapping[str, Any], traceparent: str | None) -> None:
-        self._span = spans.begin(name_of(words), SpanKind.SERVER, placed(traceparent), attributes_of(words))
+    def __init__(self, spans: Spans, words: Mapping[str, Any]) -> None:
+        parent = placed(words.get("traceparent"), words.get("tracestate"))
+        self._span = spans.begin(name_of(words), SpanKind.SERVER, parent, attributes_of(words))
         self._current = Current(self._span)
         self._exchange = SpanExchange(self._span)
         self._exchange.tell(**words)

@@ -56,11 +56,8 @@ class Tracing:
             call.traceparent = server.traceparent
             return None
         agent, operation = call.endpoint.agent, call.endpoint.operation.name
-        if isinstance(server, LiveSpan):
-            if server.ended is not None:
-                server = INVALID_SPAN  # of an earlier request: this task has outlived it
-            elif call.traceparent is not None and server.parent is None and server.kind is SpanKind.SERVER:
-                server.adopt(placed(call.traceparent))
+        if isinstance(server, LiveSpan) and server.ended is not None:
+            server = INVALID_SPAN  # of an earlier request: this task has outlived it
         parent, link = _parent_of(call, place_of(server))
         attributes: dict[str, Any] = {semconv.AGENT: agent, semconv.OPERATION: operation, semconv.ONE_WAY: call.one_way}
         span = self._spans.begin(semconv.dispatch_span(agent, operation), SpanKind.INTERNAL, parent, attributes)
@@ -71,9 +68,9 @@ class Tracing:
             span.add_link(link.context)
         return Dispatching(self, span, call)
 
-    def exchanging(self, words: Mapping[str, Any], traceparent: str | None) -> AbstractContextManager[Exchange]:
+    def exchanging(self, **words: Any) -> AbstractContextManager[Exchange]:
         """A server span around one request that comes over no HTTP."""
-        return Exchanging(self._spans, words, traceparent)
+        return Exchanging(self._spans, words)
 
     # --- the kernel's hooks -------------------------------------------------------------------------------------------
 
@@ -89,7 +86,9 @@ class Tracing:
             semconv.INCARNATION: _incarnation(),
         }
         name = semconv.handle_span(message.recipient, message.type)
-        span = self._spans.begin(name, SpanKind.INTERNAL, placed(traceparent), attributes)
+        sender = self.open.get(traceparent or "")
+        parent = placed(traceparent) if sender is None else sender.place  # which also knows its tracestate
+        span = self._spans.begin(name, SpanKind.INTERNAL, parent, attributes)
         if not isinstance(span, LiveSpan):
             return Unrecorded(span)
         if message.sender:
@@ -99,7 +98,12 @@ class Tracing:
         return Handling(self, span, message)
 
     def calling_model(self, call: ModelCall) -> AbstractContextManager[None] | None:
-        """A span around one call of a model."""
+        """A span around one call of a model. Whose handling it is part of is an agent in the sense of the conventions."""
+        handling = self.open.get(call.delivery.traceparent or "") if call.delivery is not None else None
+        if handling is not None:
+            handling.attributes[semconv.GEN_AI_OPERATION] = semconv.INVOKE_AGENT
+            handling.attributes[semconv.GEN_AI_AGENT] = call.agent
+            handling.attributes[semconv.GEN_AI_PROVIDER] = call.identity.vendor
         return ModelSpan(self._spans, call, captured=self._captured)
 
     def calling_tool(self, call: ToolExecution) -> AbstractContextManager[str]:

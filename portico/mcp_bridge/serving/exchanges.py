@@ -53,8 +53,7 @@ class Exchanges:
             return await call_next(ctx)
         words = _words(ctx)
         if given is None:
-            meta: Any = ctx.meta
-            with self._dispatcher.exchanging({**words, "transport": "pipe"}, traceparent_of(meta)) as exchange:
+            with self._dispatcher.exchanging(**words, transport="pipe") as exchange:
                 return await _told(exchange, ctx, call_next)
         session = next((value for name, value in scope["headers"] if name == b"mcp-session-id"), None)
         given.tell(**words, **({"session_id": session.decode("latin-1")} if session is not None else {}))
@@ -65,7 +64,7 @@ class Exchanges:
 def told(exchange: Exchange, plain: PlainCall, version: str, session_id: str | None = None) -> None:
     """What the direct path has read of a call."""
     more = {"session_id": session_id} if session_id is not None else {}
-    exchange.tell(method="tools/call", tool=plain.name, protocol_version=version, request_id=plain.request_id, **more)
+    exchange.tell(**_plain_words(plain, version), **more)
 
 
 def told_error(exchange: Exchange | None, error: BaseException) -> None:
@@ -82,14 +81,20 @@ def exchange_around(dispatcher: Dispatcher, plain: PlainCall, version: str) -> A
     """Around a call over stdio that is answered directly."""
     if not dispatcher.observes_exchanges:
         return nullcontext()
-    words = {
-        "method": "tools/call",
-        "tool": plain.name,
-        "protocol_version": version,
-        "request_id": plain.request_id,
-        "transport": "pipe",
-    }
-    return dispatcher.exchanging(words, traceparent_of(plain.meta))
+    return dispatcher.exchanging(**_plain_words(plain, version), transport="pipe")
+
+
+def _plain_words(plain: PlainCall, version: str) -> dict[str, Any]:
+    known = {"method": "tools/call", "tool": plain.name, "protocol_version": version, "request_id": plain.request_id}
+    return {**known, **_trace(plain.meta)}
+
+
+def _trace(meta: Mapping[str, Any] | None) -> dict[str, str]:
+    """The trace that a message names itself."""
+    traceparent, state = traceparent_of(meta), (meta or {}).get("tracestate")
+    if traceparent is None:
+        return {}
+    return {"traceparent": traceparent, **({"tracestate": state} if isinstance(state, str) else {})}
 
 
 async def _told(exchange: Exchange, ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
@@ -110,7 +115,8 @@ async def _told(exchange: Exchange, ctx: ServerRequestContext[Any, Any], call_ne
 
 
 def _words(ctx: ServerRequestContext[Any, Any]) -> dict[str, Any]:
-    words: dict[str, Any] = {"method": ctx.method, "protocol_version": ctx.protocol_version}
+    meta: Any = ctx.meta
+    words: dict[str, Any] = {"method": ctx.method, "protocol_version": ctx.protocol_version, **_trace(meta)}
     if ctx.request_id is not None:
         words["request_id"] = ctx.request_id
     word, member = _TARGETS.get(ctx.method, ("", ""))
