@@ -43,6 +43,7 @@ class Mailbox:
         "barred",
         "behind",
         "closed",
+        "crashes",
         "expired",
         "hands",
         "incarnations",
@@ -72,6 +73,8 @@ class Mailbox:
         """Seconds that a handling takes, smoothed; 0.0 while that is unknown or too short to matter."""
         self.incarnations = 0
         self.restarts = 0
+        self.crashes = 0
+        """How many lives have ended in a crash."""
         self.expired = 0
         """How many messages were dropped because they were out of date before their handling began."""
         self.life: Incarnation | None = None

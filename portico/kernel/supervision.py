@@ -35,7 +35,7 @@ from portico.kernel.receiver import DeafError
 from portico.kernel.supervisor import Strategy, Supervisor
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
     from portico.kernel.router import Router
 
@@ -388,11 +388,8 @@ class Supervision:
 
     def _restarted(self, child: Child) -> None:
         if isinstance(child.life, Incarnation):
-            mailbox = child.life.mailbox
-            mailbox.restarts += 1
-            front = self.router.registry.get(mailbox.behind) if mailbox.behind else None
-            if front is not None:  # it outlives those behind it, so its count only grows
-                front.restarts += 1
+            for mailbox in self._counting(child.life.mailbox):
+                mailbox.restarts += 1
         self.router.emit(EventKind.PROCESS_RESTARTED, child.name)
         if isinstance(child.life, Incarnation) and child.life.stopping:
             return  # this life is the one that is to leave: the next one ends the matter
@@ -645,9 +642,22 @@ class Supervision:
         if status is ProcessStatus.RESTARTING or process.status not in (ProcessStatus.STOPPED, ProcessStatus.FAILED):
             move(process, status, self.router)
 
+    def _counting(self, mailbox: Mailbox) -> Iterator[Mailbox]:
+        """Where the lives of a process are counted: with it, and with the name that it stands behind.
+
+        That one outlives those behind it, so its counts only grow.
+        """
+        yield mailbox
+        front = self.router.registry.get(mailbox.behind) if mailbox.behind else None
+        if front is not None:
+            yield front
+
     def _tell(self, child: Child, exit_: Exit) -> None:
         if exit_.kind is ExitKind.NORMAL or (exit_.wanted and child.restart is not Restart.PERMANENT):
             return
+        if isinstance(child.life, Incarnation) and exit_.kind is ExitKind.CRASHED:
+            for mailbox in self._counting(child.life.mailbox):
+                mailbox.crashes += 1
         self.router.emit(EventKind.PROCESS_CRASHED, child.name, error=exit_.error, reason=exit_.reason)
         self._report("child_terminated", exit_.reason, child.name, exit_.error)
 
