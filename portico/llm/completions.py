@@ -91,6 +91,8 @@ class Pieces:
     """Whether the API has said that this is all."""
     finish_reason: str | None = None
     """Why the model stopped."""
+    id: str | None = None
+    """The API's own id of the answer."""
     _text: list[str] = field(default_factory=list[str])
     _calls: dict[int, _Call] = field(default_factory=dict[int, _Call])
     _tokens_in: int | None = None
@@ -108,8 +110,9 @@ class Pieces:
         return text
 
     def take_frame(self, answer: Mapping[str, Any]) -> None:
-        """What stands around the message: model and usage."""
+        """What stands around the message: model, id and usage."""
         self.model = _word(answer.get("model")) or self.model
+        self.id = self.id or _word(answer.get("id"))
         usage = answer.get("usage")
         if isinstance(usage, Mapping):
             self._tokens_in = _count(_member(usage, "prompt_tokens"))
@@ -157,6 +160,7 @@ class Pieces:
             tokens_out=self._tokens_out,
             tool_calls=calls,
             finish_reason=self.finish_reason,
+            id=self.id,
         )
 
     def _tool_call(self, index: int, call: _Call) -> ToolCall:

@@ -18,6 +18,7 @@ from weakref import WeakKeyDictionary
 import httpx
 
 from portico.errors import ConfigurationError, ModelError
+from portico.kernel.protocols import ModelIdentity
 from portico.llm import completions
 from portico.retry_after import retry_after
 from portico.sse import EventDecoder
@@ -33,6 +34,20 @@ LARGEST: Final = 16 * 1024 * 1024
 """The bytes that an answer may have."""
 _QUOTED: Final = 300
 """How many characters of an error's text are quoted."""
+_VENDORS: Final = {
+    "openai.azure.com": "azure.ai.openai",
+    "services.ai.azure.com": "azure.ai.inference",
+    "generativelanguage.googleapis.com": "gcp.gemini",
+    "aiplatform.googleapis.com": "gcp.vertex_ai",
+    "anthropic.com": "anthropic",
+    "deepseek.com": "deepseek",
+    "groq.com": "groq",
+    "mistral.ai": "mistral_ai",
+    "moonshot.ai": "moonshot_ai",
+    "perplexity.ai": "perplexity",
+    "x.ai": "x_ai",
+}
+"""Ends of host names, and whose they are in the words of OpenTelemetry's `gen_ai.provider.name`."""
 _DONE: Final = "[DONE]"
 """The last event of a stream."""
 _LINGER: Final = 1.0
@@ -129,6 +144,12 @@ class OpenAIModel:
             if not pieces.complete:
                 raise self._error("the stream ended before the answer was complete.")
             yield pieces.response()
+
+    def identify(self, model: str) -> ModelIdentity:
+        """See `KnowsModels.identify`. An API of nobody known is taken for what it imitates."""
+        host, url = self._url.host, self._url.copy_with(userinfo=b"", query=None)
+        vendor = next((name for end, name in _VENDORS.items() if host == end or host.endswith(f".{end}")), "openai")
+        return ModelIdentity(self.name, model.removeprefix(f"{self.name}:") or self._model, vendor, str(url))
 
     async def aclose(self) -> None:
         """Close the connections of the running event loop. A later call opens new ones."""

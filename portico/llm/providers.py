@@ -12,11 +12,12 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from portico.errors import ConfigurationError, ModelError, did_you_mean, nearest
+from portico.kernel.tap import identity_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 
-    from portico.kernel.protocols import ModelProvider, ModelResponse
+    from portico.kernel.protocols import ModelIdentity, ModelProvider, ModelResponse
 
 PROVIDER_TYPES: Final[Mapping[str, str]] = {
     "openai": "portico.llm.openai:OpenAIModel",
@@ -62,6 +63,11 @@ class Providers:
         async with aclosing(cast("AsyncGenerator[str | ModelResponse]", provider.stream(name, messages, tools))) as pieces:
             async for piece in pieces:
                 yield piece
+
+    def identify(self, model: str) -> ModelIdentity:
+        """See `KnowsModels.identify`."""
+        provider, name = self._chosen(model)
+        return identity_of(provider, name)
 
     async def aclose(self) -> None:
         """Close every provider that can be closed."""

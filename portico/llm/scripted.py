@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from portico.errors import ModelError, did_you_mean, nearest
-from portico.kernel.protocols import ModelResponse, ToolCall
+from portico.kernel.protocols import ModelIdentity, ModelResponse, ToolCall
 from portico.llm.rules import Question, Rule, Step, read_rules
 from portico.llm.tool_names import legal_name
 
@@ -88,6 +88,10 @@ class ScriptedModel:
             yield word
             await asyncio.sleep(0)
         yield response
+
+    def identify(self, model: str) -> ModelIdentity:
+        """See `KnowsModels.identify`."""
+        return ModelIdentity("scripted", model or self._model, "scripted")
 
     async def _answer(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]]) -> Answer | ToolCall:
         if not self._responses:
