@@ -734,5 +734,7 @@ class Services:
     """What is known of the runs of this runtime; made and used by the room of that name."""
     buried: Callable[[Delivery, str], object] | None = None
     """Called with every message that will not be delivered (again), and the reason."""
+    listeners: list[WatchesCalls] = field(default_factory=list[WatchesCalls])
+    """Those who are told of calls of models and tools, and of nothing else: they cost other handlings nothing."""
     meters: list[HandlingMeter] = field(default_factory=list[HandlingMeter])
     """Those who are told how long each handling took."""

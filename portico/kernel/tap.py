@@ -36,7 +36,7 @@ class Tap:
     @classmethod
     def of(cls, services: Services, agent: str) -> Self | None:
         """The tap of an agent; None where no observer of the runtime wants to know."""
-        observers = services.observers
+        observers = [*services.observers, *services.listeners]
         if not observers:
             return None
         models = [hook for one in observers if (hook := getattr(one, "calling_model", None)) is not None]
