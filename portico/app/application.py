@@ -66,8 +66,7 @@ class Gateway:
                 stack.callback(observers.remove, self.telemetry.observer)
                 stack.push_async_callback(asyncio.to_thread, self.telemetry.shutdown)  # it may wait for a collector
             if self.metrics is not None:
-                self.metrics.lag.start()
-                stack.callback(self.metrics.lag.stop)
+                stack.enter_context(self.metrics.counting())
             if owned:
                 await stack.enter_async_context(self.runtime)
             await self.dispatcher.recover()

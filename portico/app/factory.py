@@ -34,6 +34,7 @@ from portico.routes.runs import runs_router
 from portico.routes.websocket import refusing_sockets
 from portico.runs.commit import StoreCommit
 from portico.telemetry.metrics import Metrics
+from portico.telemetry.request_meter import RequestMeter
 from portico.telemetry.route_templates import RouteTemplates
 from portico.telemetry.setup import configure
 from portico.topology.runtime import Runtime
@@ -121,7 +122,7 @@ def create_app(source: KernelRuntime | Topology | Path | str | Mapping[str, Any]
         mcp,
         sse,
         telemetry,
-        Metrics(dispatcher, lambda: len(face.streams)) if settings.metrics_enabled else None,
+        Metrics(dispatcher, lambda: len(face.streams), lambda: len(face.sockets)) if settings.metrics_enabled else None,
     )
     app = GatewayApp(
         gateway,
@@ -155,6 +156,11 @@ def create_app(source: KernelRuntime | Topology | Path | str | Mapping[str, Any]
     add_document(app, gateway)
     if settings.access_log:
         app.add_middleware(cast("Any", AccessLog), RouteTemplates(app.router.routes))  # around all: it sees what clients see
+    if gateway.metrics is not None:
+        if mcp is not None:
+            mcp.served.meter = gateway.metrics.served
+        traceparent = telemetry.traceparent if telemetry is not None else None
+        app.add_middleware(cast("Any", RequestMeter), gateway.metrics.requests, RouteTemplates(app.router.routes), traceparent)
     if telemetry is not None:
         telemetry.instrument(app)
     return app

@@ -24,5 +24,5 @@ class Meter(Protocol):
         ...
 
     def failed(self, sink: str) -> None:
-        """Something that is told of calls, and without which they go on, has failed: `audit`, `usage`, `metrics` …"""
+        """Something that is told of calls, and without which they go on, has failed. `sink` names it: `audit`, `usage`."""
         ...

@@ -18,11 +18,12 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.resources import SERVICE_NAME, SERVICE_VERSION, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.trace import get_current_span
 
 from portico.errors import ConfigurationError
 from portico.telemetry.route_templates import RouteTemplates
 from portico.telemetry.server_spans import ServerSpans, pattern_of
-from portico.telemetry.spans import Spans
+from portico.telemetry.spans import SAMPLED, Spans, place_of
 from portico.telemetry.tracing import Tracing
 from portico.version import __version__
 
@@ -87,6 +88,12 @@ class Telemetry:
         and knows no route outside FastAPI's router.
         """
         app.add_middleware(cast("Any", ServerSpans), self._spans, RouteTemplates(app.router.routes), self._excluded)
+
+    @staticmethod
+    def traceparent() -> str | None:
+        """That of the span which is current, where it is recorded."""
+        place = place_of(get_current_span())
+        return None if place is None or not place.flags & SAMPLED else place.traceparent
 
     def shutdown(self, timeout: float = 3.0) -> None:
         """Send what is left, and stop. Blocks, but not much longer than `timeout` seconds; what is not sent by then is lost."""

@@ -63,10 +63,10 @@ def family(reading: Reading) -> Metric:
     """One instrument with its series."""
     instrument = reading.instrument
     if instrument.kind is Kind.INFO:
-        ((labels, _),) = reading.points
+        (labels,) = reading.points
         return InfoMetricFamily(instrument.family, instrument.about, dict(zip(instrument.family_labels, labels, strict=True)))
     made = _FAMILIES[instrument.kind](instrument.family, instrument.about, labels=instrument.family_labels)
-    for labels, value in reading.points:
+    for labels, value in reading.points.items():
         if isinstance(value, Buckets):
             made.add_metric(labels, _cumulative(value), value.total)
         else:

@@ -117,7 +117,9 @@ TABLE: Final[tuple[Instrument, ...]] = (
         semconv.AGENT_PROCESSES, _L, "{process}", "Processes behind an agent's name: members of a pool, keys in use.", _AGENT
     ),
     Instrument(semconv.AGENT_RESTARTS, _C, "{restart}", "Restarts of an agent, or of all behind its name.", _AGENT),
-    Instrument(semconv.AGENT_CRASHES, _C, "{crash}", "Lives of an agent, or of one behind its name, that ended in a crash.", _AGENT),
+    Instrument(
+        semconv.AGENT_CRASHES, _C, "{crash}", "Lives of an agent, or of one behind its name, that ended in a crash.", _AGENT
+    ),
     Instrument(
         semconv.DEAD_LETTERS, _C, "{message}", "Messages that were given up after their retries, by whom they were for.", _AGENT
     ),
@@ -162,11 +164,19 @@ TABLE: Final[tuple[Instrument, ...]] = (
         (*_MODEL, semconv.TOKEN_LABEL),
     ),
     Instrument(
-        semconv.MODEL_COST, _C, "{USD}", "US dollars that requests to models cost, as far as their price is known.", _MODEL[:1] + _MODEL[3:]
+        semconv.MODEL_COST,
+        _C,
+        "{USD}",
+        "US dollars that requests to models cost, as far as their price is known.",
+        _MODEL[:1] + _MODEL[3:],
     ),
     Instrument(semconv.MODEL_UNPRICED, _C, "{call}", "Requests to models whose price is not known.", _MODEL[:1] + _MODEL[3:]),
     Instrument(
-        semconv.MODEL_UNCOUNTED, _C, "{call}", "Requests to models that did not say how many tokens they took.", _MODEL[:1] + _MODEL[3:]
+        semconv.MODEL_UNCOUNTED,
+        _C,
+        "{call}",
+        "Requests to models that did not say how many tokens they took.",
+        _MODEL[:1] + _MODEL[3:],
     ),
     Instrument(semconv.STREAMS_OPEN, _L, "{stream}", "Event streams that are open."),
     Instrument(semconv.SOCKETS_OPEN, _L, "{socket}", "WebSockets that are open."),

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
+from portico.telemetry.instruments import Kind
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -37,12 +39,25 @@ class Reading:
     """One instrument, with each of its series."""
 
     instrument: Instrument
-    points: list[tuple[Labels, float | Buckets]] = field(default_factory=list[tuple[Labels, "float | Buckets"]])
+    points: dict[Labels, float | Buckets] = field(default_factory=dict[Labels, "float | Buckets"])
+    """Each series, by its labels."""
 
     def add(self, value: float | Histogram, *labels: str) -> None:
-        """One series more. Names may hold what is no Unicode text: it is replaced."""
+        """One series more. Names may hold what is no Unicode text: it is replaced.
+
+        Two that have become one that way, or because somebody is called `other`, are shown together.
+        """
         shown = tuple(label if label.isascii() else label.encode("utf-8", "replace").decode() for label in labels)
-        self.points.append((shown, value if isinstance(value, int | float) else snapshot(value)))
+        new = value if isinstance(value, int | float) else snapshot(value)
+        before = self.points.get(shown)
+        self.points[shown] = new if before is None else self._together(before, new)
+
+    def _together(self, one: float | Buckets, other: float | Buckets) -> float | Buckets:
+        if isinstance(one, Buckets) and isinstance(other, Buckets):
+            counts = tuple(map(int.__add__, one.counts, other.counts))
+            return Buckets(one.bounds, counts, one.total + other.total, {**one.exemplars, **other.exemplars})
+        assert not isinstance(one, Buckets) and not isinstance(other, Buckets)  # noqa: S101, PT018  # for the type checker
+        return min(one, other) if self.instrument.kind is Kind.GAUGE else one + other
 
 
 def snapshot(histogram: Histogram) -> Buckets:

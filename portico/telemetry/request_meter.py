@@ -1,4 +1,4 @@
-"""RequestMeter: counts requests and how long they took, by method, route and status (OpenTelemetry's `http.server.request.duration`).
+"""RequestMeter: counts requests and how long they took, by method, route and status, as OpenTelemetry's conventions for HTTP say.
 
 ASGI middleware around all others but the server span, so that it counts what clients see, on every path. It stands on the way of
 every request: it looks at the clock twice and adds to one histogram.

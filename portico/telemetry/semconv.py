@@ -86,7 +86,7 @@ HTTP_SERVER_REQUEST_DURATION: Final = "http.server.request.duration"
 MCP_SERVER_OPERATION_DURATION: Final = "mcp.server.operation.duration"
 MCP_CLIENT_OPERATION_DURATION: Final = "mcp.client.operation.duration"
 GEN_AI_CLIENT_OPERATION_DURATION: Final = "gen_ai.client.operation.duration"
-GEN_AI_CLIENT_TOKEN_USAGE: Final = "gen_ai.client.token.usage"
+GEN_AI_CLIENT_TOKEN_USAGE: Final = "gen_ai.client.token.usage"  # noqa: S105  # of models
 
 CALL_DURATION: Final = "portico.call.duration"
 CALLS_ADMITTED: Final = "portico.calls.admitted"
@@ -132,4 +132,4 @@ TOOL_LABEL: Final = "gen_ai.tool.name"
 MODEL_OPERATION_LABEL: Final = "gen_ai.operation.name"
 PROVIDER_LABEL: Final = "gen_ai.provider.name"
 MODEL_LABEL: Final = "gen_ai.request.model"
-TOKEN_LABEL: Final = "gen_ai.token.type"
+TOKEN_LABEL: Final = "gen_ai.token.type"  # noqa: S105  # of models
