@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from portico.runs.dispatcher import Dispatcher
     from portico.telemetry.exporting import Telemetry
     from portico.telemetry.metrics import Metrics
+    from portico.telemetry.metrics_push import MetricsPush
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,8 @@ class Gateway:
     """Where spans go; None where no endpoint is configured."""
     metrics: Metrics | None
     """What is counted; None where that is switched off."""
+    push: MetricsPush | None
+    """What sends it; None where no endpoint is configured for metrics."""
 
     @asynccontextmanager
     async def running(self, _: FastAPI) -> AsyncGenerator[None]:
@@ -65,6 +68,8 @@ class Gateway:
                 observers.append(self.telemetry.observer)
                 stack.callback(observers.remove, self.telemetry.observer)
                 stack.push_async_callback(asyncio.to_thread, self.telemetry.shutdown)  # it may wait for a collector
+            if self.push is not None:
+                await stack.enter_async_context(self.push.running())
             if self.metrics is not None:
                 stack.enter_context(self.metrics.counting())
             if owned:

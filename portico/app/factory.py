@@ -34,9 +34,11 @@ from portico.routes.runs import runs_router
 from portico.routes.websocket import refusing_sockets
 from portico.runs.commit import StoreCommit
 from portico.telemetry.metrics import Metrics
+from portico.telemetry.metrics_push import metrics_push
+from portico.telemetry.outlets import Outlets
 from portico.telemetry.request_meter import RequestMeter
 from portico.telemetry.route_templates import RouteTemplates
-from portico.telemetry.setup import configure
+from portico.telemetry.setup import traces
 from portico.topology.runtime import Runtime
 from portico.topology.topology import Topology
 from portico.version import __version__
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from portico.runs.dispatcher import Dispatcher
+    from portico.telemetry.exporting import Telemetry
     from portico.topology.checks import DeclaredRoute
 
 NATIVE_TELEMETRY: Any = {"tracing": False, "metrics": False, "logs": False}
@@ -80,7 +83,8 @@ def create_app(source: KernelRuntime | Topology | Path | str | Mapping[str, Any]
     Raises:
         TopologyError, ConfigurationError, InvalidOperation: before anything starts.
     """
-    telemetry = configure(os.environ)
+    outlets = Outlets(os.environ)
+    telemetry = traces(outlets)
     observers = [telemetry.observer] if telemetry is not None else []
     routes: Sequence[DeclaredRoute] = ()
     if isinstance(source, KernelRuntime):
@@ -113,6 +117,7 @@ def create_app(source: KernelRuntime | Topology | Path | str | Mapping[str, Any]
         face.on_drain.append(mcp.drain)
     sse = _oldest_form(mcp, face, settings)
     authenticator = authenticator_of(settings)
+    metrics = _metrics(dispatcher, face, telemetry) if settings.metrics_enabled else None
     gateway = Gateway(
         runtime,
         dispatcher,
@@ -122,7 +127,8 @@ def create_app(source: KernelRuntime | Topology | Path | str | Mapping[str, Any]
         mcp,
         sse,
         telemetry,
-        Metrics(dispatcher, lambda: len(face.streams), lambda: len(face.sockets)) if settings.metrics_enabled else None,
+        metrics,
+        metrics_push(outlets, metrics) if metrics is not None else None,
     )
     app = GatewayApp(
         gateway,
@@ -150,20 +156,26 @@ def create_app(source: KernelRuntime | Topology | Path | str | Mapping[str, Any]
         problem_pages_router(dispatcher.catalogue),
     ):
         app.include_router(router)
-    if gateway.metrics is not None:
-        app.include_router(metrics_router(gateway.metrics))
+    if metrics is not None:
+        app.include_router(metrics_router(metrics))
     app.router.routes += _mcp_routes(mcp, sse, settings)
     add_document(app, gateway)
     if settings.access_log:
         app.add_middleware(cast("Any", AccessLog), RouteTemplates(app.router.routes))  # around all: it sees what clients see
-    if gateway.metrics is not None:
+    if metrics is not None:
         if mcp is not None:
-            mcp.served.meter = gateway.metrics.served
+            mcp.served.meter = metrics.served
         traceparent = telemetry.traceparent if telemetry is not None else None
-        app.add_middleware(cast("Any", RequestMeter), gateway.metrics.requests, RouteTemplates(app.router.routes), traceparent)
+        app.add_middleware(cast("Any", RequestMeter), metrics.requests, RouteTemplates(app.router.routes), traceparent)
     if telemetry is not None:
         telemetry.instrument(app)
     return app
+
+
+def _metrics(dispatcher: Dispatcher, face: Face, telemetry: Telemetry | None) -> Metrics:
+    """What is counted of the gateway."""
+    lost = (lambda: telemetry.lost) if telemetry is not None else None
+    return Metrics(dispatcher, streams=lambda: len(face.streams), sockets=lambda: len(face.sockets), spans_lost=lost)
 
 
 def _oldest_form(mcp: MCPEndpoint | None, face: Face, settings: GatewayConfig) -> SSEEndpoint | None:

@@ -685,8 +685,9 @@ class ToolExecution:
 class WatchesCalls(Protocol):
     """What an observer may have besides: hooks around what agents call. Either may be missing; with neither, nothing is in the way.
 
-    An `Observer` is asked for them by name, so that one without is one still. What a hook raises is logged and forgotten. How a
-    call ended stands in its record when the context manager is left, and not in what that is given.
+    An `Observer` is asked for them by name, so that one without is one still; `Services.listeners` have nothing else. What a hook
+    raises is logged and forgotten. How a call ended stands in its record when the context manager is left, and not in what that is
+    given.
     """
 
     def calling_model(self, call: ModelCall) -> AbstractContextManager[Any] | None:
@@ -729,12 +730,12 @@ class Services:
     faults: Faults | None = None
     """What is injected before each handling."""
     observers: list[Observer] = field(default_factory=list[Observer])
-    """Those who see everything."""
+    """Those who see everything: each handling takes the long way round because of them."""
+    listeners: list[WatchesCalls] = field(default_factory=list[WatchesCalls])
+    """Those who only hear of calls of models and tools, and cost a handling nothing."""
     runs: object | None = None
     """What is known of the runs of this runtime; made and used by the room of that name."""
     buried: Callable[[Delivery, str], object] | None = None
     """Called with every message that will not be delivered (again), and the reason."""
-    listeners: list[WatchesCalls] = field(default_factory=list[WatchesCalls])
-    """Those who are told of calls of models and tools, and of nothing else: they cost other handlings nothing."""
     meters: list[HandlingMeter] = field(default_factory=list[HandlingMeter])
     """Those who are told how long each handling took."""

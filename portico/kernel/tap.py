@@ -35,7 +35,7 @@ class Tap:
 
     @classmethod
     def of(cls, services: Services, agent: str) -> Self | None:
-        """The tap of an agent; None where no observer of the runtime wants to know."""
+        """The tap of an agent; None where nobody in its runtime wants to know."""
         observers = [*services.observers, *services.listeners]
         if not observers:
             return None

@@ -91,13 +91,13 @@ class Figures:
     Args:
         dispatcher: whose runtime, book and catalogue are read.
         counted: what is counted meanwhile.
-        open_now: how many there are open, by instrument.
+        asked: who says how many there are, by instrument.
     """
 
-    def __init__(self, dispatcher: Dispatcher, counted: Counted, open_now: Mapping[str, Callable[[], int]]) -> None:
+    def __init__(self, dispatcher: Dispatcher, counted: Counted, asked: Mapping[str, Callable[[], int]]) -> None:
         self._dispatcher = dispatcher
         self._counted = counted
-        self._open_now = open_now
+        self._asked = asked
         self._agents: list[str] = []
         self._others: list[str] = []
 
@@ -235,7 +235,7 @@ class Figures:
 
     def _read_whole(self, into: dict[str, Reading]) -> None:
         dispatcher, runtime = self._dispatcher, self._dispatcher.runtime
-        for name, count in self._open_now.items():
+        for name, count in self._asked.items():
             into[name].add(count())
         ready = readiness(runtime)[0] and not dispatcher.draining and dispatcher.book.store.failure is None
         into[semconv.READY].add(int(ready))

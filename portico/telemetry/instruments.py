@@ -195,6 +195,9 @@ TABLE: Final[tuple[Instrument, ...]] = (
         semconv.SINK_FAILURES, _C, "{failure}", "Failures of what is told of calls, and without which they go on.", ("sink",)
     ),
     Instrument(semconv.EXPORTS, _C, "{export}", "Attempts to send metrics over OTLP, by outcome.", ("signal", "outcome")),
+    Instrument(
+        semconv.SPANS_LOST, _C, "{span}", "Spans that nobody has got: there was no room for them, or they could not be sent."
+    ),
     Instrument(semconv.BUILD, Kind.INFO, "", "What runs here.", ("version", "python")),
 )
 """All of them, in the order in which they are shown."""

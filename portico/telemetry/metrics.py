@@ -33,9 +33,17 @@ class Metrics:
         dispatcher: whose calls are counted from now on.
         streams: how many event streams are open.
         sockets: how many WebSockets are.
+        spans_lost: how many spans nobody has got; None where there are no spans.
     """
 
-    def __init__(self, dispatcher: Dispatcher, streams: Callable[[], int], sockets: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        *,
+        streams: Callable[[], int],
+        sockets: Callable[[], int],
+        spans_lost: Callable[[], int] | None = None,
+    ) -> None:
         self.calls = CallMeter()
         self.requests = Requests()
         self.served = MCPMeter()
@@ -44,7 +52,10 @@ class Metrics:
         """How often figures were sent, by signal and outcome."""
         self.models = ModelMeter(lambda process: agent_of(dispatcher.runtime, process))
         counted = Counted(self.calls, self.requests, self.served, self.models, self.lag, self.exports)
-        self._figures = Figures(dispatcher, counted, {semconv.STREAMS_OPEN: streams, semconv.SOCKETS_OPEN: sockets})
+        asked = {semconv.STREAMS_OPEN: streams, semconv.SOCKETS_OPEN: sockets}
+        if spans_lost is not None:
+            asked[semconv.SPANS_LOST] = spans_lost
+        self._figures = Figures(dispatcher, counted, asked)
         self._dispatcher = dispatcher
         self._exposition = Exposition()
         self._follow()

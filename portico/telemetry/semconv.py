@@ -10,6 +10,10 @@ from typing import Final
 
 SCOPE: Final = "portico"
 """The instrumentation scope of our spans."""
+VERSION: Final = "1.44.0"
+"""The version of OpenTelemetry's semantic conventions that these names are of."""
+SCHEMA_URL: Final = f"https://opentelemetry.io/schemas/{VERSION}"
+"""The same, as scopes and resources say it."""
 
 # --- spans ------------------------------------------------------------------------------------------------------------
 
@@ -124,6 +128,7 @@ LOOP_LAG: Final = "portico.event_loop.lag"
 LOOP_STALLS: Final = "portico.event_loop.stalls"
 LOOP_STALLED: Final = "portico.event_loop.stalled.time"
 SINK_FAILURES: Final = "portico.sink.failures"
+SPANS_LOST: Final = "portico.telemetry.spans.lost"
 EXPORTS: Final = "portico.telemetry.exports"
 BUILD: Final = "portico.build.info"
 

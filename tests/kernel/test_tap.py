@@ -179,6 +179,17 @@ async def test_what_a_tool_asks_carries_the_trace_of_the_tool_and_what_comes_aft
     assert after == "none"
 
 
+async def test_who_only_listens_to_calls_is_no_observer_of_handlings() -> None:
+    listener = Listener()
+    running = Runtime(Supervisor("root", children=[Own("own")]), model_provider=ScriptedModel(["Hi"]))
+    running.services.listeners.append(listener)
+    async with running:
+        await ask(running, "own", "chat")
+
+    assert len(listener.models) == 1
+    assert running.services.observers == []
+
+
 async def test_where_nobody_listens_the_model_and_the_tools_are_the_runtimes_own() -> None:
     MODEL["it"] = ScriptedModel()
     box = Toolbox([add])
