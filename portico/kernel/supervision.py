@@ -655,8 +655,8 @@ class Supervision:
     def _tell(self, child: Child, exit_: Exit) -> None:
         if exit_.kind is ExitKind.NORMAL or (exit_.wanted and child.restart is not Restart.PERMANENT):
             return
-        if isinstance(child.life, Incarnation) and exit_.kind is ExitKind.CRASHED:
-            for mailbox in self._counting(child.life.mailbox):
+        if isinstance(child.last, Incarnation) and exit_.kind is ExitKind.CRASHED:
+            for mailbox in self._counting(child.last.mailbox):
                 mailbox.crashes += 1
         self.router.emit(EventKind.PROCESS_CRASHED, child.name, error=exit_.error, reason=exit_.reason)
         self._report("child_terminated", exit_.reason, child.name, exit_.error)

@@ -113,17 +113,18 @@ class MetricsPush:
 
     def __init__(self, metrics: Metrics, ways: Sequence[Way], interval: float, complaints: Complaints) -> None:
         self._metrics = metrics
-        self._ways = ways
+        self.ways = ways
         self._interval = interval
         self._complaints = complaints
         self._over = threading.Event()
         self._last: Sequence[Reading] | None = None
+        self._given_up = False
         metrics.exports.update({SENT: 0, FAILED: 0})  # so that the thread adds no key while somebody reads
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
         """Send, for as long as it is entered; what is read at its end is sent too, if that takes no longer than some seconds."""
-        self._over, self._last = threading.Event(), None
+        self._over, self._last, self._given_up = threading.Event(), None, False
         self._complaints.hear()
         logger.addFilter(self._complaints)
         loop = asyncio.get_running_loop()
@@ -135,25 +136,28 @@ class MetricsPush:
             self._last = self._metrics.read()
             self._over.set()
             await asyncio.to_thread(self._end, thread)
-            logger.removeFilter(self._complaints)
-            self._complaints.stop()
 
     def _end(self, thread: threading.Thread) -> None:
         """Wait for the last reading to arrive, but not long. Blocks."""
         thread.join(LAST)
-        for way in self._ways:
+        self._given_up = True
+        for way in self.ways:
             way.exporter.shutdown()  # ends the wait between two tries, and with it the thread
         thread.join(GRACE)
 
     # --- on the thread ------------------------------------------------------------------------------------------------
 
     def _run(self, loop: asyncio.AbstractEventLoop, over: threading.Event) -> None:
-        while not over.wait(self._interval):
-            readings = self._read_on(loop)
-            if readings is not None:
-                self._send(readings)
-        if self._last is not None:
-            self._send(self._last)
+        try:
+            while not over.wait(self._interval):
+                readings = self._read_on(loop)
+                if readings is not None:
+                    self.send(readings)
+            if self._last is not None and not self._given_up:
+                self.send(self._last)
+        finally:  # here, since an endpoint that hangs may hold this thread for longer than anybody waits for it
+            logger.removeFilter(self._complaints)
+            self._complaints.stop()
 
     def _read_on(self, loop: asyncio.AbstractEventLoop) -> Sequence[Reading] | None:
         """A reading, made on the loop; None where that has no time, or no more."""
@@ -174,9 +178,10 @@ class MetricsPush:
         read.wait(PATIENCE)
         return found[0] if found else None
 
-    def _send(self, readings: Sequence[Reading]) -> None:
+    def send(self, readings: Sequence[Reading]) -> None:
+        """Send a reading every way there is. Blocks until it has arrived, or its exporter has given it up."""
         now = time.time_ns()
-        for way in self._ways:
+        for way in self.ways:
             try:
                 result = way.exporter.export(way.made.data(readings, now))
                 arrived = result.name == "SUCCESS"

@@ -100,7 +100,7 @@ async def test_calls_are_counted_with_their_duration_and_outcome() -> None:
 
     count = "portico_call_duration_seconds_count"
     assert found[count + "{agent=echo,kind=ask,operation=echo,outcome=ok}"] == 3
-    assert found["portico_call_duration_seconds_bucket{agent=echo,kind=ask,le=+Inf,kind=ask,operation=echo,outcome=ok}"] == 3
+    assert found["portico_call_duration_seconds_bucket{agent=echo,kind=ask,le=+Inf,operation=echo,outcome=ok}"] == 3
     assert 0 < found["portico_call_duration_seconds_sum{agent=echo,kind=ask,operation=echo,outcome=ok}"] < 30
     assert found[count + "{agent=seller,kind=ask,operation=buy,outcome=sold-out}"] == 1
     assert found[count + "{agent=seller,kind=ask,operation=buy,outcome=agent-error}"] == 1
