@@ -23,6 +23,7 @@ from portico.cli import (
     serve,
     soak,
     store,
+    top,
     tree,
 )
 from portico.errors import PorticoError
@@ -48,6 +49,7 @@ app.command("mcp-approve")(mcp_approve.mcp_approve)
 app.command("mcp-login")(mcp_login.mcp_login)
 app.command("init")(init.init)
 app.command("soak")(soak.soak)
+app.command("top")(top.top)
 app.add_typer(runs.app)
 app.add_typer(store.app)
 app.add_typer(keys.app)

@@ -9,16 +9,9 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from portico.cli.refusals import refusal
 from portico.cli.story import Story
-from portico.client import (
-    Client,
-    ClientError,
-    ConnectionFailed,
-    PorticoAPIError,
-    TimedOut,
-    Unauthenticated,
-)
-from portico.client.answers import phrase
+from portico.client import Client, ClientError, ConnectionFailed
 from portico.errors import CallError, UnknownRun
 
 if TYPE_CHECKING:
@@ -149,25 +142,8 @@ class RemoteRuns:
         """An error of the client as a `CallError`, with the status of the answer; 0 where there was none."""
         try:
             yield
-        except TimedOut as error:
-            raise CallError(f"{self._url} did not answer in time.", status=0) from error
-        except ConnectionFailed as error:
-            reason = f"{self._url} ended the connection without an answer ({error.reason})."
-            if not error.sent:
-                nobody = f"No gateway answers at {self._url} ({error.reason})."
-                reason = f"{nobody} Start one with `portico serve`, or name its address with --url."
-            raise CallError(reason, status=0) from error
-        except Unauthenticated as error:
-            wrong = "does not know the API key in PORTICO_API_KEY" if self._keyed else "needs an API key: set PORTICO_API_KEY to it"
-            raise CallError(f"The gateway at {self._url} {wrong}.", status=error.status) from error
         except ClientError as error:
-            status: int = getattr(error, "status", None) or 0
-            if isinstance(error, PorticoAPIError) and error.slug:
-                raise CallError(error.detail, status=status) from error
-            raise CallError(
-                f"{self._url} answered {phrase(status)}, and not as a gateway of this version of Portico does: look at --url.",
-                status=status,
-            ) from error
+            raise refusal(error, self._url, keyed=self._keyed) from error
 
 
 def _shown(event: Event) -> dict[str, Any]:

@@ -1,0 +1,248 @@
+"""Picture: what is known of a gateway: its tree, figures, runs, dead letters. Plain data; nothing here waits or draws.
+
+Above: the views, which show it. Below: `watching.py`, which reads the gateway and hands on what it says.
+What is kept is bounded: a terminal may stay open for weeks.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+SECONDS: Final = 300
+"""How many seconds of figures are kept."""
+MOST: Final = 500
+"""How many runs, and how many dead letters, are kept: the newest."""
+Record = dict[str, Any]
+
+_STATUS: Final = {"process.started": "running", "process.stopped": "stopped", "process.failed": "failed"}
+"""What the status is after an event that does not say."""
+
+
+@dataclass(slots=True)
+class Place:
+    """A node of the tree where it stands."""
+
+    name: str
+    node: Record
+    """As the gateway has it, without its children."""
+    level: int
+    """0 for the root."""
+    parents: tuple[str, ...] = ()
+    """From the root down."""
+    size: int = 0
+    """How many nodes stand below it."""
+
+    @property
+    def is_supervisor(self) -> bool:
+        """Whether it has a strategy, and so may have children."""
+        return "strategy" in self.node
+
+    @property
+    def status(self) -> str:
+        """Of a process; empty for a supervisor."""
+        return str(self.node.get("status") or "")
+
+    @property
+    def depth(self) -> int:
+        """How many messages wait."""
+        return whole(mapping(self.node.get("mailbox")).get("depth"))
+
+    @property
+    def in_flight(self) -> int:
+        """How many are handled now."""
+        return whole(self.node.get("in_flight"))
+
+    @property
+    def restarts_per_minute(self) -> int:
+        """In the last 60 seconds."""
+        return whole(self.node.get("restarts_per_minute"))
+
+    @property
+    def crash(self) -> Record | None:
+        """The last one."""
+        return mapping(self.node.get("last_crash")) or None
+
+
+@dataclass(slots=True)
+class Link:
+    """How the connection is."""
+
+    state: str = "connecting"
+    """`connecting`, `live`, `asking` (no events to be had: it is asked every few seconds), `lost`, `refused`."""
+    reason: str = ""
+    """What is wrong, as a sentence."""
+
+
+@dataclass(slots=True)
+class Picture:
+    """All that is known. `changes` grows with each change, so that whoever draws knows when to."""
+
+    link: Link = field(default_factory=Link)
+    version: str = ""
+    """The gateway's."""
+    places: dict[str, Place] = field(default_factory=dict[str, Place])
+    """In the order of the tree."""
+    runs: dict[str, Record] = field(default_factory=dict[str, Record])
+    """By id; not in order."""
+    waiting: dict[str, Record] = field(default_factory=dict[str, Record])
+    letters: list[Record] = field(default_factory=list[Record])
+    """The newest first."""
+    usage: Record | None = None
+    """None where the gateway does not tell."""
+    readiness: Record = field(default_factory=dict[str, Any])
+    figures: deque[Record] = field(default_factory=lambda: deque[Record](maxlen=SECONDS))
+    """One a second, the last one last."""
+    stale: set[str] = field(default_factory=set[str])
+    """What is to be read anew: `tree`, `runs`, `waiting`, `letters`."""
+    changes: int = 0
+
+    @property
+    def now(self) -> Record:
+        """The figures of the last second; empty where there are none."""
+        return self.figures[-1] if self.figures else {}
+
+    # --- what was read ------------------------------------------------------------------------------------------------
+
+    def set_tree(self, root: Mapping[str, Any]) -> None:
+        """The tree as the gateway has it. Its former one is forgotten."""
+        self.places = {}
+        self._place(root, 0, ())
+        self.changes += 1
+
+    def set_runs(self, found: list[Record]) -> None:
+        """The newest runs."""
+        self.runs = {run["run_id"]: run for run in found}
+        self.changes += 1
+
+    def set_waiting(self, found: list[Record]) -> None:
+        """The runs that wait."""
+        self.waiting = {run["run_id"]: run for run in found}
+        self.changes += 1
+
+    def set_letters(self, found: list[Record]) -> None:
+        """The newest dead letters."""
+        self.letters = found[:MOST]
+        self.changes += 1
+
+    def set_node(self, node: Mapping[str, Any]) -> None:
+        """One node as the gateway has it now."""
+        place = self.places.get(node["name"])
+        if place is not None:
+            place.node |= {name: value for name, value in node.items() if name != "children"}
+            self.changes += 1
+
+    def _place(self, root: Mapping[str, Any], level: int, parents: tuple[str, ...]) -> None:
+        """Not by recursion: how deep a tree is, others decide."""
+        todo: list[tuple[Mapping[str, Any], int, tuple[str, ...]]] = [(root, level, parents)]
+        while todo:
+            node, level, parents = todo.pop()
+            name = str(node["name"])
+            key = name
+            while key in self.places:  # a supervisor may have the name of a process
+                key += "\u00a0"
+            self.places[key] = Place(name, {kind: value for kind, value in node.items() if kind != "children"}, level, parents)
+            for parent in parents:
+                self.places[parent].size += 1
+            children = cast("list[Mapping[str, Any]]", node.get("children") or [])
+            todo.extend((child, level + 1, (*parents, key)) for child in reversed(children))
+
+    # --- what happens -------------------------------------------------------------------------------------------------
+
+    def apply(self, name: str, data: Record) -> None:
+        """An event of the gateway. What it does not say enough about is noted as stale."""
+        if name == "figures":
+            self._count(data)
+        elif name.startswith("run."):
+            self._run(data)
+        elif name.startswith(("process.", "supervisor.")):
+            self._process(name, data)
+        elif name == "message.dead_letter":
+            self.stale.add("letters")
+        elif name == "hello":
+            self.version = str(data.get("version") or "")
+        self.changes += 1
+
+    def _count(self, data: Record) -> None:
+        self.figures.append({kind: value for kind, value in data.items() if kind != "agents"})
+        for name, changed in mapping(data.get("agents")).items():
+            place = self.places.get(name)
+            if place is None:
+                self.stale.add("tree")
+                continue
+            more = dict(mapping(changed))
+            if "depth" in more:
+                place.node["mailbox"] = {**mapping(place.node.get("mailbox")), "depth": more.pop("depth")}
+            place.node |= more
+
+    def _process(self, name: str, data: Record) -> None:
+        place = self.places.get(str(data.get("name")))
+        if place is None:
+            self.stale.add("tree")
+            return
+        if name == "process.status":
+            place.node["status"] = data.get("status", place.status)
+        elif name in _STATUS:
+            place.node["status"] = _STATUS[name]
+        if name in ("process.started", "process.restarted") and "incarnation" in data:
+            place.node["incarnation"] = data["incarnation"]
+        if name == "process.restarted":
+            place.node["restarts"] = whole(place.node.get("restarts")) + 1
+        if name in ("process.crashed", "process.failed"):
+            self._crash(place, data)
+        if name == "supervisor.report":
+            self.stale.add("tree")
+
+    def _crash(self, place: Place, data: Record) -> None:
+        error = data.get("error")
+        about = mapping(error) if isinstance(error, dict) else {"message": str(error)} if error else {}
+        crash = {key: data[key] for key in ("at", "incarnation", "attempt") if key in data} | about
+        if about:
+            place.node["last_crash"] = {**mapping(data.get("last_crash")), **crash}
+        self.stale.add("tree")
+
+    def _run(self, data: Record) -> None:
+        run_id, status = data.get("run_id"), str(data.get("status") or "")
+        if not isinstance(run_id, str):
+            return
+        ended = status in ("succeeded", "failed", "cancelled", "timed_out")
+        known = self.runs.get(run_id, {"run_id": run_id, "created_at": data.get("at"), "finished_at": None, "attempts": 0})
+        self.runs[run_id] = {
+            **known,
+            **{name: data[name] for name in ("agent", "operation", "status", "principal") if name in data},
+        }
+        if ended:
+            self.runs[run_id]["finished_at"] = data.get("at")
+        if len(self.runs) > 2 * MOST:
+            newest = sorted(self.runs.values(), key=lambda run: str(run.get("created_at")))[-MOST:]
+            self.runs = {run["run_id"]: run for run in newest}
+        if status == "waiting":
+            self.stale.add("waiting")
+        else:
+            self.waiting.pop(run_id, None)
+        if status == "failed":
+            self.stale.add("letters")
+
+    # --- what is asked of it ------------------------------------------------------------------------------------------
+
+    def processes(self) -> Iterator[Place]:
+        """All that have a status: no supervisors."""
+        return (place for place in self.places.values() if place.status)
+
+    def newest_runs(self) -> list[Record]:
+        """The newest first."""
+        return sorted(self.runs.values(), key=lambda run: str(run.get("created_at")), reverse=True)[:MOST]
+
+
+def mapping(value: Any) -> Record:
+    """The value where it is an object; else an empty one: what a stranger says may have any form."""
+    return cast("Record", value) if isinstance(value, dict) else {}
+
+
+def whole(value: Any) -> int:
+    """The value where it is a whole number; else 0."""
+    return value if isinstance(value, int) else 0
