@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, cast
 
 if TYPE_CHECKING:
@@ -218,7 +219,7 @@ class Picture:
         if ended:
             self.runs[run_id]["finished_at"] = data.get("at")
         if len(self.runs) > 2 * MOST:
-            newest = sorted(self.runs.values(), key=lambda run: str(run.get("created_at")))[-MOST:]
+            newest = sorted(self.runs.values(), key=accepted)[-MOST:]
             self.runs = {run["run_id"]: run for run in newest}
         if status == "waiting":
             self.stale.add("waiting")
@@ -235,7 +236,22 @@ class Picture:
 
     def newest_runs(self) -> list[Record]:
         """The newest first."""
-        return sorted(self.runs.values(), key=lambda run: str(run.get("created_at")), reverse=True)[:MOST]
+        return sorted(self.runs.values(), key=accepted, reverse=True)[:MOST]
+
+
+def accepted(run: Record) -> float:
+    """When a run was accepted, in seconds since the epoch; 0 where that is not known."""
+    return moment(run.get("created_at")) or 0.0
+
+
+def moment(value: Any) -> float | None:
+    """A time as seconds since the epoch: of RFC 3339, or seconds already; None where it is none."""
+    if isinstance(value, int | float):
+        return float(value)
+    try:
+        return datetime.fromisoformat(str(value)).timestamp()
+    except (ValueError, OverflowError):
+        return None
 
 
 def mapping(value: Any) -> Record:

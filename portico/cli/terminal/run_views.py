@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from portico.cli.display import between
-from portico.cli.terminal.picture import mapping
+from portico.cli.display import duration
+from portico.cli.terminal.picture import accepted, mapping, moment
 from portico.cli.terminal.table import Cell, Column, Tone
-from portico.cli.terminal.views import clock, has, number, status, text
+from portico.cli.terminal.views import clock, has, status, text
 
 if TYPE_CHECKING:
     from portico.cli.terminal.picture import Picture, Record
@@ -85,7 +85,7 @@ class WaitingList:
         """The oldest first: it waits the longest. Those that only sleep come last."""
         wanted = self.find.casefold()
         runs = [run for run in picture.waiting.values() if has(wanted, *_texts(run), _prompt(run))]
-        return [run["run_id"] for run in sorted(runs, key=lambda run: (not asks(run), str(run.get("created_at"))))]
+        return [run["run_id"] for run in sorted(runs, key=lambda run: (not asks(run), accepted(run)))]
 
     def cells(self, picture: Picture, key: str) -> tuple[Cell, ...]:
         """One run."""
@@ -114,5 +114,5 @@ def _texts(run: Record) -> tuple[object, ...]:
 
 
 def _took(run: Record) -> Cell:
-    took = between(run.get("created_at"), run.get("finished_at"))
-    return Cell(took, Tone.DIM) if took else number(None)
+    begun, ended = moment(run.get("created_at")), moment(run.get("finished_at"))
+    return Cell("") if begun is None or ended is None else Cell(duration(ended - begun), Tone.DIM)

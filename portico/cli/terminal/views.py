@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from portico.cli.display import one_line
+from portico.cli.terminal.picture import moment
 from portico.cli.terminal.table import Cell, Tone
 
 if TYPE_CHECKING:
@@ -82,12 +83,13 @@ def status(value: Any) -> Cell:
     return text(value or "", TONES.get(str(value), Tone.PLAIN))
 
 
-def clock(moment: Any) -> Cell:
+def clock(value: Any) -> Cell:
     """A time of RFC 3339, or seconds since the epoch: the time of today, the date of any other day; of this machine's zone."""
     try:
-        there = datetime.fromtimestamp(moment, UTC) if isinstance(moment, int | float) else datetime.fromisoformat(str(moment))
-        local = there.astimezone()
+        local = datetime.fromtimestamp(moment(value) or 0.0, UTC).astimezone()
     except (ValueError, OverflowError, OSError):
+        return Cell("")
+    if moment(value) is None:
         return Cell("")
     today = local.date() == datetime.now(UTC).astimezone().date()
     return Cell(local.strftime("%H:%M:%S" if today else "%Y-%m-%d"), Tone.DIM)
