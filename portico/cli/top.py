@@ -28,7 +28,7 @@ def top(
 
     if not once and not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise CallError("This is no terminal. `portico top --once` prints what there is as plain text.")
-    asyncio.run(_once(url) if once else _live(url))
+    asyncio.run(_once(url) if once else live(url))
 
 
 async def _once(url: str) -> None:
@@ -38,7 +38,7 @@ async def _once(url: str) -> None:
         echo(line)
 
 
-async def _live(url: str) -> None:
+async def live(url: str) -> None:
     """What is wrong with the address or the key is told before the screen is taken. Raises `CallError`, `MissingExtra`."""
     from portico.client import AsyncClient
 

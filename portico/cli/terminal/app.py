@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 
 SOON: Final = 0.1
 """Seconds for which changes are collected before they are drawn."""
+LONG_ENOUGH: Final = 8.0
+"""Seconds for which a sentence stands."""
 USAGE: Final = 10.0
 """Seconds between two readings of the usage while it is looked at."""
 TERMINAL: Final = Theme(
@@ -129,6 +131,7 @@ class TopApp(App[None]):
         self.views: list[View] = [TreeView(), RunList(), WaitingList(), LetterList(), UpstreamList(), UsageTable()]
         self._keyed = keyed
         self._pending = False
+        self._said: Text | None = None
         self.register_theme(TERMINAL)
         self.theme = TERMINAL.name
 
@@ -174,6 +177,7 @@ class TopApp(App[None]):
         ground, room = self.screen_stack[0], self.size.width
         ground.query_one("#headline", Static).update(self._headline(room))
         ground.query_one("#tabs", Static).update(self._tabs(room))
+        self._foot()
         self.listing.show()
 
     def on_resize(self, _: events.Resize) -> None:
@@ -204,14 +208,15 @@ class TopApp(App[None]):
         for at, view in enumerate(self.views):
             here = view.name == self.view_name
             told.append(f" {at + 1} {view.title}{self._count(view.name)} ", "reverse bold" if here else "")
-        view = self.listing.view
-        more = [f"/{one_line(view.find)}"] if view.find else []
-        if isinstance(view, RunList) and (view.status or self.watching.agent):
-            more += [one for one in (view.status, self.watching.agent) if one]
-        if more:
-            told.append(f"  only: {' '.join(more)}", "magenta")
         told.truncate(room, overflow="ellipsis")
         return told
+
+    def _narrowed(self) -> str:
+        """What only is shown; empty where it is all."""
+        view = self.listing.view
+        runs = isinstance(view, RunList)
+        only = {"agent": self.watching.agent if runs else "", "status": view.status if runs else "", "with": view.find}
+        return ", ".join(f"{name} {one_line(text)}" for name, text in only.items() if text)
 
     def _count(self, name: str) -> str:
         counts = {
@@ -222,12 +227,23 @@ class TopApp(App[None]):
 
     def say(self, sentence: str, *, bad: bool = False) -> None:
         """A line at the bottom, for some seconds."""
-        said = self.screen_stack[0].query_one("#said", Static)
-        said.update(Text(cut(sentence), style="red" if bad else "bold"))
-        said.display = True
+        self._said = Text(cut(sentence), style="red" if bad else "bold")
         if isinstance(self.screen, Details):
             self.notify(cut(sentence), severity="error" if bad else "information", markup=False)
-        self.set_timer(8, lambda: setattr(said, "display", False))
+        self._foot()
+        self.set_timer(LONG_ENOUGH, self._unsay)
+
+    def _unsay(self) -> None:
+        self._said = None
+        self._foot()
+
+    def _foot(self) -> None:
+        """The last line above the keys: what was said last, else what only is shown."""
+        narrowed = self._narrowed()
+        told = self._said or (Text(f"Only {narrowed}. Esc shows all.", style="magenta") if narrowed else None)
+        foot = self.screen_stack[0].query_one("#said", Static)
+        foot.display = told is not None
+        foot.update(told or "")
 
     # --- views --------------------------------------------------------------------------------------------------------
 
