@@ -81,7 +81,7 @@ class RemoteRuns:
             with self._sentences(), self._client.runs.events(_checked(run_id), on_lost=lost) as events:
                 for event in events:
                     met = True
-                    yield _shown(event)
+                    yield as_told(event)
         except CallError as error:
             if met and error.extra.get("status") == 0:
                 reason = f"The connection was lost, and no gateway has answered for {TIMEOUT:g} s. {error.detail}"
@@ -104,7 +104,7 @@ class RemoteRuns:
         with self._sentences(), self._client.runs.events(record["run_id"], resume=False, silence=silence) as events:
             try:
                 for event in events:
-                    found.append(_shown(event))
+                    found.append(as_told(event))
                     if not ended and time.monotonic() > until:
                         break
             except ConnectionFailed as error:
@@ -146,7 +146,7 @@ class RemoteRuns:
             raise refusal(error, self._url, keyed=self._keyed) from error
 
 
-def _shown(event: Event) -> dict[str, Any]:
+def as_told(event: Event) -> dict[str, Any]:
     """An event as the gateway has it."""
     at = event.at.isoformat().replace("+00:00", "Z") if event.at is not None else None
     return {"seq": event.seq, "type": event.type, "at": at, "data": event.data}

@@ -109,11 +109,11 @@ def test_once_prints_the_tree_and_what_waits_as_plain_text(served: tuple[Path, s
 
     text = printed("top", url, "--once", folder=folder)
 
-    assert text.startswith(f"{url}: 5 processes, 1 waiting for an answer, 1 dead letters\n\nTree\n")
+    assert text.startswith(f"{url}: 5 processes, 1 waiting for an answer, 1 dead letter\n\nTree\n")
     assert re.search(r"^ +editor +agent +running +1 ", text, re.MULTILINE)
     assert re.search(r"^ +asking +editor .*Print it\?$", text, re.MULTILINE)
     assert re.search(r"^ +jammed +failed +press +press ", text, re.MULTILINE)
-    assert "RuntimeError: jammed" in text
+    assert re.search(r"^ +jammed +press +press .*jammed", text, re.MULTILINE)
     assert "\x1b" not in text
 
 

@@ -13,7 +13,8 @@ from textual.widgets import Button, Input, Static, TextArea
 from portico.cli.display import cut, one_line
 from portico.cli.terminal.answer import MisfitError, answer_of, fields_of, parsed, skeleton
 from portico.cli.terminal.picture import mapping
-from portico.client import ClientError, ContractViolated
+from portico.client import ContractViolated
+from portico.errors import PorticoError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -99,7 +100,7 @@ class AnswerForm(ModalScreen[str | None]):
         except ContractViolated as error:
             faults = [f"{fault.get('path') or 'the answer'}: {fault.get('message')}" for fault in error.faults]
             self._fault("; ".join(faults) or str(error))
-        except ClientError as error:
+        except PorticoError as error:
             self._fault(str(error))
         else:
             self.dismiss(said)

@@ -32,6 +32,7 @@ from portico.cli.terminal.upstream_list import UpstreamList
 from portico.cli.terminal.usage_table import UsageTable
 from portico.cli.terminal.watching import Watching
 from portico.client import ClientError
+from portico.errors import PorticoError
 
 if TYPE_CHECKING:
     from textual import events
@@ -411,6 +412,8 @@ class TopApp(App[None]):
             said = await action.perform(self.client, subject, reason)
         except ClientError as error:
             self.say(f"{action.name}: {refusal(error, self.client.calls.url, keyed=self._keyed).detail}", bad=True)
+        except PorticoError as error:  # a name that cannot stand in a path
+            self.say(f"{action.name}: {error}", bad=True)
         else:
             self.say(said)
         self.watching.want(*({AGENT: ("tree",), RUN: ("runs", "waiting")}.get(action.subject, ("letters", "runs"))))

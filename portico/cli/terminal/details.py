@@ -13,9 +13,10 @@ from textual.screen import Screen
 from textual.widgets import Footer, Static
 
 from portico.cli.display import fields, one_line, said, shown
+from portico.cli.remote_runs import as_told
 from portico.cli.story import Story
 from portico.cli.terminal.picture import mapping
-from portico.client import ClientError, Event
+from portico.errors import PorticoError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -95,7 +96,7 @@ class AgentDetails(Details):
     async def _once(self) -> None:
         try:
             node = await self.client.agent(self.subject_name)
-        except ClientError as error:
+        except PorticoError as error:
             self.tell([str(error), "", *agent_lines(self._node)])
         else:
             self.tell(agent_lines(node))
@@ -113,13 +114,13 @@ class RunDetails(Details):
             self._tell(record, told, children)
             async with self.client.runs.events(self.subject_name) as events:
                 async for event in events:
-                    told.append(_shown(event))
+                    told.append(as_told(event))
                     if not event.is_last:
                         self._draw_soon(record, told, children)
                     if event.type in ("run.waiting", "run.resumed"):
                         record |= await self._record()
             self._tell(await self._record(), told, await self._children())
-        except ClientError as error:
+        except PorticoError as error:
             self.notify(one_line(str(error)), severity="error", markup=False)
 
     def _draw_soon(self, record: Record, told: deque[Record], children: list[Record]) -> None:
@@ -185,8 +186,3 @@ def _list(title: str, values: Any) -> Iterator[str]:
         yield ""
         yield title
         yield from (f"  {said(value)}" for value in cast("list[Any]", values))
-
-
-def _shown(event: Event) -> Record:
-    at = event.at.isoformat().replace("+00:00", "Z") if event.at is not None else None
-    return {"seq": event.seq, "type": event.type, "at": at, "data": event.data}

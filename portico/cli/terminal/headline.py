@@ -33,11 +33,11 @@ def summary(picture: Picture) -> Iterator[str]:
 
 def counted(picture: Picture) -> Iterator[Cell]:
     """The same, with tones."""
-    statuses = [place.status for place in picture.processes()]
-    failing, held = sum(one in FAILING for one in statuses), sum(one in HELD for one in statuses)
+    failing = sum(place.status in FAILING for place in picture.processes())
+    held = sum(place.state in HELD for place in picture.places.values())
     waiting = sum(asks(run) for run in picture.waiting.values())
     letters = len(picture.letters)
-    yield Cell(f"{len(statuses)} processes")
+    yield Cell(f"{sum(1 for _ in picture.processes())} processes")
     if failing:
         yield Cell(f"{failing} failing", Tone.BAD)
     if held:
@@ -45,7 +45,7 @@ def counted(picture: Picture) -> Iterator[Cell]:
     if waiting:
         yield Cell(f"{waiting} waiting for an answer", Tone.NOTE)
     if letters:
-        yield Cell(f"{letters} dead letters", Tone.BAD)
+        yield Cell(f"{letters} dead letter{'' if letters == 1 else 's'}", Tone.BAD)
 
 
 def figures(picture: Picture, room: int) -> list[Cell]:

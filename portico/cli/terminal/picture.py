@@ -20,6 +20,12 @@ MOST: Final = 500
 """How many runs, and how many dead letters, are kept: the newest."""
 Record = dict[str, Any]
 
+NODE: Final = "node "
+APART: Final = frozenset({"children", "beside"})
+"""What of a node stands in places of its own."""
+NODES: Final = 20
+"""Where more nodes are stale, the whole tree is."""
+
 _STATUS: Final = {"process.started": "running", "process.stopped": "stopped", "process.failed": "failed"}
 """What the status is after an event that does not say."""
 
@@ -47,6 +53,12 @@ class Place:
     def status(self) -> str:
         """Of a process; empty for a supervisor."""
         return str(self.node.get("status") or "")
+
+    @property
+    def state(self) -> str:
+        """What a person is told: that it takes no calls, where that is so; else the status, or a supervisor's strategy."""
+        intake = str(self.node.get("intake") or "")
+        return intake if intake in ("suspended", "draining") else self.status or str(self.node.get("strategy") or "")
 
     @property
     def depth(self) -> int:
@@ -99,7 +111,7 @@ class Picture:
     figures: deque[Record] = field(default_factory=lambda: deque[Record](maxlen=SECONDS))
     """One a second, the last one last."""
     stale: set[str] = field(default_factory=set[str])
-    """What is to be read anew: `tree`, `runs`, `waiting`, `letters`."""
+    """What is to be read anew: `tree`, `runs`, `waiting`, `letters`; `node NAME` for one node of the tree."""
     changes: int = 0
 
     @property
@@ -112,7 +124,9 @@ class Picture:
     def set_tree(self, root: Mapping[str, Any]) -> None:
         """The tree as the gateway has it. Its former one is forgotten."""
         self.places = {}
-        self._place(root, 0, ())
+        beside = cast("list[Mapping[str, Any]]", root.get("beside") or [])
+        for one in (root, *beside):
+            self._place(one, 0, ())
         self.changes += 1
 
     def set_runs(self, found: list[Record]) -> None:
@@ -134,7 +148,9 @@ class Picture:
         """One node as the gateway has it now."""
         place = self.places.get(node["name"])
         if place is not None:
-            place.node |= {name: value for name, value in node.items() if name != "children"}
+            place.node |= {name: value for name, value in node.items() if name not in APART}
+            if place.crash is not None:  # its traceback is read by whoever looks at it
+                place.node["last_crash"] = {name: value for name, value in place.crash.items() if name != "traceback"}
             self.changes += 1
 
     def _place(self, root: Mapping[str, Any], level: int, parents: tuple[str, ...]) -> None:
@@ -146,11 +162,11 @@ class Picture:
             key = name
             while key in self.places:  # a supervisor may have the name of a process
                 key += "\u00a0"
-            self.places[key] = Place(name, {kind: value for kind, value in node.items() if kind != "children"}, level, parents)
+            self.places[key] = Place(name, {kind: value for kind, value in node.items() if kind not in APART}, level, parents)
             for parent in parents:
                 self.places[parent].size += 1
-            children = cast("list[Mapping[str, Any]]", node.get("children") or [])
-            todo.extend((child, level + 1, (*parents, key)) for child in reversed(children))
+            children = cast("list[Any]", node.get("children") or [])
+            todo.extend((child, level + 1, (*parents, key)) for child in reversed(children) if "name" in mapping(child))
 
     # --- what happens -------------------------------------------------------------------------------------------------
 
@@ -193,18 +209,14 @@ class Picture:
             place.node["incarnation"] = data["incarnation"]
         if name == "process.restarted":
             place.node["restarts"] = whole(place.node.get("restarts")) + 1
-        if name in ("process.crashed", "process.failed"):
-            self._crash(place, data)
-        if name == "supervisor.report":
-            self.stale.add("tree")
+        self._look_again(place.name)
 
-    def _crash(self, place: Place, data: Record) -> None:
-        error = data.get("error")
-        about = mapping(error) if isinstance(error, dict) else {"message": str(error)} if error else {}
-        crash = {key: data[key] for key in ("at", "incarnation", "attempt") if key in data} | about
-        if about:
-            place.node["last_crash"] = {**mapping(data.get("last_crash")), **crash}
-        self.stale.add("tree")
+    def _look_again(self, name: str) -> None:
+        """An event says what happened, and not all that is so now."""
+        self.stale.add(f"{NODE}{name}")
+        nodes = {what for what in self.stale if what.startswith(NODE)}
+        if len(nodes) > NODES:
+            self.stale = (self.stale - nodes) | {"tree"}
 
     def _run(self, data: Record) -> None:
         run_id, status = data.get("run_id"), str(data.get("status") or "")
@@ -261,4 +273,4 @@ def mapping(value: Any) -> Record:
 
 def whole(value: Any) -> int:
     """The value where it is a whole number; else 0."""
-    return value if isinstance(value, int) else 0
+    return int(value) if isinstance(value, int) else 0

@@ -67,7 +67,7 @@ class TreeView:
         place = picture.places[key]
         node, crash = place.node, place.crash
         restarts = place.restarts_per_minute
-        state = text(node.get("strategy", ""), Tone.DIM) if place.is_supervisor else status(place.status)
+        state = text(place.state, Tone.DIM) if place.state == node.get("strategy") else status(place.state)
         return (
             self._name(key, place),
             text(node.get("kind", ""), Tone.DIM),
@@ -75,7 +75,7 @@ class TreeView:
             number(node.get("incarnation")),
             number(_restarts(place), Tone.BAD if restarts else Tone.PLAIN),
             number(place.depth if "mailbox" in node else None, Tone.NOTE),
-            number(node.get("in_flight"), Tone.GOOD),
+            number(place.in_flight if "in_flight" in node else None, Tone.GOOD),
             text(f"{crash.get('type', '')}: {crash.get('message', '')}".strip(": "), Tone.DIM) if crash else Cell(""),
         )
 
@@ -106,7 +106,7 @@ class TreeView:
 
     @staticmethod
     def _has(place: Place, wanted: str) -> bool:
-        return has(wanted, place.name, place.status, place.node.get("kind", ""))
+        return has(wanted, place.name, place.state, place.node.get("kind", ""))
 
 
 def _restarts(place: Place) -> Any:

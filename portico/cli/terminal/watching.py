@@ -15,9 +15,10 @@ import anyio
 
 from portico.cli.refusals import refusal
 from portico.cli.terminal.feed import data_of, events
-from portico.cli.terminal.picture import MOST, Link
-from portico.client import ClientError, ConnectionFailed, InvalidResponse, Unauthenticated, Unavailable
+from portico.cli.terminal.picture import MOST, NODE, Link
+from portico.client import ClientError, ConnectionFailed, InvalidResponse, PorticoAPIError, Unauthenticated, Unavailable
 from portico.client.retries import backoff
+from portico.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -161,8 +162,19 @@ class Watching:
             case "usage":
                 self.picture.usage = await self._usage()
                 self.picture.changes += 1
+            case _ if what.startswith(NODE):
+                await self._node(what.removeprefix(NODE))
             case _:
                 pass
+
+    async def _node(self, name: str) -> None:
+        """One node; where it is there no more, or is shown to nobody alone, the tree."""
+        try:
+            self.picture.set_node(await self.client.agent(name))
+        except (PorticoAPIError, ConfigurationError) as error:
+            if isinstance(error, PorticoAPIError) and error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+                raise
+            self.picture.stale.add("tree")
 
     async def _tree(self) -> Record:
         root: Any = await self.client.request("GET", "/agents")
