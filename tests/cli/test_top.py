@@ -113,7 +113,7 @@ def test_once_prints_the_tree_and_what_waits_as_plain_text(served: tuple[Path, s
     assert re.search(r"^ +editor +agent +running +1 ", text, re.MULTILINE)
     assert re.search(r"^ +asking +editor .*Print it\?$", text, re.MULTILINE)
     assert re.search(r"^ +jammed +failed +press +press ", text, re.MULTILINE)
-    assert re.search(r"^ +jammed +press +press .*jammed", text, re.MULTILINE)
+    assert re.search(r"^ +jammed +press +press .*Agent 'press' crashed 4 times", text, re.MULTILINE)
     assert "\x1b" not in text
 
 

@@ -124,7 +124,7 @@ class TopApp(App[None]):
 
     def __init__(self, client: AsyncClient, url: str, picture: Picture | None = None, *, keyed: bool = False) -> None:
         """`client` is closed by whoever made it. `url` as it is shown; `picture`: what is known; `keyed`: whether it has a key."""
-        super().__init__()
+        super().__init__(ansi_color=True)  # said here, so that NO_COLOR leaves the terminal's own letters
         self.client = client
         self.url = url
         self.picture = Picture() if picture is None else picture
