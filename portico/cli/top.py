@@ -66,7 +66,7 @@ async def _look(url: str) -> Picture:
         try:
             await Watching(client, picture, lambda: None, keyed=bool(key)).read_all()
         except ClientError as error:
-            raise refusal(error, url.rstrip("/"), keyed=bool(key)) from error
+            raise refusal(error, url.rstrip("/"), keyed=bool(key), named="URL") from error
     return picture
 
 

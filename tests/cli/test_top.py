@@ -147,7 +147,7 @@ def test_a_server_that_is_no_gateway_is_a_sentence(tmp_path: Path) -> None:
             server.shutdown()
             thread.join(5)
 
-    assert "not as a gateway of this version of Portico does: look at --url" in text
+    assert "not as a gateway of this version of Portico does: look at URL" in text
 
 
 def test_without_textual_it_names_the_line_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
