@@ -25,7 +25,9 @@ from portico.routes.agent_table import Table
 from portico.routes.agents import agents_router
 from portico.routes.dead_letters import dead_letters_router
 from portico.routes.face import Face
+from portico.routes.gateway_events import gateway_events_router
 from portico.routes.metrics import metrics_router
+from portico.routes.newsroom import Newsroom
 from portico.routes.probes import probes_router
 from portico.routes.problem_pages import problem_pages_router
 from portico.routes.protected_resource import ProtectedResource, protected_resource_router
@@ -35,6 +37,7 @@ from portico.routes.runs import runs_router
 from portico.routes.websocket import refusing_sockets
 from portico.runs.commit import StoreCommit
 from portico.telemetry.metrics import Metrics
+from portico.telemetry.pulse import Pulse
 from portico.telemetry.route_templates import RouteTemplates
 from portico.telemetry.setup import configure
 from portico.topology.runtime import Runtime
@@ -124,6 +127,10 @@ def create_app(source: KernelRuntime | Topology | Path | str | Mapping[str, Any]
         telemetry,
         Metrics(dispatcher, lambda: len(face.streams)) if settings.metrics_enabled else None,
     )
+    counts = gateway.metrics
+    pulse = Pulse(dispatcher, counts and counts.calls, counts and counts.lag, lambda: len(face.streams))
+    face.newsroom = Newsroom(dispatcher, pulse)
+    face.on_drain.append(face.newsroom.close)
     app = GatewayApp(
         gateway,
         title=settings.title,
@@ -143,6 +150,7 @@ def create_app(source: KernelRuntime | Topology | Path | str | Mapping[str, Any]
     for router in (
         agents_router(face),
         agent_actions_router(face),
+        gateway_events_router(),
         run_batch_router(face),
         runs_router(face),
         dead_letters_router(face),

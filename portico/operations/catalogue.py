@@ -35,6 +35,7 @@ GATEWAY_PATHS = (
     "/console",
     "/dead-letters",
     "/docs",
+    "/events",
     "/healthz",
     "/livez",
     "/mcp",
