@@ -1,10 +1,11 @@
 // AgentPanel: everything about one process or supervisor, and what can be done with it.
-import { ago, clockTime, count, instant, measure } from "./format.js";
+import { ago, count, instant, measure } from "./format.js";
 import { path } from "./api.js";
 import { useGateway } from "./gateway.js";
 import { html, useEffect, useState } from "./html.js";
 import { Icon, Status } from "./icon.js";
 import { useObservable } from "./observable.js";
+import { NewsList } from "./news_list.js";
 import { href } from "./router.js";
 import { LongText, Name, short } from "./text.js";
 import { useTick } from "./tick.js";
@@ -157,12 +158,8 @@ function Children({ nodes }) {
 }
 
 function Lately({ name }) {
-  const { news } = useGateway();
-  useObservable(news);
-  const mine = news.list.filter((one) => one.name === name).slice(-8).reverse();
-  if (!mine.length) return null;
   return html`<section aria-labelledby="lately-title">
     <h3 id="lately-title">Since this page was opened</h3>
-    <ul class="news">${mine.map((one) => html`<li data-weight=${one.weight}><time title=${instant(one.at)}>${clockTime(one.at)}</time><span>${short(one.text, 300)}</span></li>`)}</ul>
+    <${NewsList} name=${name} limit=${8} />
   </section>`;
 }

@@ -2,6 +2,7 @@
 import { Announcer } from "./announcer.js";
 import { Api } from "./api.js";
 import { Clock } from "./clock.js";
+import { Contracts } from "./contracts.js";
 import { Dialogs } from "./dialogs.js";
 import { Figures } from "./figures.js";
 import { createContext, useContext } from "./html.js";
@@ -29,6 +30,7 @@ export class Gateway {
     this.tree = new Tree(this.api, this.stream, this.session);
     this.figures = new Figures(this.stream);
     this.news = new News(this.stream, this.announcer);
+    this.contracts = new Contracts(this.api, this.stream);
     this.stream.on("figures", (figures) => this.clock.observe(figures.at));
     this.session.subscribe(() => this.#sessionChanged());
   }

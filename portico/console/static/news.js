@@ -5,9 +5,10 @@ import { short } from "./text.js";
 const KEPT = 300;
 
 export class News extends Observable {
-  /** `{at, kind, name, text, weight}`, the newest last; weight: "bad", "good" or "plain". */
+  /** `{number, at, kind, name, text, weight}`, the newest last; weight: "bad", "good" or "plain". */
   list = [];
   #announcer;
+  #number = 0;
 
   constructor(stream, announcer) {
     super();
@@ -26,6 +27,7 @@ export class News extends Observable {
   }
 
   #add(one) {
+    one.number = ++this.#number;
     this.list.push(one);
     if (this.list.length > 2 * KEPT) this.list.splice(0, this.list.length - KEPT);
     this.changed();
