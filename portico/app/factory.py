@@ -15,6 +15,7 @@ from portico.app.loading import data_directory_of, load_topology, server_setting
 from portico.app.mcp import serving_options
 from portico.app.middlewares import middlewares_of
 from portico.app.settings import GatewayConfig
+from portico.console.page import assets_path, mount_console
 from portico.errors import ConfigurationError
 from portico.kernel.runtime import Runtime as KernelRuntime
 from portico.mcp_bridge.serving.http import MCPEndpoint
@@ -116,7 +117,7 @@ def create_app(source: KernelRuntime | Topology | Path | str | Mapping[str, Any]
         runtime,
         dispatcher,
         face,
-        Table(face, (settings.docs_path, settings.mcp_path or "/mcp")),
+        Table(face, (settings.docs_path, settings.console_path, assets_path(settings.console_path), settings.mcp_path or "/mcp")),
         settings,
         mcp,
         sse,
@@ -153,6 +154,8 @@ def create_app(source: KernelRuntime | Topology | Path | str | Mapping[str, Any]
         app.include_router(metrics_router(gateway.metrics))
     app.router.routes += _mcp_routes(mcp, sse, settings)
     add_document(app, gateway)
+    if settings.console_enabled:
+        mount_console(app, title=settings.title, console_path=settings.console_path)
     if settings.access_log:
         app.add_middleware(cast("Any", AccessLog), RouteTemplates(app.router.routes))  # around all: it sees what clients see
     if telemetry is not None:
