@@ -251,7 +251,8 @@ function Radios(props) {
   const { at, title, described, invalid, hint, fault } = about(props);
   const choices = field.kind === "boolean" ? [[true, "Yes"], [false, "No"]] : field.choices.map(({ label }, nth) => [nth, label]);
   const none = field.kind === "boolean" ? null : -1;
-  const all = field.required && !field.nullable ? choices : [...choices, [none, field.standard === undefined || field.standard === null ? "Not given" : "As it is by default"]];
+  const stands = field.standard !== undefined && field.standard !== null;
+  const all = !field.nullable && (field.required || stands) ? choices : [...choices, [none, "Not given"]];
   const of = (value, nth) => `${at}-${nth}`;
   return html`<fieldset class="field radios" id=${at} aria-describedby=${described} aria-invalid=${invalid}>
     <legend>${visible(title)}<${Optional} field=${field} /></legend>
@@ -275,7 +276,7 @@ function Group(props) {
   const optional = isComposite(field) && !(field.required && !field.nullable);
   const give = (event) => onChange(event.target.checked ? draftOf(field, undefined, true) : { given: false });
   const body = isComposite(field) && !draft.given ? null : html`<${Inside} ...${props} />`;
-  if (whole && field.kind === "object" && !field.title) return html`<div class="fields">${hint}${fault}${body}</div>`;
+  if (whole && field.kind === "object" && !optional) return html`<div class="fields">${hint}${fault}${body}</div>`;
   return html`<fieldset class="field group" id=${at} aria-describedby=${described} aria-invalid=${invalid}>
     <legend>${visible(title)}<${Optional} field=${field} /></legend>
     ${hint}
