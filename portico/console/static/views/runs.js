@@ -61,7 +61,7 @@ function Filters({ filter, onChange, onClear }) {
   return html`<div class="filters" role="search" aria-label="Filter runs">
     <${Typed} label="Agent" name="agent" value=${filter.agent} onChange=${onChange} />
     <${Typed} label="Principal" name="principal" value=${filter.principal} onChange=${onChange} />
-    <${Typed} label="Run id begins with" name="id" value=${filter.id} onChange=${onChange} />
+    <${Typed} label="Run id" name="id" value=${filter.id} onChange=${onChange} />
     ${Object.keys(filter).length > 0 && html`<button type="button" class="button quiet" onClick=${onClear}>Clear</button>`}
   </div>`;
 }
