@@ -52,8 +52,6 @@ class Assets:
         """The names of all scripts."""
         return [name for name in self._files if name.endswith(".js")]
 
-<<<<<<< HEAD
-=======
     @property
     def styles(self) -> list[str]:
         """The names of all style sheets; the page's own come after those of others."""
@@ -61,7 +59,6 @@ class Assets:
             (name for name in self._files if name.endswith(".css")), key=lambda name: (not name.startswith("vendor/"), name)
         )
 
->>>>>>> console
     async def serve(self, request: Request) -> Response:
         """`GET` or `HEAD` of `{digest}/{name}`."""
         digest: str = request.path_params["digest"]

@@ -83,10 +83,7 @@ def mount_console(app: Starlette, *, title: str, console_path: str = "/console")
 def page(title: str, assets: Assets, files: str, base: str) -> str:
     """The HTML. `files` and `base` (the gateway's root) are relative to it, so that it works wherever the gateway is mounted."""
     preloads = "\n".join(f'<link rel="modulepreload" href="{files}/{name}">' for name in assets.modules if name != "theme_early.js")
-<<<<<<< HEAD
-=======
     styles = "\n".join(f'<link rel="stylesheet" href="{files}/{name}">' for name in assets.styles)
->>>>>>> console
     name = html.escape(title)
     return f"""<!doctype html>
 <html lang="en">
@@ -97,12 +94,7 @@ def page(title: str, assets: Assets, files: str, base: str) -> str:
 <title>{name} · Console</title>
 <link rel="icon" type="image/svg+xml" href="{files}/portico.svg">
 <script src="{files}/theme_early.js"></script>
-<<<<<<< HEAD
-<link rel="stylesheet" href="{files}/console.css">
-<link rel="stylesheet" href="{files}/vendor/uplot.css">
-=======
 {styles}
->>>>>>> console
 {preloads}
 <script type="module" src="{files}/console.js"></script>
 </head>

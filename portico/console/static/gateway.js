@@ -20,11 +20,7 @@ export class Gateway {
     this.title = title;
     this.session = new Session();
     this.api = new Api(base, this.session);
-<<<<<<< HEAD
-    this.stream = new Stream(this.api);
-=======
     this.stream = new Stream(this.api, "events?topics=process,run,figures");
->>>>>>> console
     this.clock = new Clock();
     this.router = new Router();
     this.theme = new Theme();

@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-// Stream: the gateway's events as they happen, over fetch, so that the key is a header. It comes back by itself after whatever ends it.
-=======
 // Stream: events as they happen, over fetch, so that the key is a header. It comes back by itself after whatever ends it.
->>>>>>> console
 import { Observable } from "./observable.js";
 import { Problem } from "./problem.js";
 import { createParser } from "./vendor/eventsource-parser/index.js";
@@ -29,30 +25,14 @@ export class Stream extends Observable {
   /** Events that came, since the page was opened. */
   received = 0;
   #api;
-<<<<<<< HEAD
-  #topics;
-=======
   #path;
   #ends;
->>>>>>> console
   #handlers = new Map();
   #lastId = "";
   #attempt = 0;
   #controller = null;
   #timers = { silence: 0, retry: 0, hidden: 0 };
 
-<<<<<<< HEAD
-  constructor(api, topics = "process,run,figures") {
-    super();
-    this.#api = api;
-    this.#topics = topics;
-    document.addEventListener("visibilitychange", () => this.#visibility());
-    addEventListener("online", () => this.state === "waiting" && this.open());
-  }
-
-  /** Call `handler(data, kind)` for each event whose kind is `kind` or begins with it and a dot. Returns what ends that.
-   * Besides the gateway's own: "hello", "gap" (what was missed is not known: read everything anew). */
-=======
   #leave = new AbortController();
 
   /** `path`: of the gateway · `ends(kind)`: whether no event comes after one of that kind, as a run's last. */
@@ -67,7 +47,6 @@ export class Stream extends Observable {
    * Call `handler(data, kind)` for each event whose kind is `kind` or begins with it and a dot; "*" for every one. Returns what ends
    * that. "gap": what was missed is not known, so read everything anew.
    */
->>>>>>> console
   on(kind, handler) {
     const handlers = this.#handlers.get(kind) ?? this.#handlers.set(kind, new Set()).get(kind);
     handlers.add(handler);
@@ -77,29 +56,21 @@ export class Stream extends Observable {
   /** Connect, now. */
   open() {
     this.#stop();
-<<<<<<< HEAD
-=======
     this.#leave.abort();
     this.#leave = new AbortController();
     const { signal } = this.#leave;
     document.addEventListener("visibilitychange", () => this.#visibility(), { signal });
     addEventListener("online", () => this.state === "waiting" && this.open(), { signal });
->>>>>>> console
     this.#controller = new AbortController();
     this.#become("connecting");
     this.#run(this.#controller);
   }
 
-<<<<<<< HEAD
-  close() {
-    this.#stop();
-=======
   /** Disconnect, for good; the next `open` begins anew. */
   close() {
     this.#stop();
     this.#leave.abort();
     clearTimeout(this.#timers.hidden);
->>>>>>> console
     this.#lastId = "";
     this.#become("closed");
   }
@@ -116,13 +87,9 @@ export class Stream extends Observable {
     try {
       const headers = this.#lastId ? { "Last-Event-ID": this.#lastId } : {};
       const accept = "text/event-stream";
-<<<<<<< HEAD
-      const response = await this.#api.request("GET", `events?topics=${this.#topics}`, { accept, headers, signal });
-=======
       const response = await this.#api.request("GET", this.#path, { accept, headers, signal });
       this.problem = null;
       this.#become("live");
->>>>>>> console
       const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
       const parser = createParser({ onEvent: (event) => this.#take(event), maxBufferSize: LONGEST_EVENT });
       for (;;) {
@@ -169,35 +136,21 @@ export class Stream extends Observable {
       return; // no event of ours
     }
     this.received++;
-<<<<<<< HEAD
-=======
     this.#attempt = 0;
->>>>>>> console
     if (event.id) this.#lastId = event.id;
     const kind = event.event ?? "message";
     if (kind === "hello") this.#greeted(data);
     this.#hand(kind, data, kind);
-<<<<<<< HEAD
-    const dot = kind.indexOf(".");
-    if (dot > 0) this.#hand(kind.slice(0, dot), data, kind);
-=======
     this.#hand("*", data, kind);
     const dot = kind.indexOf(".");
     if (dot > 0) this.#hand(kind.slice(0, dot), data, kind);
     if (this.#ends(kind)) this.close();
->>>>>>> console
   }
 
   #greeted(hello) {
     const before = this.hello;
     this.hello = hello;
-<<<<<<< HEAD
-    this.#attempt = 0;
-    this.problem = null;
-    this.#become("live");
-=======
     this.changed();
->>>>>>> console
     if (before && before.life !== hello.life) this.#hand("gap", { from: null, to: null }, "gap");
   }
 
