@@ -13,6 +13,7 @@ import { Session } from "./session.js";
 import { Stream } from "./stream.js";
 import { Theme } from "./theme.js";
 import { Tree } from "./tree.js";
+import { WaitingList } from "./waiting_list.js";
 
 export class Gateway {
   /** `base`: the URL of the gateway's root · `title`: its name. */
@@ -30,6 +31,7 @@ export class Gateway {
     this.tree = new Tree(this.api, this.stream, this.session);
     this.figures = new Figures(this.stream);
     this.news = new News(this.stream, this.announcer);
+    this.waiting = new WaitingList(this.api, this.stream);
     this.contracts = new Contracts(this.api, this.stream);
     this.stream.on("figures", (figures) => this.clock.observe(figures.at));
     this.session.subscribe(() => this.#sessionChanged());
@@ -40,12 +42,14 @@ export class Gateway {
     this.stream.open();
     this.readiness.open();
     this.tree.open();
+    this.waiting.readSoon();
   }
 
   #sessionChanged() {
     if (this.session.state === "asked") {
       this.stream.close();
       this.tree.clear();
+      this.waiting.clear();
     }
   }
 

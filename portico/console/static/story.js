@@ -20,7 +20,8 @@ const MARKS = {
   gap: ["warn", "Events are missing"],
 };
 
-const ENDS = new Set(["run.succeeded", "run.failed", "run.cancelled", "run.timed_out"]);
+/** After one of these a run has no further event. */
+export const ENDINGS = new Set(["run.succeeded", "run.failed", "run.cancelled", "run.timed_out"]);
 
 /**
  * @typedef {object} Item
@@ -47,7 +48,6 @@ export class Story {
     this.ended = false;
     this.restarts = 0;
     this.cost = { calls: 0, tokens_in: 0, tokens_out: 0, usd: 0, unpriced: 0 };
-    this.version = 0;
     this.keys = 0;
     this.open = new Map();
   }
@@ -63,11 +63,10 @@ export class Story {
       if (seq <= this.last) return false;
       this.last = seq;
     }
-    this.version += 1;
     this.begun ||= at;
     const about = data !== null && typeof data === "object" && !Array.isArray(data) ? data : {};
     this.#put(type, at, data, about);
-    if (ENDS.has(type)) {
+    if (ENDINGS.has(type)) {
       this.ended = true;
       this.open.clear();
     }

@@ -149,16 +149,16 @@ function Facts({ run, now, story }) {
   </dl>`;
 }
 
-const FOLLOWING = { connecting: "connecting …", live: "live", waiting: "connection lost; trying again …", ended: "", gone: "", refused: "not allowed", closed: "" };
+const FOLLOWING = { connecting: "connecting …", live: "live", waiting: "connection lost; trying again …", paused: "paused", refused: "not allowed" };
 
 function Following({ stream }) {
-  const said = FOLLOWING[stream.state];
-  return said ? html`<span class=${`following ${stream.state}`} role="status">${said}</span>` : null;
+  const said = FOLLOWING[stream.about];
+  return said ? html`<span class=${`following ${stream.about}`} role="status">${said}</span>` : null;
 }
 
 function Tail({ stream, run, now }) {
-  if (stream.state === "gone") return html`<p class="muted">Its events are kept no more.</p>`;
-  if (stream.state === "refused") return html`<p class="muted">Its events may not be read with this key.</p>`;
+  if (stream.about === "gone") return html`<p class="muted">Its events are kept no more.</p>`;
+  if (stream.about === "refused") return html`<p class="muted">Its events may not be read with this key.</p>`;
   if (!stream.story.items.length) return html`<p class="muted">${run.status === "queued" ? "It is queued: nothing has happened yet." : "Nothing has been told yet."}</p>`;
   if (ENDS.has(run.status) || stream.story.ended) return null;
   return html`<p class="muted timeline-now">${run.status === "waiting" ? "It waits" : "It goes on"} · ${duration(took(run, now))}</p>`;
