@@ -6,13 +6,16 @@ import { useObservable } from "./observable.js";
 import uPlot from "./vendor/uplot.js";
 
 const HEIGHT = 190;
+/** Steps between the marks of an axis without fractions. */
+const WHOLE = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5, 2e5, 5e5, 1e6];
 const DASHES = { solid: [], dashed: [6, 4], dotted: [2, 3] };
 
 /**
  * Props: `title` · `summary`: what the picture says, in words · `times`: seconds since the epoch · `lines`: `{name, values, colour
- * (a custom property of the style), dash, unit}` each · `version`: rises when the values have changed · `span`: seconds to show, at least.
+ * (a custom property of the style), dash, unit}` each · `version`: rises when the values have changed · `span`: seconds to show, at least ·
+ * `whole`: there are no fractions.
  */
-export function Plot({ title, summary, times, lines, version, span = 0 }) {
+export function Plot({ title, summary, times, lines, version, span = 0, whole = false }) {
   const { theme } = useGateway();
   const themed = useObservable(theme);
   const place = useRef(null);
@@ -32,11 +35,11 @@ export function Plot({ title, summary, times, lines, version, span = 0 }) {
         cursor: { drag: { x: false, y: false }, points: { size: 6 }, y: false },
         scales: {
           x: { time: true, range: (_, least, most) => (most ? [Math.min(least, most - span), most] : [0, 1]) },
-          y: { range: (_, __, most) => [0, most > 0 ? most * 1.08 : 1] },
+          y: { range: (_, __, most) => [0, most > 0 ? most * 1.08 : whole ? 4 : 1] },
         },
         axes: [
-          { ...axis, space: 80, values: (_, ticks) => ticks.map((tick) => clockTime(tick).slice(0, 5)), incrs: [60, 120, 300, 600, 3600] },
-          { ...axis, size: 48, space: 34, values: (_, ticks) => ticks.map((tick) => measure(tick)) },
+          { ...axis, size: 30, space: 70, values: (_, ticks) => ticks.map((tick) => clockTime(tick).slice(0, 5)), incrs: [60, 120, 300, 600, 3600] },
+          { ...axis, size: 48, space: 34, incrs: whole ? WHOLE : undefined, values: (_, ticks) => ticks.map((tick) => measure(tick)) },
         ],
         series: [
           {},

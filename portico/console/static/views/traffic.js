@@ -31,7 +31,7 @@ export function TrafficView() {
     </div></div>`;
   const { columns, times, version } = figures;
   const line = (name, column, colour, dash, unit) => ({ name, values: columns[column], colour, dash, unit });
-  const common = { times, version, span: WINDOW };
+  const common = { times, version, span: span(times) };
   const runs = last.runs ?? {};
   return html`<div class="view">
     <${ViewHead} title="Traffic"><span class="muted">The last ten minutes, since this page was opened</span><//>
@@ -47,17 +47,23 @@ export function TrafficView() {
         <${Tile} name="Open streams" value=${count(last.streams)} />
       </dl>
       <div class="plots">
-        <${Plot} ...${common} title="Calls per second" summary=${summary(figures, "Calls per second", ["ok", "failed", "rejected"])}
+        <${Plot} ...${common} whole title="Calls per second" summary=${summary(figures, "Calls per second", ["ok", "failed", "rejected"])}
           lines=${[line("done", "ok", "--good"), line("failed", "failed", "--bad", "dashed"), line("rejected", "rejected", "--warn", "dotted")]} />
         <${Plot} ...${common} title="Latency" summary=${summary(figures, "Latency in milliseconds", ["p50", "p95", "p99"])}
-          lines=${[line("p50", "p50", "--good", "solid", "ms"), line("p95", "p95", "--info", "dashed", "ms"), line("p99", "p99", "--bad", "dotted", "ms")]} />
-        <${Plot} ...${common} title="Calls in flight" summary=${summary(figures, "Calls in flight", ["inFlight"])} lines=${[line("in flight", "inFlight", "--info")]} />
+          lines=${[line("p50", "p50", "--info", "solid", "ms"), line("p95", "p95", "--accent", "dashed", "ms"), line("p99", "p99", "--warn", "dotted", "ms")]} />
+        <${Plot} ...${common} whole title="Calls in flight" summary=${summary(figures, "Calls in flight", ["inFlight"])} lines=${[line("in flight", "inFlight", "--info")]} />
         <${Plot} ...${common} title="Loop lag" summary=${summary(figures, "Loop lag in milliseconds", ["lag"])} lines=${[line("lag", "lag", "--warn", "solid", "ms")]} />
       </div>
       <details class="card"><summary>The same as a table</summary><${Table} figures=${figures} /></details>
       <section class="card" aria-labelledby="news-title"><h2 id="news-title">What happened</h2><${NewsList} /></section>
     </div>
   </div>`;
+}
+
+/** How many seconds the plots show: as many as there are, in a few steps, so that the first minutes are no scrawl at the edge. */
+function span(times) {
+  const elapsed = (times.at(-1) ?? 0) - (times[0] ?? 0);
+  return [120, 300].find((seconds) => elapsed < seconds) ?? WINDOW;
 }
 
 function Tile({ name, value, unit }) {
