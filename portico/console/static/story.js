@@ -146,7 +146,7 @@ export class Story {
       this.items = this.items.map((item) => (item.past ? item : { ...item, past: true, state: item.state === "running" ? "broken" : item.state }));
       this.open.clear();
     }
-    const [tone, title] = MARKS[type] ?? [null, type];
+    const [tone, title] = Object.hasOwn(MARKS, type) ? MARKS[type] : [null, type];
     if (tone) this.#push("mark", type, at, data, { tone, title, about });
     else this.#push("event", type, at, data, { about });
   }
