@@ -96,7 +96,7 @@ function Raw({ id, faults, value, onInput }) {
 function placeOf(path, places) {
   if (places.has(path)) return path;
   const steps = path.split("/").slice(1);
-  for (let at = 0; at < steps.length; at += 1) {
+  for (let at = 0; steps.length > 1 && at < steps.length; at += 1) {
     const shorter = steps.filter((_, other) => other !== at).map((step) => `/${step}`).join("");
     if (places.has(shorter)) return shorter;
   }
