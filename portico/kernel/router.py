@@ -27,10 +27,11 @@ from portico.errors import (
     TooManyKeys,
 )
 from portico.kernel.bus import Bus
-from portico.kernel.current import current
+from portico.kernel.current import current, trace_of
 from portico.kernel.deadlines import Deadlines
 from portico.kernel.delivery import Delivery, new_delivery
 from portico.kernel.events import EventKind, KernelEvent
+from portico.kernel.mailbox import Intake
 from portico.kernel.messages import DEFAULT_TYPE, RESERVED_PREFIX, Message, new_message, reserved
 from portico.kernel.monitors import Monitors
 from portico.kernel.registry import Registry
@@ -156,7 +157,7 @@ class Router:
                     recipient, message_type, payload = onward.agent, onward.operation, onward.payload
             if inherited is not None and (deadline is None or inherited < deadline):
                 deadline = inherited
-            message = new_message(message_type, payload, sender, recipient, sender, deadline, cause.origin, in_hand.traceparent)
+            message = new_message(message_type, payload, sender, recipient, sender, deadline, cause.origin, trace_of(in_hand))
             if recipient == sender:
                 self._refuse_self_ask(recipient)
         if priority:
@@ -214,7 +215,7 @@ class Router:
             message = new_message(message_type, payload, sender, recipient)
             journal = None
         else:
-            message = new_message(message_type, payload, sender, recipient, None, None, in_hand.message.origin, in_hand.traceparent)
+            message = new_message(message_type, payload, sender, recipient, None, None, in_hand.message.origin, trace_of(in_hand))
             journal = in_hand.journal
         if priority:
             message.priority = priority
@@ -318,6 +319,16 @@ class Router:
         self.registry.lookup(name).suspend(reason)
         if self.services.commit is not None:
             self.services.commit.suspended(name, reason)
+
+    def drain(self, name: str, reason: str) -> None:
+        """Let a process work off what waits, and stand suspended then. Remembered from now on. Raises `UnknownAgent`."""
+        mailbox = self.registry.lookup(name)
+        if mailbox.intake is not Intake.OPEN:
+            return
+        if self.services.commit is not None:
+            self.services.commit.suspended(name, reason)
+        mailbox.begin_drain(reason)
+        self.emit(EventKind.PROCESS_DRAINING, name, reason=reason)
 
     def resume(self, name: str, approver: str) -> None:
         """Resume a process, or all behind a name. Raises `UnknownAgent`."""
