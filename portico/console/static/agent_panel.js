@@ -133,7 +133,7 @@ function Facts({ about }) {
       ${fact("Life", count(about.incarnation))}
       ${fact("Restarts", count(about.restarts))}
       ${fact("Restarts per minute", measure(about.restarts_per_minute))}
-      ${box && fact("Waiting", `${count(box.depth)}${box.size ? ` of ${count(box.size)}` : ""}`)}
+      ${box && fact("In the queue", `${count(box.depth)}${box.size ? ` of ${count(box.size)}` : ""}`)}
       ${box?.expired > 0 && fact("Expired", count(box.expired))}
       ${fact("In flight", count(about.in_flight))}
       ${fact("Keys", about.keys === undefined ? undefined : `${count(about.keys)} of ${count(about.max_keys)}`)}

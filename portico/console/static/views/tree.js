@@ -90,7 +90,7 @@ function body(tree, list) {
 const COLUMNS = html`
   <div role="columnheader">Name</div>
   <div role="columnheader">State</div>
-  <div role="columnheader" class="number">Waiting</div>
+  <div role="columnheader" class="number">Queue</div>
   <div role="columnheader" class="number medium">In flight</div>
   <div role="columnheader" class="number wide">Life</div>
   <div role="columnheader" class="number wide">Restarts/min</div>
