@@ -21,6 +21,7 @@ from portico.kernel.runtime import Runtime as KernelRuntime
 from portico.mcp_bridge.serving.http import MCPEndpoint
 from portico.mcp_bridge.serving.sse import SSEEndpoint
 from portico.routes.access_log import AccessLog
+from portico.routes.agent_actions import agent_actions_router
 from portico.routes.agent_table import Table
 from portico.routes.agents import agents_router
 from portico.routes.dead_letters import dead_letters_router
@@ -142,6 +143,7 @@ def create_app(source: KernelRuntime | Topology | Path | str | Mapping[str, Any]
     app.router.default = refusing_sockets(app.router.default)
     for router in (
         agents_router(face),
+        agent_actions_router(face),
         run_batch_router(face),
         runs_router(face),
         dead_letters_router(face),

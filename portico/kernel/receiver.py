@@ -116,6 +116,8 @@ class Receiver:
                 in_a_row, began = 0, 0.0
                 if life.draining:
                     return
+                if mailbox.drain is not None and mailbox.drain.is_over():
+                    continue
                 await mailbox.wait()
                 if source is not None and source.waiting and waiting:
                     source.wake()  # it was woken for what all share, but has something of its own: another one takes that
