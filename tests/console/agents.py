@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, Field
 
-from portico.kernel.messages import Message
 from portico.kernel.process import AgentProcess
 from portico.kernel.protocols import Context
 from portico.operations.decorators import operation
+
+if TYPE_CHECKING:
+    from portico.kernel.messages import Message
 
 SCRIPT = "<script>document.title='taken over'</script><img src=x onerror=\"document.title='taken over'\">"
 

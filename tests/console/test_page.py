@@ -1,4 +1,4 @@
-"""What is served at `/console`: files alone, under a strict policy, at any prefix, kept by browsers for as long as they are the same."""
+"""What is served at `/console`: files alone, under a strict policy, at any prefix, kept by browsers while they stay the same."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ async def test_the_page_can_stand_elsewhere_or_nowhere() -> None:
     ],
 )
 def test_the_page_cannot_stand_where_its_files_would_open_something_else(paths: dict[str, str]) -> None:
-    with pytest.raises(ConfigurationError, match="console_path|live page"):
+    with pytest.raises(ConfigurationError, match=r"console_path|live page"):
         GatewayConfig(**paths)  # pyright: ignore[reportArgumentType]
 
 

@@ -52,7 +52,7 @@ export function AgentPanel({ name, node, onClose }) {
   const crash = { ...(detail?.last_crash ?? {}), ...(node?.lastCrash ?? {}) };
   return html`<aside class="panel" aria-label=${`Details of ${short(name, 80)}`}>
     <${PanelHead} name=${name} onClose=${onClose}>
-      <div><${Status} status=${about.status ?? shownStatus(about)} /> ${about.reason && html`<span class="muted">– ${short(about.reason, 200)}</span>`}</div>
+      <div><${Status} status=${shownStatus(about)} /> ${about.reason && html`<span class="muted">– ${short(about.reason, 200)}</span>`}</div>
       ${about.status && html`<${Actions} name=${name} about=${about} />`}
     <//>
     ${problem && node && problem.status !== 404 && html`<section><p class="complaint">${short(problem.message, 300)}</p></section>`}
@@ -83,7 +83,7 @@ const ACTIONS = {
 function Actions({ name, about }) {
   const gateway = useGateway();
   const [busy, setBusy] = useState("");
-  const can = about.status === "suspended" || about.draining ? ["resume", "restart"] : ["suspend", "drain", "restart"];
+  const can = about.intake === "suspended" || about.intake === "draining" || about.status === "suspended" ? ["resume", "restart"] : ["suspend", "drain", "restart"];
   const act = async (action) => {
     const { word, text, danger, reason, done } = ACTIONS[action];
     const answer = await gateway.dialogs.confirm({ title: html`${word} <${Name} value=${name} limit=${80} />?`, text, action: word, danger, reason });
@@ -133,7 +133,7 @@ function Facts({ about }) {
       ${fact("Life", count(about.incarnation))}
       ${fact("Restarts", count(about.restarts))}
       ${fact("Restarts per minute", measure(about.restarts_per_minute))}
-      ${box && fact("Waiting", `${count(box.depth)}${box.size ? ` of ${count(box.size)}` : ""}`)}
+      ${box && fact("In the queue", `${count(box.depth)}${box.size ? ` of ${count(box.size)}` : ""}`)}
       ${box?.expired > 0 && fact("Expired", count(box.expired))}
       ${fact("In flight", count(about.in_flight))}
       ${fact("Keys", about.keys === undefined ? undefined : `${count(about.keys)} of ${count(about.max_keys)}`)}

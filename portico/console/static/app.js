@@ -44,9 +44,9 @@ function Header() {
     </div>
     <div class="top-end">
       ${session.state !== "asked" && html`<${ReadinessChip} /><${ConnectionChip} />`}
-      <label><span class="visually-hidden">Theme</span>
+      <label class="theme"><span>Theme</span>
         <select value=${theme.choice} onChange=${(event) => theme.choose(event.target.value)}>
-          ${THEMES.map((one) => html`<option value=${one} selected=${one === theme.choice}>${one[0].toUpperCase() + one.slice(1)} theme</option>`)}
+          ${THEMES.map((one) => html`<option value=${one} selected=${one === theme.choice}>${one[0].toUpperCase() + one.slice(1)}</option>`)}
         </select>
       </label>
       ${session.signedIn && html`<button type="button" class="button" onClick=${() => session.signOut()}>Sign out</button>`}

@@ -27,7 +27,7 @@ const PATHS = {
 };
 
 /** Which picture a status has. */
-const ALIAS = { created: "starting", stopping: "stopped", succeeded: "done", accepted: "queued", timed_out: "failed", connected: "done" };
+const ALIAS = { created: "starting", stopping: "stopped", draining: "queued", succeeded: "done", accepted: "queued", timed_out: "failed", connected: "done" };
 
 export function Icon({ name, size = 16 }) {
   const path = PATHS[ALIAS[name] ?? name];

@@ -17,7 +17,8 @@ export class Tree extends Observable {
   state = "unread";
   /** Why it could not be read: a Problem, or null. */
   problem = null;
-  root = null;
+  /** The trees: the runtime's own, and what was attached beside it. */
+  roots = [];
   /** Every node by its name. */
   byName = new Map();
   /** Rises when nodes come or go, not when one changes. */
@@ -54,7 +55,7 @@ export class Tree extends Observable {
     this.#reading?.abort();
     this.#reading = null;
     this.state = "unread";
-    this.root = null;
+    this.roots = [];
     this.byName = new Map();
     this.shape++;
     this.changed();
@@ -107,18 +108,18 @@ export class Tree extends Observable {
     const known = this.byName;
     this.byName = new Map();
     let same = true;
-    const grow = (raw, parent, position) => {
+    const grow = (raw, parent, position, siblings) => {
       const before = known.get(raw.name);
       if (!before || before.parent?.name !== parent?.name || before.position !== position) same = false;
-      const node = { ...raw, key: this.byName.has(raw.name) ? `${parent?.key}/${raw.name}` : raw.name, parent, position, tally: null };
+      const node = { ...raw, siblings, key: this.byName.has(raw.name) ? `${parent?.key}/${raw.name}` : raw.name, parent, position, tally: null };
       node.level = parent ? parent.level + 1 : 1;
       node.lastCrash = raw.last_crash ?? null;
       if (!this.byName.has(raw.name)) this.byName.set(raw.name, node);
-      node.children = raw.children ? raw.children.map((child, index) => grow(child, node, index)) : null;
+      node.children = raw.children ? raw.children.map((child, index) => grow(child, node, index, raw.children.length)) : null;
       if (node.children) node.tally = tallied(node.children);
       return node;
     };
-    this.root = grow(root, null, 0);
+    this.roots = [root, ...(root.beside ?? [])].map((one, position, all) => grow(one, null, position, all.length));
     if (!same || known.size !== this.byName.size) this.shape++;
   }
 
@@ -159,6 +160,7 @@ export class Tree extends Observable {
       if (figures.depth !== undefined) node.mailbox = { ...node.mailbox, depth: figures.depth };
       if (figures.in_flight !== undefined) node.in_flight = figures.in_flight;
       if (figures.restarts_per_minute !== undefined) node.restarts_per_minute = figures.restarts_per_minute;
+      if (figures.intake !== undefined) node.intake = figures.intake;
       if (figures.status && node.status) this.#become(node, figures.status);
     }
     this.changed();
@@ -177,7 +179,7 @@ export class Tree extends Observable {
   update(raw) {
     const node = this.byName.get(raw.name);
     if (!node) return;
-    const { children: _, status, ...rest } = raw;
+    const { children: _, beside: __, status, ...rest } = raw;
     Object.assign(node, rest, { lastCrash: raw.last_crash ?? node.lastCrash });
     this.#become(node, status);
     this.changed();
@@ -196,6 +198,6 @@ function tallied(children) {
 
 /** The state that a node shows: its own, or the worst among the processes below it. */
 export function shownStatus(node) {
-  if (node.status) return node.status;
+  if (node.status) return node.intake === "draining" && node.status === "running" ? "draining" : node.status;
   return STATUSES.find((status) => node.tally?.[status] > 0) ?? "";
 }

@@ -4,7 +4,7 @@ import { useContract } from "./contracts.js";
 import { CopyButton } from "./copy.js";
 import { curl } from "./curl.js";
 import { Form } from "./form.js";
-import { bytes, duration } from "./format.js";
+import { bytes, duration, plural } from "./format.js";
 import { useGateway } from "./gateway.js";
 import { html, useEffect, useState } from "./html.js";
 import { Json } from "./json_view.js";
@@ -69,7 +69,7 @@ function Outcome({ attempt }) {
   return html`<div class="outcome" role="group" aria-label="What came of it">
     <p role="status">
       ${state === "running" ? "Asking …" : html`<strong>${state === "given-up" ? "Given up" : problem ? `${problem.title || "Failed"}${problem.status ? ` (${problem.status})` : ""}` : `Answered (${answer.status})`}</strong> after <span class="number">${duration(took / 1000)}</span>`}
-      ${facts?.life && html`<span class="muted"> · by life ${facts.life}, delivery ${Number(facts.attempt ?? 1)}</span>`}
+      ${facts?.life && html`<span class="muted"> · by life ${facts.life}${Number(facts.attempt) > 0 ? `, delivered ${plural(Number(facts.attempt), "time")} before` : ""}</span>`}
       ${attempt.runId && html` · <a href=${href(["runs", attempt.runId])}>its run</a>`}
     </p>
     ${problem && html`<p class="complaint">${short(problem.message, 1000)}${problem.requestId && html`<br /><small>Request ${short(problem.requestId, 80)}</small>`}</p>`}

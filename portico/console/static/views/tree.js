@@ -22,7 +22,7 @@ export function TreeView({ route }) {
   const status = route.query.get("status") ?? "";
   const chosen = route.path[1] ?? null;
   // With a filter by status, a step of one process may bring a row or take it away.
-  const rows = useMemo(() => visibleRows(tree.root, folded, text, status), [tree.root, tree.shape, folded, text, status, status && tree.version]);
+  const rows = useMemo(() => visibleRows(tree.roots, folded, text, status), [tree.roots, tree.shape, folded, text, status, status && tree.version]);
   const [activeKey, setActiveKey] = useState(chosen);
   const active = rows.findIndex((node) => node.key === activeKey);
   const open = (name) => router.go(href(name === null ? ["tree"] : ["tree", name], { q: text, status }));
@@ -56,7 +56,7 @@ export function TreeView({ route }) {
           ${STATUSES.map((one) => html`<option value=${one} selected=${one === status}>${one}</option>`)}
         </select>
       </label>
-      <span class="muted number" aria-live="off">${tree.root && plural(tree.byName.size, "node")}</span>
+      <span class="muted number" aria-live="off">${tree.roots.length > 0 && plural(tree.byName.size, "node")}</span>
     <//>
     <div class=${`split ${chosen === null ? "" : "open"}`}>
       <div class="list">
@@ -81,7 +81,7 @@ export function TreeView({ route }) {
 }
 
 function body(tree, list) {
-  if (tree.root) return list();
+  if (tree.roots.length) return list();
   if (tree.state === "failed")
     return html`<div class="empty"><strong>The tree cannot be read</strong><p>${tree.problem.message}</p><button type="button" class="button" onClick=${() => tree.read()}>Try again</button></div>`;
   return html`<div class="card skeleton" role="status" aria-label="Reading the tree">${[1, 2, 3, 4, 5, 6].map(() => html`<i></i>`)}</div>`;
@@ -90,7 +90,7 @@ function body(tree, list) {
 const COLUMNS = html`
   <div role="columnheader">Name</div>
   <div role="columnheader">State</div>
-  <div role="columnheader" class="number">Waiting</div>
+  <div role="columnheader" class="number">Queue</div>
   <div role="columnheader" class="number medium">In flight</div>
   <div role="columnheader" class="number wide">Life</div>
   <div role="columnheader" class="number wide">Restarts/min</div>
@@ -108,7 +108,7 @@ function treeRow(node, folded, fold, filtered) {
     key: node.key,
     attributes: {
       "aria-level": node.level,
-      "aria-setsize": node.parent?.children.length ?? 1,
+      "aria-setsize": node.siblings,
       "aria-posinset": node.position + 1,
       "aria-expanded": parent ? (shut ? "false" : "true") : undefined,
     },
@@ -144,15 +144,14 @@ function statusWord(node) {
 }
 
 /** The rows in their order. A filter shows what matches, and what is above it. */
-function visibleRows(root, folded, text, status) {
-  if (!root) return [];
+function visibleRows(roots, folded, text, status) {
   const rows = [];
   if (!text && !status) {
     const walk = (node) => {
       rows.push(node);
       if (node.children && !folded.has(node.key)) node.children.forEach(walk);
     };
-    walk(root);
+    roots.forEach(walk);
     return rows;
   }
   const wanted = text.toLowerCase();
@@ -164,7 +163,7 @@ function visibleRows(root, folded, text, status) {
     if (!found) rows.length = at;
     return found;
   };
-  walk(root);
+  roots.forEach(walk);
   return rows;
 }
 
