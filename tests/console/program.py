@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Self
+from typing import IO, TYPE_CHECKING, Self
 
 from tests.cli.programs import environment
 
@@ -31,6 +31,7 @@ class Program:
         self._arguments = arguments
         self._env = environment(env)
         self._process: subprocess.Popen[str] | None = None
+        self._log: IO[str] | None = None
         with socket.socket() as probe:  # the same port in the next life
             probe.bind(("127.0.0.1", 0))
             self.port: int = probe.getsockname()[1]
@@ -40,7 +41,7 @@ class Program:
     def start(self) -> Self:
         """Until it accepts connections."""
         command = [sys.executable, "-m", "portico", "serve", str(self._topology), *self._arguments, "--port", str(self.port)]
-        log = tempfile.TemporaryFile("w+")  # noqa: SIM115  # it lives as long as the process; a pipe that nobody reads would fill up
+        log = self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115  # a pipe that nobody reads would fill up
         self._process = subprocess.Popen(
             [*command, "--log-level", "error"],
             cwd=self._topology.parent,
@@ -61,6 +62,8 @@ class Program:
             self._process.kill()
             self._process.communicate()
             self._process = None
+        if self._log is not None:
+            self._log.close()
 
 
 @contextmanager
