@@ -40,19 +40,19 @@ class Program:
     def start(self) -> Self:
         """Until it accepts connections."""
         command = [sys.executable, "-m", "portico", "serve", str(self._topology), *self._arguments, "--port", str(self.port)]
-        log = tempfile.TemporaryFile("w+")  # noqa: SIM115  # it lives as long as the process; a pipe that nobody reads would fill up
+        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115  # as long as the process; a pipe that nobody reads would fill up
         self._process = subprocess.Popen(
             [*command, "--log-level", "error"],
             cwd=self._topology.parent,
             env=self._env,
             stdout=subprocess.PIPE,
-            stderr=log,
+            stderr=self._log,
             text=True,
         )
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
-        log.seek(0)
-        assert re.match(r"Portico serves ", line), log.read()
+        self._log.seek(0)
+        assert re.match(r"Portico serves ", line), self._log.read()
         return self
 
     def kill(self) -> None:
@@ -61,6 +61,7 @@ class Program:
             self._process.kill()
             self._process.communicate()
             self._process = None
+            self._log.close()
 
 
 @contextmanager
