@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi import FastAPI
 from starlette.routing import Route
 
+from portico.app.auditing import auditing
 from portico.routes.agent_table import AgentTable
 from portico.routes.compression import Compression
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from portico.app.settings import GatewayConfig
+    from portico.audit.trail import AuditTrail
     from portico.kernel.runtime import Runtime
     from portico.mcp_bridge.serving.http import MCPEndpoint
     from portico.mcp_bridge.serving.sse import SSEEndpoint
@@ -54,6 +56,8 @@ class Gateway:
     """Where spans go; None where no endpoint is configured."""
     metrics: Metrics | None
     """What is counted; None where that is switched off."""
+    audit: AuditTrail
+    """Who did what."""
 
     @asynccontextmanager
     async def running(self, _: FastAPI) -> AsyncGenerator[None]:
@@ -70,6 +74,7 @@ class Gateway:
                 stack.callback(self.metrics.lag.stop)
             if owned:
                 await stack.enter_async_context(self.runtime)
+            await stack.enter_async_context(auditing(self.audit, self.dispatcher))
             await self.dispatcher.recover()
             self.dispatcher.roster.follow()
             await stack.enter_async_context(self.face.callbacks.running())

@@ -10,6 +10,10 @@ from typing import Final
 
 SCOPE: Final = "portico"
 """The instrumentation scope of our spans."""
+VERSION: Final = "1.44.0"
+"""The version of OpenTelemetry's semantic conventions that these names are of."""
+SCHEMA_URL: Final = f"https://opentelemetry.io/schemas/{VERSION}"
+"""The same, as scopes and resources say it."""
 
 # --- spans ------------------------------------------------------------------------------------------------------------
 

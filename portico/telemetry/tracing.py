@@ -36,8 +36,10 @@ _SERVER_ERROR = 500
 class Tracing:
     """One observer for both doors: `dispatching` around calls, `handling` around handlings."""
 
-    def __init__(self, spans: Spans) -> None:
+    def __init__(self, spans: Spans, *, captured: bool = False) -> None:
+        """`captured`: whether spans have what was said to models and tools."""
         self._spans = spans
+        self._captured = captured
         self.open: dict[str, LiveSpan] = {}
         """Those that have begun and not ended, by their traceparent."""
 

@@ -54,7 +54,7 @@ function asked(waits) {
   const properties = Object.fromEntries(
     Object.entries(waits.questions).map(([name, question]) => {
       const one = schema.properties?.[name] ?? question.schema ?? {};
-      return [name, { ...one, title: one.title ?? name, description: [question.prompt, one.description].filter(Boolean).join(" — ") }];
+      return [name, { ...one, title: question.prompt || name }];
     }),
   );
   return { ...schema, properties };

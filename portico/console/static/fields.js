@@ -247,6 +247,7 @@ export function isComposite(field) {
  * @returns {any}
  */
 export function draftOf(field, value = LEFT_OUT, given = false) {
+  if (field.kind === "constant" && field.standard === true) return value === true; // somebody has to tick it
   if (value === LEFT_OUT && field.standard !== undefined && field.standard !== null) value = field.standard;
   const there = value !== LEFT_OUT && value !== null && value !== undefined;
   switch (field.kind) {

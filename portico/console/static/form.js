@@ -7,6 +7,7 @@ import { visible } from "./text.js";
 
 const LARGEST_FILE = 64 * 1024 * 1024;
 const RADIOS = 4;
+const NONE = [];
 const INPUT_TYPES = { date: "date", "date-time": "datetime-local", email: "email", uri: "url", url: "url", password: "password" };
 
 /**
@@ -22,65 +23,84 @@ const INPUT_TYPES = { date: "date", "date-time": "datetime-local", email: "email
  * @param {(value: any) => void} [props.onValue] told of each change that makes a right value
  * @param {any} [props.children] more buttons
  */
-export function Form({ id, schema, root, value, submit = "Send", busy = false, faults = [], onSubmit, onValue, children }) {
+export function Form({ id, schema, root, value, submit = "Send", busy = false, faults = NONE, onSubmit, onValue, children }) {
   const field = useMemo(() => fieldOf(schema ?? {}, { root: root ?? schema ?? {} }), [schema, root]);
-  const [draft, setDraft] = useState(() => draftOf(field, value === undefined ? undefined : value));
+  const [draft, setDraft] = useState(() => draftOf(field, value));
   const [raw, setRaw] = useState(null);
-  const [own, setOwn] = useState([]);
+  const [tries, setTries] = useState(0);
   const form = useRef(null);
+  // What is wrong is told when somebody has tried to send it, and from then on with each change.
+  const own = tries ? (raw === null ? read(field, draft) : parsed(raw)).faults : NONE;
   const told = [...own, ...faults];
 
   useEffect(() => {
     if (told.length > 0) focusFirst(form.current);
-  }, [own, faults]);
+  }, [tries, faults]);
 
+  const tell = ({ value: made, faults: found }) => found.length === 0 && onValue?.(made);
   const change = (next) => {
     setDraft(next);
-    setOwn([]);
-    if (onValue) {
-      const found = read(field, next);
-      if (found.faults.length === 0) onValue(found.value);
-    }
+    if (onValue) tell(read(field, next));
+  };
+  const typed = (text) => {
+    setRaw(text);
+    if (onValue) tell(parsed(text));
   };
   const send = (event) => {
     event.preventDefault();
     if (busy) return;
     const found = raw === null ? read(field, draft) : parsed(raw);
-    setOwn(found.faults);
-    if (found.faults.length === 0) onSubmit(found.value);
+    if (found.faults.length > 0) return setTries(tries + 1);
+    setTries(0);
+    onSubmit(found.value);
   };
-  const toJson = () => setRaw(JSON.stringify(read(field, draft).value, null, 2));
+  const toJson = () => {
+    setTries(0);
+    setRaw(JSON.stringify(read(field, draft).value, null, 2));
+  };
   const toFields = () => {
     const found = parsed(raw);
-    setOwn(found.faults);
-    if (found.faults.length > 0) return;
+    if (found.faults.length > 0) return setTries(tries + 1);
+    setTries(0);
     setDraft(draftOf(field, found.value));
     setRaw(null);
   };
-  const typed = (text) => {
-    setRaw(text);
-    setOwn([]);
-    const found = onValue ? parsed(text) : null;
-    if (found && found.faults.length === 0) onValue(found.value);
-  };
-  const placed = raw === null ? placesOf(field, draft) : new Set([""]);
-  const lost = told.filter(({ path }) => !placed.has(path ?? ""));
-  const drawn = field.kind !== "json";
+  const places = raw === null ? placesOf(field, draft) : new Set([""]);
+  const placed = told.map((fault) => ({ ...fault, path: placeOf(fault.path ?? "", places) ?? fault.path, lost: placeOf(fault.path ?? "", places) === null }));
 
   return html`<form class="form" id=${id} ref=${form} onSubmit=${send} noValidate>
-    ${told.length > 0 && html`<${Summary} faults=${lost} count=${told.length} />`}
+    ${placed.length > 0 && html`<${Summary} faults=${placed.filter((fault) => fault.lost)} count=${placed.length} />`}
     ${raw === null
-      ? html`<${Part} id=${id} field=${field} draft=${draft} path="" faults=${told} onChange=${change} whole />`
-      : html`<${Text} id=${id} path="" faults=${told} title="JSON" rows=${12} value=${raw} onInput=${typed} />`}
+      ? html`<${Part} id=${id} field=${field} draft=${draft} path="" faults=${placed} onChange=${change} whole />`
+      : html`<${Raw} id=${id} faults=${placed} value=${raw} onInput=${typed} />`}
     <div class="form-actions">
       <button type="submit" class="button primary" disabled=${busy}>${busy ? "Sending…" : submit}</button>
       ${children}
-      ${drawn &&
-      html`<button type="button" class="button quiet" onClick=${raw === null ? toJson : toFields}>
-        ${raw === null ? "Edit as JSON" : "Edit as form"}
-      </button>`}
+      ${field.kind !== "json" &&
+      html`<button type="button" class="button quiet" onClick=${raw === null ? toJson : toFields}>${raw === null ? "Edit as JSON" : "Edit as form"}</button>`}
     </div>
   </form>`;
+}
+
+/** The whole value as JSON text. */
+function Raw({ id, faults, value, onInput }) {
+  const { described, invalid, fault } = about({ id, field: { title: "JSON" }, path: "", faults });
+  return html`<div class="field">
+    <label for=${`${id}-json`}>JSON</label>
+    <textarea id=${`${id}-json`} class="code" rows="12" spellcheck=${false} aria-describedby=${described} aria-invalid=${invalid} value=${value} onInput=${(event) => onInput(event.target.value)}></textarea>
+    ${fault}
+  </div>`;
+}
+
+/** Where a fault stands: at its pointer, or at that without one step (a validator names the alternative that it tried); null for nowhere. */
+function placeOf(path, places) {
+  if (places.has(path)) return path;
+  const steps = path.split("/").slice(1);
+  for (let at = 0; steps.length > 1 && at < steps.length; at += 1) {
+    const shorter = steps.filter((_, other) => other !== at).map((step) => `/${step}`).join("");
+    if (places.has(shorter)) return shorter;
+  }
+  return null;
 }
 
 function parsed(text) {
@@ -251,7 +271,8 @@ function Radios(props) {
   const { at, title, described, invalid, hint, fault } = about(props);
   const choices = field.kind === "boolean" ? [[true, "Yes"], [false, "No"]] : field.choices.map(({ label }, nth) => [nth, label]);
   const none = field.kind === "boolean" ? null : -1;
-  const all = field.required && !field.nullable ? choices : [...choices, [none, field.standard === undefined || field.standard === null ? "Not given" : "As it is by default"]];
+  const stands = field.standard !== undefined && field.standard !== null;
+  const all = !field.nullable && (field.required || stands) ? choices : [...choices, [none, "Not given"]];
   const of = (value, nth) => `${at}-${nth}`;
   return html`<fieldset class="field radios" id=${at} aria-describedby=${described} aria-invalid=${invalid}>
     <legend>${visible(title)}<${Optional} field=${field} /></legend>
@@ -275,7 +296,7 @@ function Group(props) {
   const optional = isComposite(field) && !(field.required && !field.nullable);
   const give = (event) => onChange(event.target.checked ? draftOf(field, undefined, true) : { given: false });
   const body = isComposite(field) && !draft.given ? null : html`<${Inside} ...${props} />`;
-  if (whole && field.kind === "object" && !field.title) return html`<div class="fields">${hint}${fault}${body}</div>`;
+  if (whole && field.kind === "object" && !optional) return html`<div class="fields">${hint}${fault}${body}</div>`;
   return html`<fieldset class="field group" id=${at} aria-describedby=${described} aria-invalid=${invalid}>
     <legend>${visible(title)}<${Optional} field=${field} /></legend>
     ${hint}

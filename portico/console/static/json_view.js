@@ -1,7 +1,8 @@
 // Json: a value as a tree that opens and closes, cut where it is long, to copy as a whole. Data of strangers: all of it is text.
 import { html, useState } from "./html.js";
 import { CopyButton } from "./copy.js";
-import { visible } from "./text.js";
+import { count } from "./format.js";
+import { download, visible } from "./text.js";
 
 const CUT = 400;
 const STEP = 100;
@@ -42,7 +43,7 @@ function Branch({ head, entries, before, after, open, short: brief }) {
         ${entries.slice(0, shown).map(([key, one]) => html`<${Node} key=${key} name=${key} value=${one} open=${open - 1} />`)}
         ${entries.length > shown &&
         html`<button type="button" class="button quiet small" onClick=${() => setShown(shown + STEP * 10)}>
-          ${`Show more (${(entries.length - shown).toLocaleString()} left)`}
+          ${`Show more (${count(entries.length - shown)} left)`}
         </button>`}
       </div>
       <div class="json-line">${after}</div>`}
@@ -67,6 +68,7 @@ export function Long({ text, cut = CUT, lines = false }) {
   const cutAt = all ? MOST : cut;
   return html`${visible(text.slice(0, cutAt), { lines })}${text.length > cutAt ? "…" : ""}${" "}
     <button type="button" class="button quiet small" aria-expanded=${all ? "true" : "false"} onClick=${() => setAll(!all)}>
-      ${all ? "Show less" : `Show ${left.toLocaleString()} more characters`}
-    </button>`;
+      ${all ? "Show less" : `Show ${count(left)} more characters`}
+    </button>
+    ${text.length > MOST && html`<button type="button" class="button quiet small" onClick=${() => download(text, "text.txt")}>Download</button>`}`;
 }

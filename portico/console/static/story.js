@@ -49,7 +49,10 @@ export class Story {
     this.restarts = 0;
     this.cost = { calls: 0, tokens_in: 0, tokens_out: 0, usd: 0, unpriced: 0 };
     this.keys = 0;
+    /** What has begun and not ended, by its name. */
     this.open = new Map();
+    /** The text and the progress that go on: each may come between pieces of the other. */
+    this.flowing = { text: null, progress: null };
   }
 
   /**
@@ -94,15 +97,15 @@ export class Story {
   }
 
   #put(type, at, data, about) {
-    const newest = this.items.at(-1);
+    if (type !== "delta" && type !== "progress") this.flowing = { text: null, progress: null };
     switch (type) {
       case "delta": {
         const text = typeof about.text === "string" ? about.text : JSON.stringify(data);
-        if (newest?.kind === "text" && newest.text.length < MOST_TEXT) {
-          this.#renew(newest, { text: newest.text + text, pieces: newest.pieces + 1, until: at });
-        } else {
-          this.#push("text", type, at, data, { text, pieces: 1, title: "Text" });
-        }
+        const before = this.flowing.text;
+        this.flowing.text =
+          before && before.text.length < MOST_TEXT
+            ? this.#renew(before, { text: before.text + text, pieces: before.pieces + 1, until: at })
+            : this.#push("text", type, at, null, { text, pieces: 1, title: "Text" });
         return;
       }
       case "assistant.message":
@@ -110,8 +113,9 @@ export class Story {
         return;
       case "progress":
         this.progress = about;
-        if (newest?.kind === "progress") this.#renew(newest, { data: about, until: at, count: newest.count + 1 });
-        else this.#push("progress", type, at, about, { title: "Progress", count: 1 });
+        this.flowing.progress = this.flowing.progress
+          ? this.#renew(this.flowing.progress, { data: about, until: at })
+          : this.#push("progress", type, at, about, { title: "Progress" });
         return;
       case "log":
         this.#push("log", type, at, data, { title: String(about.level ?? "log"), tone: toneOf(about.level) });
@@ -142,7 +146,7 @@ export class Story {
       this.items = this.items.map((item) => (item.past ? item : { ...item, past: true, state: item.state === "running" ? "broken" : item.state }));
       this.open.clear();
     }
-    const [tone, title] = MARKS[type] ?? [null, type];
+    const [tone, title] = Object.hasOwn(MARKS, type) ? MARKS[type] : [null, type];
     if (tone) this.#push("mark", type, at, data, { tone, title, about });
     else this.#push("event", type, at, data, { about });
   }

@@ -2,6 +2,7 @@
 import { html, useState } from "./html.js";
 import { milliseconds } from "./clock.js";
 import { clockTime, count, dollars, duration, instant, plural } from "./format.js";
+import { Icon } from "./icon.js";
 import { Json, Long } from "./json_view.js";
 import { short, visible } from "./text.js";
 
@@ -10,7 +11,15 @@ const SHOWN = 300;
 /** What has fewer characters than this is not folded. */
 const BRIEF = 160;
 
-const SIGNS = { begin: "▶", again: "↻", wait: "⏸", resume: "▶", move: "⇢", good: "✓", bad: "✕", stop: "■", warn: "!", dot: "•", tool: "⚒", step: "◆", model: "✦", log: "≡" };
+/** Which sign an item has: a picture of `icon.js`, or one of these. */
+const SIGNS = { begin: "queued", again: "restarting", wait: "waiting", resume: "running", good: "done", bad: "failed", stop: "cancelled", warn: "failed", log: "queued", step: "runs" };
+const PATHS = {
+  move: "M8.500 3 13 7.500 8.500 12l-1.100-1.100 2.600-2.600H3V6.700h7L7.400 4.100Z",
+  tool: "M10.500 1.500a4 4 0 0 0-3.800 5.300L1.500 12 4 14.500l5.200-5.200a4 4 0 0 0 5.100-5L12 6.600 9.400 6.600V4l2.300-2.300a4 4 0 0 0-1.200-.2Z",
+  model: "M8 1.500 9.700 6.300 14.500 8 9.700 9.700 8 14.500 6.300 9.700 1.500 8 6.300 6.300Z",
+  text: "M2.500 4h11v1.600h-11Zm0 3.200h11v1.600h-11Zm0 3.200H9V12H2.500Z",
+  dot: "M8 5a3 3 0 1 1 0 6 3 3 0 0 1 0-6Z",
+};
 const STATES = { running: "running", done: "done", failed: "failed", skipped: "stored result used", retrying: "tried again", broken: "broken off" };
 
 /** `story`: a Story · `tail`: what stands at its end while it goes on. */
@@ -33,10 +42,15 @@ function Entry({ item, start }) {
   const offset = (milliseconds(item.at) - start) / 1000;
   const tone = item.state === "failed" ? "bad" : item.tone;
   return html`<li class=${`timeline-item tone-${tone} kind-${item.kind} ${item.past ? "past" : ""}`}>
-    <span class="timeline-sign" aria-hidden="true">${SIGNS[tone] ?? SIGNS.dot}</span>
+    <span class="timeline-sign" aria-hidden="true"><${Sign} name=${item.kind === "text" || item.kind === "message" ? "text" : tone} /></span>
     <div class="timeline-body"><${Body} item=${item} /></div>
-    <time class="timeline-time" datetime=${item.at} title=${`${instant(item.at)} · ${item.type}`}>${Number.isFinite(offset) ? `+${duration(Math.max(0, offset))}` : clockTime(item.at)}</time>
+    <time class="timeline-time" datetime=${item.at} title=${`${instant(item.at)} · ${item.type}`}>${Number.isFinite(offset) ? offset < 0.001 ? "+0 ms" : `+${duration(offset)}` : clockTime(item.at)}</time>
   </li>`;
+}
+
+function Sign({ name }) {
+  if (SIGNS[name]) return html`<${Icon} name=${SIGNS[name]} size=${13} />`;
+  return html`<svg class="icon" viewBox="0 0 16 16" width="13" height="13" focusable="false"><path fill="currentColor" fill-rule="evenodd" d=${PATHS[name] ?? PATHS.dot} /></svg>`;
 }
 
 function Body({ item }) {
@@ -65,7 +79,8 @@ function Body({ item }) {
 }
 
 function Head({ item, what, name = false, more = "" }) {
-  const took = item.until && item.state ? duration((milliseconds(item.until) - milliseconds(item.at)) / 1000) : "";
+  const seconds = item.until && item.state ? (milliseconds(item.until) - milliseconds(item.at)) / 1000 : 0;
+  const took = seconds >= 0.001 ? duration(seconds) : "";
   const state = item.state && !(item.kind === "model" && item.state === "done") ? STATES[item.state] : "";
   return html`<p class="timeline-head">
     <span class="muted">${what}</span>${name && html`${" "}<code class="timeline-name">${short(item.title, 160)}</code>`}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from portico.kernel.current import current
+from portico.kernel.current import current, trace_of
 
 if TYPE_CHECKING:
     import logging
@@ -42,7 +42,7 @@ class Envelope:
     def __init__(self) -> None:
         in_hand = current.get()
         self._journal: Journal | None = None if in_hand is None else in_hand.journal
-        self._traceparent = None if in_hand is None else in_hand.traceparent
+        self._traceparent = None if in_hand is None else trace_of(in_hand)
         self.closed = False
 
     @property

@@ -1,6 +1,7 @@
 // Audit: who did what to which agent, when, with what outcome. The newest first; filters stand in the address.
 import { html, useEffect, useMemo, useState } from "../html.js";
 import { ago, duration, instant } from "../format.js";
+import { filterOf, refine } from "../filters.js";
 import { useGateway } from "../gateway.js";
 import { Json } from "../json_view.js";
 import { Icon } from "../icon.js";
@@ -22,7 +23,7 @@ const ACTIONS = ["agent.suspend", "agent.resume", "agent.restart", "agent.drain"
 
 export function AuditView({ route }) {
   const gateway = useGateway();
-  const filter = Object.fromEntries(FILTERS.map((name) => [name, route.query.get(name) ?? ""]).filter(([, value]) => value));
+  const filter = filterOf(route, FILTERS);
   const key = JSON.stringify(filter);
   const list = useMemo(() => new Pages(gateway.api, { path: "audit", member: "entries", key: "seq" }), [gateway]);
   useObservable(list);
@@ -38,7 +39,7 @@ export function AuditView({ route }) {
   const entry = list.known.get(active) ?? null;
   return html`<div class="view">
     <${ViewHead} title="Audit">
-      ${FILTERS.map((name) => html`<${Typed} key=${name} label=${name[0].toUpperCase() + name.slice(1)} name=${name} value=${filter[name]} options=${name === "action" ? ACTIONS : null} onChange=${(one, value) => gateway.router.go(href(["audit"], { ...filter, [one]: value }), { replace: true })} />`)}
+      ${FILTERS.map((name) => html`<${Typed} key=${name} label=${name[0].toUpperCase() + name.slice(1)} name=${name} value=${filter[name]} options=${name === "action" ? ACTIONS : null} onChange=${(one, value) => refine(gateway.router, { [one]: value })} />`)}
       <button type="button" class="button" onClick=${() => list.reload()}>Refresh</button>
     <//>
     <div class=${`split ${entry ? "open" : ""}`}>

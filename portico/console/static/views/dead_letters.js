@@ -2,6 +2,7 @@
 import { html, useEffect, useMemo, useState } from "../html.js";
 import { path } from "../api.js";
 import { ago, count, instant, plural } from "../format.js";
+import { refine } from "../filters.js";
 import { useGateway } from "../gateway.js";
 import { Icon } from "../icon.js";
 import { Json } from "../json_view.js";
@@ -50,7 +51,7 @@ export function LettersView({ route }) {
 
   return html`<div class="view">
     <${ViewHead} title="Dead letters">
-      <${Typed} label="Agent" name="agent" value=${agent} onChange=${(name, value) => gateway.router.go(href(["dead-letters"], { [name]: value }), { replace: true })} />
+      <${Typed} label="Agent" name="agent" value=${agent} onChange=${(name, value) => refine(gateway.router, { [name]: value })} />
       <button type="button" class="button" disabled=${!list.rows.length} onClick=${() => setChosen(new Set(picked.length === list.rows.length ? [] : list.rows.map((one) => one.id)))}>
         ${picked.length && picked.length === list.rows.length ? "Choose none" : "Choose all shown"}
       </button>

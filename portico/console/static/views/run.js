@@ -6,19 +6,21 @@ import { Answer } from "../answer.js";
 import { CopyButton } from "../copy.js";
 import { ago, count, dollars, duration, instant, plural } from "../format.js";
 import { Status } from "../icon.js";
-import { Json } from "../json_view.js";
+import { Json, Long } from "../json_view.js";
 import { Empty, Trouble } from "../list_state.js";
 import { useTick } from "../tick.js";
 import { Cost } from "../cost.js";
 import { useObservable } from "../observable.js";
 import { ENDS, RunList, took } from "../run_list.js";
 import { RunStream } from "../run_stream.js";
-import { short, visible } from "../text.js";
+import { Name, short, visible } from "../text.js";
 import { Progress, Timeline } from "../timeline.js";
 import { useGateway } from "../gateway.js";
 
 /** Milliseconds between two readings of the record, while much happens. */
 const PACE = 300;
+/** With these problems a run becomes a dead letter. */
+const DEAD = new Set(["agent-crashed", "agent-failed", "interrupted", "agent-not-found"]);
 /** How deep children are nested. */
 const DEEPEST = 6;
 
@@ -55,7 +57,7 @@ export function RunView({ id }) {
     ${problem && html`<div class="note"><p>What stands here may be old: ${visible(problem.message)}</p></div>`}
     <${Facts} run=${run} now=${now} story=${stream.story} />
     ${run.waiting_for?.kind === "input" && html`<section class="card waiting-card" aria-labelledby="answer-title"><h2 id="answer-title">Waits for an answer</h2><${Answer} key=${waitOf(run)} run=${run} onAnswered=${(after) => (after ? put(after) : read())} /></section>`}
-    ${run.error && html`<div class="complaint"><p><strong>${visible(run.error.slug)}</strong> ${short(run.error.detail, 2000)}</p></div>`}
+    ${run.error && html`<${Failure} run=${run} />`}
     ${stream.story.progress && !ENDS.has(run.status) && html`<${Progress} ...${stream.story.progress} />`}
     <div class="run-columns">
       <section class="run-story" aria-labelledby="story-title">
@@ -72,6 +74,14 @@ export function RunView({ id }) {
       </aside>
     </div>
     </div>
+  </div>`;
+}
+
+function Failure({ run }) {
+  const dead = run.status === "failed" && DEAD.has(run.error.slug);
+  return html`<div class="complaint">
+    <p><strong>${visible(run.error.slug)}</strong> <${Long} text=${run.error.detail} cut=${1000} lines /></p>
+    ${dead && html`<p><a href=${href(["dead-letters"], { agent: run.agent })}>Dead letters of <${Name} value=${run.agent} limit=${60} /></a> – it can be sent again from there.</p>`}
   </div>`;
 }
 
@@ -140,7 +150,7 @@ function Facts({ run, now, story }) {
     ${run.due_at && fact("Due", html`<time datetime=${run.due_at}>${instant(run.due_at)}</time>`)}
     ${run.finished_at && fact("Ended", html`<time datetime=${run.finished_at}>${instant(run.finished_at)}</time>`)}
     ${fact(run.finished_at ? "Took" : "Takes so far", duration(took(run, now)))}
-    ${fact("Attempts", html`${count(run.attempts)}${story.restarts ? html` <span class="warn-text">began again ${plural(story.restarts, "time")}</span>` : ""}`)}
+    ${fact("Attempts", html`<span class=${run.attempts > 1 ? "warn-text" : ""}>${count(run.attempts)}</span>${story.restarts ? html` <span class="warn-text">began again ${plural(story.restarts, "time")}</span>` : ""}`)}
     ${run.waiting_for?.kind === "sleep" && fact("Sleeps until", instant(run.waiting_for.until))}
     ${usage?.calls ? fact("Model calls", html`${count(usage.calls)} · ${count(usage.tokens_in)} → ${count(usage.tokens_out)} tokens`) : story.cost.calls ? fact("Model calls", html`${count(story.cost.calls)} · ${count(story.cost.tokens_in)} → ${count(story.cost.tokens_out)} tokens`) : ""}
     ${usage?.calls ? fact("Cost", html`<${Cost} usage=${usage} />`) : story.cost.calls ? fact("Cost", html`${dollars(story.cost.usd)}${story.cost.unpriced ? ` + ${plural(story.cost.unpriced, "call")} without a price` : ""}`) : ""}
@@ -185,7 +195,7 @@ function Cancel({ run, onDone }) {
     setBusy(false);
     if (after) onDone(after);
   };
-  return html`<button type="button" class="button danger" disabled=${busy || !gateway.mayAct} onClick=${cancel}>Cancel run</button>`;
+  return html`<button type="button" class="button" disabled=${busy || !gateway.mayAct} onClick=${cancel}>Cancel run</button>`;
 }
 
 /** The runs that a run's handler has sent, and theirs. */

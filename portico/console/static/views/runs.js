@@ -9,6 +9,7 @@ import { Cost } from "../cost.js";
 import { useObservable } from "../observable.js";
 import { RunList, STATUSES, took } from "../run_list.js";
 import { short } from "../text.js";
+import { filterOf, refine } from "../filters.js";
 import { useGateway } from "../gateway.js";
 import { Typed } from "../typed.js";
 import { ViewHead } from "../view_head.js";
@@ -26,13 +27,13 @@ export function RunsView({ route }) {
 
 function AllRuns({ route }) {
   const gateway = useGateway();
-  const filter = Object.fromEntries(FILTERS.map((name) => [name, route.query.get(name) ?? ""]).filter(([, value]) => value));
+  const filter = filterOf(route, FILTERS);
   const key = JSON.stringify(filter);
   const list = useMemo(() => new RunList(gateway.api, gateway.stream), [gateway]);
   useObservable(list);
   useEffect(() => () => list.close(), [list]);
   useEffect(() => void list.show(filter), [list, key]);
-  const change = (name, value) => gateway.router.go(href(["runs"], { ...filter, [name]: value }), { replace: true });
+  const change = (name, value) => refine(gateway.router, { [name]: value });
 
   return html`<div class="view">
     <${ViewHead} title="Runs"><${Filters} filter=${filter} onChange=${change} onClear=${() => gateway.router.go(href(["runs"]), { replace: true })} /><//>
@@ -61,7 +62,7 @@ function Filters({ filter, onChange, onClear }) {
   return html`<div class="filters" role="search" aria-label="Filter runs">
     <${Typed} label="Agent" name="agent" value=${filter.agent} onChange=${onChange} />
     <${Typed} label="Principal" name="principal" value=${filter.principal} onChange=${onChange} />
-    <${Typed} label="Run id begins with" name="id" value=${filter.id} onChange=${onChange} />
+    <${Typed} label="Run id" name="id" value=${filter.id} onChange=${onChange} />
     ${Object.keys(filter).length > 0 && html`<button type="button" class="button quiet" onClick=${onClear}>Clear</button>`}
   </div>`;
 }

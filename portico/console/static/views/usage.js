@@ -3,6 +3,7 @@ import { html, useEffect, useMemo, useState } from "../html.js";
 import { Cost } from "../cost.js";
 import { DayChart } from "../day_chart.js";
 import { count, dollars, measure, plural } from "../format.js";
+import { filterOf, refine } from "../filters.js";
 import { useGateway } from "../gateway.js";
 import { Empty, Trouble } from "../list_state.js";
 import { href } from "../router.js";
@@ -20,8 +21,8 @@ export function UsageView({ route }) {
   const { query } = route;
   const span = SPANS.includes(Number(query.get("days"))) ? Number(query.get("days")) : 30;
   const by = GROUPS.includes(query.get("by")) ? query.get("by") : "agent";
-  const filter = Object.fromEntries(FILTERS.map((name) => [name, query.get(name) ?? ""]).filter(([, value]) => value));
-  const go = (changes) => gateway.router.go(href(["usage"], { days: span, by, ...filter, ...changes }), { replace: true });
+  const filter = filterOf(route, FILTERS);
+  const go = (changes) => refine(gateway.router, changes);
   const [beat, setBeat] = useState(0);
   const { usage, problem } = useUsage(gateway, { span, by, filter, beat });
 
