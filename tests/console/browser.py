@@ -87,6 +87,7 @@ class Visit:
         scheme: Literal["light", "dark"] = "light",
         expected: str | None = None,
         key: str | None = None,
+        script: str | None = None,
     ) -> Page:
         """Go to an address in a new window.
 
@@ -96,6 +97,7 @@ class Visit:
             scheme: what the system prefers.
             expected: complaints that are part of the test, as a pattern: a server that is killed, a key that is refused.
             key: signed in with this key.
+            script: runs before the page's own.
         """
         if expected is not None:
             self.expected.append(expected)
@@ -105,6 +107,8 @@ class Visit:
         )
         if key is not None:
             context.add_init_script(f"sessionStorage.setItem('portico.key', {key!r})")
+        if script is not None:
+            context.add_init_script(script)
         page = context.new_page()
         origin = re.match(r"https?://[^/]+", address)
         own = (origin[0] if origin else address, "data:", "blob:")

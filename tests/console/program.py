@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self
 
 from tests.cli.programs import environment
 
@@ -31,7 +31,6 @@ class Program:
         self._arguments = arguments
         self._env = environment(env)
         self._process: subprocess.Popen[str] | None = None
-        self._log: IO[str] | None = None
         with socket.socket() as probe:  # the same port in the next life
             probe.bind(("127.0.0.1", 0))
             self.port: int = probe.getsockname()[1]
@@ -41,19 +40,19 @@ class Program:
     def start(self) -> Self:
         """Until it accepts connections."""
         command = [sys.executable, "-m", "portico", "serve", str(self._topology), *self._arguments, "--port", str(self.port)]
-        log = self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115  # a pipe that nobody reads would fill up
+        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115  # as long as the process; a pipe that nobody reads would fill up
         self._process = subprocess.Popen(
             [*command, "--log-level", "error"],
             cwd=self._topology.parent,
             env=self._env,
             stdout=subprocess.PIPE,
-            stderr=log,
+            stderr=self._log,
             text=True,
         )
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
-        log.seek(0)
-        assert re.match(r"Portico serves ", line), log.read()
+        self._log.seek(0)
+        assert re.match(r"Portico serves ", line), self._log.read()
         return self
 
     def kill(self) -> None:
@@ -62,7 +61,6 @@ class Program:
             self._process.kill()
             self._process.communicate()
             self._process = None
-        if self._log is not None:
             self._log.close()
 
 

@@ -53,7 +53,7 @@ export function AgentPanel({ name, node, onClose }) {
   return html`<aside class="panel" aria-label=${`Details of ${short(name, 80)}`}>
     <${PanelHead} name=${name} onClose=${onClose}>
       <div><${Status} status=${shownStatus(about)} /> ${about.reason && html`<span class="muted">– ${short(about.reason, 200)}</span>`}</div>
-      ${about.status && html`<${Actions} name=${name} about=${about} />`}
+      ${(about.status ?? about.intake) && html`<${Actions} name=${name} about=${about} />`}
     <//>
     ${problem && node && problem.status !== 404 && html`<section><p class="complaint">${short(problem.message, 300)}</p></section>`}
     ${crash.at !== undefined && html`<${Crash} name=${name} crash=${crash} whole=${detail?.last_crash} />`}

@@ -196,8 +196,12 @@ function tallied(children) {
   return tally;
 }
 
-/** The state that a node shows: its own, or the worst among the processes below it. */
+/** What is said of those that take messages and are no process, such as pools. */
+const INTAKE = { open: "running", closed: "stopped" };
+
+/** The state that a node shows: its own, or the worst among the processes below it. What takes nothing new says so. */
 export function shownStatus(node) {
-  if (node.status) return node.intake === "draining" && node.status === "running" ? "draining" : node.status;
-  return STATUSES.find((status) => node.tally?.[status] > 0) ?? "";
+  const { status, intake } = node;
+  if ((intake === "draining" || intake === "suspended") && (!status || status === "running" || status === "waiting")) return intake;
+  return status ?? STATUSES.find((one) => node.tally?.[one] > 0) ?? INTAKE[intake] ?? "";
 }

@@ -137,8 +137,8 @@ function kindWord(node) {
 
 /** Of a supervisor: how many of those below it are in the worst of their states. */
 function statusWord(node) {
-  if (node.status || !node.tally) return undefined;
   const status = shownStatus(node);
+  if (node.status || !(node.tally?.[status] > 0)) return undefined;
   const all = Object.values(node.tally).reduce((sum, number) => sum + number, 0);
   return status === "running" ? `all ${count(all)} running` : `${count(node.tally[status])} ${status}`;
 }
