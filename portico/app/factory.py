@@ -96,19 +96,7 @@ def create_app(source: KernelRuntime | Topology | Path | str | Mapping[str, Any]
     outlets = Outlets(os.environ)
     telemetry = traces(outlets)
     observers = [telemetry.observer] if telemetry is not None else []
-    routes: Sequence[DeclaredRoute] = ()
-    directory: Path | None = None
-    if isinstance(source, KernelRuntime):
-        runtime = source
-        settings = (settings or GatewayConfig.from_environ(os.environ)).with_keys_of(data_directory_of(runtime))
-        if settings.data is not None and not isinstance(runtime.services.commit, StoreCommit):
-            raise ConfigurationError(f"The runtime stores nothing, so it cannot store in {settings.data}: Runtime(data=…).")
-    else:
-        topology = source if isinstance(source, Topology) else load_topology(source)
-        settings = settings or GatewayConfig.from_environ(os.environ, server_settings(topology))
-        settings = settings.with_keys_of(topology.data_directory)
-        runtime = Runtime.from_topology(topology, data=settings.data)
-        routes, directory = topology.routes, topology.directory
+    runtime, settings, routes, directory = _sources(source, settings)
     dispatcher = open_door(runtime, routes, settings, observers=observers)
     trail = open_trail(dispatcher, settings, outlets, directory)
     guard = Guard(settings.callback_allowed_hosts)
@@ -161,6 +149,33 @@ def create_app(source: KernelRuntime | Topology | Path | str | Mapping[str, Any]
     )
     app.state.gateway = gateway
     app.router.default = refusing_sockets(app.router.default)
+    _include(app, gateway, resource)
+    app.router.routes += _mcp_routes(mcp, sse, settings)
+    add_document(app, gateway)
+    if settings.console_enabled:
+        mount_console(app, title=settings.title, console_path=settings.console_path)
+    _watch(app, gateway)
+    return app
+
+
+def _sources(
+    source: KernelRuntime | Topology | Path | str | Mapping[str, Any], settings: GatewayConfig | None
+) -> tuple[KernelRuntime, GatewayConfig, Sequence[DeclaredRoute], Path | None]:
+    """The runtime, its settings, the routes that were declared outside the classes, and the topology's directory."""
+    if isinstance(source, KernelRuntime):
+        settings = (settings or GatewayConfig.from_environ(os.environ)).with_keys_of(data_directory_of(source))
+        if settings.data is not None and not isinstance(source.services.commit, StoreCommit):
+            raise ConfigurationError(f"The runtime stores nothing, so it cannot store in {settings.data}: Runtime(data=…).")
+        return source, settings, (), None
+    topology = source if isinstance(source, Topology) else load_topology(source)
+    settings = settings or GatewayConfig.from_environ(os.environ, server_settings(topology))
+    settings = settings.with_keys_of(topology.data_directory)
+    return Runtime.from_topology(topology, data=settings.data), settings, topology.routes, topology.directory
+
+
+def _include(app: FastAPI, gateway: Gateway, resource: ProtectedResource | None) -> None:
+    """The gateway's own routes."""
+    face, metrics = gateway.face, gateway.metrics
     for router in (
         agents_router(face),
         agent_actions_router(face),
@@ -170,27 +185,25 @@ def create_app(source: KernelRuntime | Topology | Path | str | Mapping[str, Any]
         dead_letters_router(face),
         usage_router(face),
         audit_router(face),
-        probes_router(face, secured=lambda: settings.authenticates),
+        probes_router(face, secured=lambda: gateway.settings.authenticates),
         protected_resource_router(resource),
-        problem_pages_router(dispatcher.catalogue),
+        problem_pages_router(gateway.dispatcher.catalogue),
+        *([metrics_router(metrics)] if metrics is not None else ()),
     ):
         app.include_router(router)
-    if metrics is not None:
-        app.include_router(metrics_router(metrics))
-    app.router.routes += _mcp_routes(mcp, sse, settings)
-    add_document(app, gateway)
-    if settings.console_enabled:
-        mount_console(app, title=settings.title, console_path=settings.console_path)
-    if settings.access_log:
-        app.add_middleware(cast("Any", AccessLog), RouteTemplates(app.router.routes))  # around all: it sees what clients see
-    if metrics is not None:
-        if mcp is not None:
-            mcp.served.meter = metrics.served
-        traceparent = telemetry.traceparent if telemetry is not None else None
-        app.add_middleware(cast("Any", RequestMeter), metrics.requests, RouteTemplates(app.router.routes), traceparent)
-    if telemetry is not None:
-        telemetry.instrument(app)
-    return app
+
+
+def _watch(app: FastAPI, gateway: Gateway) -> None:
+    """What stands around all the middlewares, and so sees what clients see; the last is the outermost."""
+    if gateway.settings.access_log:
+        app.add_middleware(cast("Any", AccessLog), RouteTemplates(app.router.routes))
+    if gateway.metrics is not None:
+        if gateway.mcp is not None:
+            gateway.mcp.served.meter = gateway.metrics.served
+        traceparent = gateway.telemetry.traceparent if gateway.telemetry is not None else None
+        app.add_middleware(cast("Any", RequestMeter), gateway.metrics.requests, RouteTemplates(app.router.routes), traceparent)
+    if gateway.telemetry is not None:
+        gateway.telemetry.instrument(app)
 
 
 def _metrics(dispatcher: Dispatcher, face: Face, telemetry: Telemetry | None) -> Metrics:

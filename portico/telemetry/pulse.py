@@ -98,13 +98,13 @@ class Pulse:
             in_flight += tally.plain - tally.done
             if tally.rejected:
                 sums["rejected"] += sum(tally.rejected.values())
-            for outcome, durations in tally.durations.items():
-                before = self._seen.get((name, outcome))
+            for kind, durations in tally.durations.items():
+                before = self._seen.get((name, kind))
                 if before is None or before[0] != durations.total:
                     counts = list(durations.counts)
-                    self._seen[name, outcome] = (durations.total, counts)
+                    self._seen[name, kind] = (durations.total, counts)
                     more = counts if before is None else [now - then for now, then in zip(counts, before[1], strict=True)]
-                    if outcome == OK:
+                    if kind[1] == OK:
                         ok += sum(more)
                     else:
                         failed += sum(more)
