@@ -332,6 +332,20 @@ class Context(Protocol):
         """
         ...
 
+    def metric(self, name: str, value: float, *, unit: str = "", **tags: str) -> None:
+        """Note a number of the run's own: an event `metric`, in the run's story and for sinks.
+
+        Args:
+            name: what is measured: `pages.read`.
+            value: the number.
+            unit: its unit, in the words of UCUM: `s`, `By`, `{page}`.
+            tags: what it is of.
+
+        Raises:
+            ValueError: infinity, or what is no number.
+        """
+        ...
+
     @property
     def metadata(self) -> Mapping[str, Any]:
         """What the caller gave along with the call: `metadata` of `POST /runs`."""
