@@ -10,6 +10,7 @@ import typer
 
 from portico.cli import (
     ask,
+    audit,
     check,
     connect,
     init,
@@ -52,6 +53,7 @@ app.command("init")(init.init)
 app.command("soak")(soak.soak)
 app.add_typer(runs.app)
 app.add_typer(store.app)
+app.add_typer(audit.app)
 app.add_typer(keys.app)
 app.add_typer(connect.app)
 

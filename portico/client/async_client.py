@@ -303,6 +303,31 @@ class AsyncClient:
         except StopIteration as end:
             return end.value
 
+    def audit(
+        self,
+        *,
+        after: int | None = None,
+        agent: str | None = None,
+        principal: str | None = None,
+        action: str | None = None,
+        limit: int | None = None,
+        page: int = 500,
+    ) -> AsyncIterator[dict[str, Any]]:
+        """The audit trail, as you iterate: the newest first; with `after`, those behind that number, the oldest first.
+
+        Each entry is the plain data that the gateway has, as `portico audit verify` takes it. Needs the scope `admin`.
+
+        Args:
+            after: the number of an entry; 0 for the whole trail.
+            agent: only what was done to this agent.
+            principal: only what this principal did.
+            action: only this action.
+            limit: how many at most; None for all.
+            page: how many are read at a time, at most 1000.
+        """
+        conditions = {"agent": agent, "principal": principal, "action": action}
+        return self.tell(self.calls.audit(after=after, limit=limit, page=page, conditions=conditions))
+
     async def tell(self, plan: Generator[Step | T, Any, None]) -> AsyncGenerator[T]:
         """Carry a plan of `calls` out, and hand on what it tells."""
         opened: Opened | None = None

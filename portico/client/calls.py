@@ -270,6 +270,26 @@ class Calls:
         request = Outgoing("POST", path_of("dead-letters", letter_id, "redrive"), self.timeout, idempotent=False)
         return answers.reference((yield from self._attempts.answered(request)))
 
+    # --- the audit trail ----------------------------------------------------------------------------------------------
+
+    def audit(
+        self, *, after: int | None, limit: int | None, page: int, conditions: Mapping[str, str | None]
+    ) -> Telling[dict[str, Any]]:
+        """Entries: from `after` on the oldest first, else the newest first."""
+        query: dict[str, Any] = {key: value for key, value in conditions.items() if value is not None}
+        place, left = "before" if after is None else "after", math.inf if limit is None else limit
+        if after is not None:
+            query[place] = after
+        while left > 0:
+            query["limit"] = int(min(page, left))
+            request = Outgoing("GET", "/audit", self.timeout, idempotent=True, query=dict(query))
+            answered = yield from self._attempts.answered(request)
+            found, query[place] = answers.page(answered, "entries", dict[str, Any])
+            yield from found
+            left -= len(found)
+            if query[place] is None:
+                return
+
     # --- inside -------------------------------------------------------------------------------------------------------
 
     def _seconds(self, timeout: float | None) -> float:

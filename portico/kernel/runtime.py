@@ -454,6 +454,16 @@ class Runtime:
         """Let a suspended process take messages again. `approver`: who allows it. Raises `UnknownAgent`."""
         self.router.resume(name, approver)
 
+    async def drain(self, name: str, reason: str = "") -> None:
+        """Let a process take no new message, handle what waits, and stand suspended then, until `resume`. Does not wait for that.
+
+        What comes meanwhile is refused with `AgentDraining`; what was accepted before, such as a run that waited for its input,
+        still comes. A crash does not end it; a kill of the program does, and with a store the process starts suspended then.
+
+        Raises `UnknownAgent`.
+        """
+        self.router.drain(name, reason)
+
     async def restart_agent(self, name: str) -> None:
         """Stop a process and start a fresh incarnation; its mailbox is kept, no window is charged.
 

@@ -26,9 +26,11 @@ def is_admin(scope: Mapping[str, Any]) -> bool:
     return held is not None and permits(held, _NEEDED)
 
 
-def is_local(request: Request) -> bool:
-    """Whether the gateway knows no callers, and a request comes from its own machine."""
-    return request.scope.get(SCOPES) is None and request.client is not None and is_loopback(request.client.host)
+def may_admin(request: Request) -> bool:
+    """Whether a caller is an admin; where the gateway knows no callers, whether it is on this machine."""
+    if request.scope.get(SCOPES) is None:
+        return request.client is not None and is_loopback(request.client.host)
+    return is_admin(request.scope)
 
 
 def demand_admin(request: Request, what: str) -> None:
@@ -38,8 +40,8 @@ def demand_admin(request: Request, what: str) -> None:
         InsufficientScope: the caller is known, and is no admin.
         RouteNotFound: nobody is known, and the request comes from elsewhere.
     """
+    if may_admin(request):
+        return
     if request.scope.get(SCOPES) is None:
-        if not is_local(request):
-            raise RouteNotFound(request.url.path)
-    elif not is_admin(request.scope):
-        raise InsufficientScope(what, [ADMIN])
+        raise RouteNotFound(request.url.path)
+    raise InsufficientScope(what, [ADMIN])

@@ -25,12 +25,14 @@ from portico.errors import (
 )
 from portico.operations.contract import faults_of
 from portico.routes.allowances import allowance_headers
-from portico.routes.exchange import CALL, JSON, PRINCIPAL, SCOPES, check_media_type, parse, prefix, read_body
+from portico.routes.audited import audited
+from portico.routes.exchange import CALL, JSON, PRINCIPAL, REQUEST_ID, SCOPES, check_media_type, parse, prefix, read_body
 from portico.routes.exchange import idempotency_key as key_of
 from portico.routes.json_lines import JSON_LINES
 from portico.routes.problems import documented
 from portico.routes.server_sent_events import EVENT_STREAM
 from portico.routes.usage import RunUsage
+from portico.runs.audit_entry import AuditAction
 from portico.runs.call import Call
 from portico.runs.callback import CallbackStatus
 from portico.runs.printing import printed
@@ -289,6 +291,7 @@ def call_of(body: NewRun, request: Request, face: Face, key: str | None, delay_u
         principal=request.scope.get(PRINCIPAL),
         scopes=request.scope.get(SCOPES),
         address=request.client.host if request.client else None,
+        request_id=request.scope.get(REQUEST_ID),
         traceparent=request.headers.get("traceparent"),
         idempotency_key=key,
         run_id=body.run_id,
@@ -409,8 +412,10 @@ def _routes_of_one(router: APIRouter, face: Face) -> None:
     )
     async def cancel(run_id: RunId, request: Request) -> Any:  # pyright: ignore[reportUnusedFunction]
         """Cancel a run: its handler and what that waits for. A run that has ended stays as it is."""
-        run = await owned(run_id, request)
-        await book.cancel(run)
+        with audited(face.dispatcher.audit, request.scope, AuditAction.CANCEL, run_id=run_id) as about:
+            run = await owned(run_id, request)
+            about.of(run)
+            await book.cancel(run)
         return _json(printable_view(run))
 
     @router.post(
@@ -423,11 +428,13 @@ def _routes_of_one(router: APIRouter, face: Face) -> None:
     )
     async def answer(run_id: RunId, request: Request) -> Any:  # pyright: ignore[reportUnusedFunction]
         """Give a run the input that it waits for: the body is the input. Only the first answer counts."""
-        run = await owned(run_id, request)
-        headers = dict(request.scope["headers"])
-        text = await read_body(request.receive, headers, face.body_limit)
-        check_media_type(headers.get(b"content-type", b""))
-        await book.answer(run, parse(text))
+        with audited(face.dispatcher.audit, request.scope, AuditAction.ANSWER, run_id=run_id) as about:
+            run = await owned(run_id, request)
+            about.of(run)
+            headers = dict(request.scope["headers"])
+            text = await read_body(request.receive, headers, face.body_limit)
+            check_media_type(headers.get(b"content-type", b""))
+            await book.answer(run, parse(text))
         return _json(printable_view(run))
 
     @router.post(
@@ -440,8 +447,10 @@ def _routes_of_one(router: APIRouter, face: Face) -> None:
     )
     async def redeliver(run_id: RunId, request: Request) -> Any:  # pyright: ignore[reportUnusedFunction]
         """Send the callback of a run that has ended again, from the first attempt on, whatever became of it."""
-        run = await owned(run_id, request)
-        await face.callbacks.redeliver(run)
+        with audited(face.dispatcher.audit, request.scope, AuditAction.REDELIVER, run_id=run_id) as about:
+            run = await owned(run_id, request)
+            about.of(run)
+            await face.callbacks.redeliver(run)
         return reference(run)
 
 

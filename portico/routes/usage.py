@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from portico.errors import ContractViolation, InsufficientScope, StoreUnavailable
-from portico.routes.admin import is_admin, is_local
+from portico.routes.admin import may_admin
 from portico.routes.exchange import JSON, PRINCIPAL
 from portico.routes.problems import documented
 from portico.runs.printing import printed
@@ -112,7 +112,7 @@ def usage_router(face: Face) -> APIRouter:
 def _whose(request: Request, principal: str | None) -> dict[str, Any]:
     """Whose usage a caller may see, of what it asks for. Raises `InsufficientScope` where that is somebody else's."""
     own = request.scope.get(PRINCIPAL)
-    if is_admin(request.scope) or is_local(request):
+    if may_admin(request):
         return {"everyone": True} if principal is None else {"principal": principal}
     if principal is not None and principal != own:
         raise InsufficientScope("the usage of others", ["admin"])

@@ -7,15 +7,17 @@ first are forgotten first; one that has not ended never is. Not durable: what mu
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import replace
 from heapq import nlargest
+from itertools import islice, takewhile
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from portico.errors import StoreUnavailable
 from portico.kernel.clock import SystemClock
 from portico.kernel.memory import copied
+from portico.runs.audit_entry import ChainHead
 from portico.runs.event import Event
 from portico.runs.memory_usage import MemoryUsage
 from portico.runs.status import ENDS, RunStatus
@@ -46,6 +48,8 @@ if TYPE_CHECKING:
 
     from portico.kernel.clock import Clock
     from portico.kernel.protocols import Lineage
+    from portico.runs.audit_entry import SealedEntry
+    from portico.runs.audit_store import AuditQuery
     from portico.runs.callback import Callback
     from portico.runs.record import RunRecord
     from portico.runs.usage import UsageGroup, UsageQuery
@@ -115,6 +119,8 @@ class MemoryRunStore:
         self._keys: dict[bytes, tuple[_Kept, float]] = {}
         self._states: dict[str, Any] = {}
         self._suspensions: dict[str, str] = {}
+        self._audit: deque[SealedEntry] = deque(maxlen=limit)
+        """The newest entries: where there are too many, the oldest are forgotten."""
         self._usage = MemoryUsage(limit)
 
     @property
@@ -288,6 +294,29 @@ class MemoryRunStore:
         """See `RunStore.suspensions`."""
         return dict(self._suspensions)
 
+    # --- the audit trail ----------------------------------------------------------------------------------------------
+
+    async def append_audit(self, entries: Sequence[SealedEntry], forget_through: int = 0) -> None:
+        """See `AuditStore.append_audit`."""
+        last = (await self.audit_head()).seq
+        self._audit += [sealed for sealed in entries if sealed.seq > last]
+        while self._audit and self._audit[0].seq <= forget_through:
+            self._audit.popleft()
+
+    async def audit_head(self) -> ChainHead:
+        """See `AuditStore.audit_head`."""
+        return ChainHead(self._audit[-1].seq, self._audit[-1].hash) if self._audit else ChainHead()
+
+    async def audit(self, query: AuditQuery) -> list[SealedEntry]:
+        """See `AuditStore.audit`."""
+        found = self._audit if query.after is not None else reversed(self._audit)
+        return list(islice((sealed for sealed in found if _is_wanted(sealed, query)), query.limit))
+
+    async def audit_older(self, than_us: int) -> tuple[ChainHead, int] | None:
+        """See `AuditStore.audit_older`."""
+        found = list(takewhile(lambda sealed: sealed.entry.at_us < than_us, self._audit))
+        return (ChainHead(found[-1].seq, found[-1].hash), len(found)) if found else None
+
     async def usage(self, query: UsageQuery) -> list[UsageGroup]:
         """See `RunStore.usage`."""
         return self._usage.grouped(query)
@@ -403,4 +432,18 @@ def _answers(kept: _Kept, query: RunQuery) -> bool:
         and (query.parent is None or kept.accepted.parent == query.parent)
         and (not query.dead or kept["dead"] is not None)
         and (query.before is None or kept.age < query.before)
+    )
+
+
+def _is_wanted(sealed: SealedEntry, query: AuditQuery) -> bool:
+    """Whether a list of the audit trail is to have the entry."""
+    entry = sealed.entry
+    return (
+        (query.after is None or sealed.seq > query.after)
+        and (query.before is None or sealed.seq < query.before)
+        and (query.agent is None or entry.agent == query.agent)
+        and (query.principal is None or entry.principal == query.principal)
+        and (query.action is None or entry.action == query.action)
+        and (query.since_us is None or entry.at_us >= query.since_us)
+        and (query.until_us is None or entry.at_us < query.until_us)
     )

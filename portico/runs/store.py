@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from portico.runs.audit_store import AuditStore
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
@@ -221,7 +223,7 @@ class StoreSummary:
     """Bytes, with what is not yet moved from the write-ahead log."""
 
 
-class RunStore(Protocol):
+class RunStore(AuditStore, Protocol):
     """See the module. All methods are called on the event loop, and none of them blocks it."""
 
     @property

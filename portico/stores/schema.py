@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from portico.errors import StoreError
 from portico.runs.usage import SUMS
+from portico.stores.audit_table import AUDIT
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -86,7 +87,7 @@ run_id TEXT, day TEXT, agent TEXT, principal TEXT, provider TEXT, model TEXT, {U
 PRIMARY KEY (run_id, day, agent, principal, provider, model)) WITHOUT ROWID"""
 """The same of each run, also of plain asks, which have no row among the runs; kept as long as runs are."""
 
-VERSION_3: Final = (USAGE, RUN_USAGE)
+VERSION_3: Final = (USAGE, RUN_USAGE, AUDIT)
 """The tables that version 3 brought."""
 
 STEPS: Final = (

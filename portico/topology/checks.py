@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import PydanticUserError
 
+from portico.audit.sinks import check_sink
 from portico.errors import ConfigurationError, InvalidOperation, PorticoError
 from portico.kernel.keyed import Keyed
 from portico.kernel.messages import DEFAULT_TYPE
@@ -291,6 +292,19 @@ class Checks:
         runs, payloads = settings.retention.runs, settings.retention.payloads
         if runs is not None and payloads is not None and payloads > runs:
             self.mistakes.add((*at, "retention", "payloads"), "this is longer than 'runs': no payload outlives its run.")
+
+    def audit(self, settings: TopologySettings) -> None:
+        """Each sink is one, and the trail's settings stand in one place."""
+        if settings.audit is None:
+            return
+        for index, sink in enumerate(settings.audit.sinks):
+            try:
+                check_sink(sink)
+            except ConfigurationError as error:
+                self.mistakes.add(("audit", "sinks", index), error.detail)
+        for key in settings.server.model_fields_set:
+            if key == "audit" or key.startswith("audit_"):
+                self.mistakes.add(("server", key), "'audit' is there as well: they are two spellings of one thing.")
 
     # --- tools and models ---------------------------------------------------------------------------------------------
 

@@ -132,6 +132,7 @@ def _checked(data: Any, classes: Classes) -> Topology:
         tree = checks.tree(settings)
         routes = checks.routes(settings.routes)
     checks.store(settings.store)
+    checks.audit(settings)
     checks.tool_servers(servers)
     checks.models(settings)
     checks.prices(settings.prices, classes.directory)
