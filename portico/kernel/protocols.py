@@ -120,7 +120,7 @@ class Pricing(Protocol):
         """The price of one answer in US dollars; None where it is not known."""
         ...
 
-    def warm_up(self) -> None:
+    def warm_up(self, identity: ModelIdentity) -> None:
         """A model is about to be called: what takes long to make may be made now, on a thread. Called before each call."""
         ...
 
