@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from portico.kernel.protocols import Context as Context
     from portico.kernel.questions import Question as Question
     from portico.kernel.supervisor import Supervisor as Supervisor
+    from portico.llm.prices import Prices as Prices
     from portico.operations.content import Audio as Audio
     from portico.operations.content import Content as Content
     from portico.operations.content import EmbeddedResource as EmbeddedResource
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from portico.operations.upload import Upload as Upload
     from portico.runs.step_list import Step as Step
     from portico.runs.step_list import StepExecutor as StepExecutor
+    from portico.runs.usage import format_cost as format_cost
     from portico.topology.runtime import Runtime as Runtime
     from portico.version import __version__ as __version__
 
@@ -63,6 +65,7 @@ _HOMES = {
     "Image": "portico.operations.content",
     "Message": "portico.kernel.messages",
     "ModelAgent": "portico.agents.model_agent",
+    "Prices": "portico.llm.prices",
     "Question": "portico.kernel.questions",
     "ResourceLink": "portico.operations.content",
     "Runtime": "portico.topology.runtime",
@@ -75,6 +78,7 @@ _HOMES = {
     "build_component_set": "portico.kernel.components",
     "contract": "portico.operations.decorators",
     "create_app": "portico.app.factory",
+    "format_cost": "portico.runs.usage",
     "keyed": "portico.kernel.keyed",
     "operation": "portico.operations.decorators",
     "pool": "portico.kernel.pool",
@@ -116,6 +120,8 @@ __all__ = [  # noqa: RUF022  # in the order in which a newcomer meets them
     "Client",
     "AsyncClient",
     "ModelAgent",
+    "Prices",
+    "format_cost",
     "ComponentSet",
     "build_component_set",
     "errors",

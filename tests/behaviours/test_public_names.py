@@ -81,6 +81,8 @@ def test_the_public_names_are_these() -> None:
         "Client",
         "AsyncClient",
         "ModelAgent",
+        "Prices",
+        "format_cost",
         "ComponentSet",
         "build_component_set",
         "errors",
