@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from portico.operations.upload import Upload as Upload
     from portico.runs.step_list import Step as Step
     from portico.runs.step_list import StepExecutor as StepExecutor
+    from portico.telemetry.logs import configure_logging as configure_logging
     from portico.topology.runtime import Runtime as Runtime
     from portico.version import __version__ as __version__
 
@@ -73,6 +74,7 @@ _HOMES = {
     "Upload": "portico.operations.upload",
     "__version__": "portico.version",
     "build_component_set": "portico.kernel.components",
+    "configure_logging": "portico.telemetry.logs",
     "contract": "portico.operations.decorators",
     "create_app": "portico.app.factory",
     "keyed": "portico.kernel.keyed",
@@ -113,6 +115,7 @@ __all__ = [  # noqa: RUF022  # in the order in which a newcomer meets them
     "create_app",
     "HTTPGateway",
     "GatewayConfig",
+    "configure_logging",
     "Client",
     "AsyncClient",
     "ModelAgent",
