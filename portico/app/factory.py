@@ -21,6 +21,7 @@ from portico.kernel.runtime import Runtime as KernelRuntime
 from portico.mcp_bridge.serving.http import MCPEndpoint
 from portico.mcp_bridge.serving.sse import SSEEndpoint
 from portico.routes.access_log import AccessLog
+from portico.routes.agent_actions import agent_actions_router
 from portico.routes.agent_table import Table
 from portico.routes.agents import agents_router
 from portico.routes.audit import audit_router
@@ -33,10 +34,13 @@ from portico.routes.protected_resource import ProtectedResource, protected_resou
 from portico.routes.refusals import Refusals
 from portico.routes.run_batch import run_batch_router
 from portico.routes.runs import runs_router
+from portico.routes.usage import usage_router
 from portico.routes.websocket import refusing_sockets
 from portico.runs.commit import StoreCommit
 from portico.telemetry.metrics import Metrics
+from portico.telemetry.metrics_push import metrics_push
 from portico.telemetry.outlets import Outlets
+from portico.telemetry.request_meter import RequestMeter
 from portico.telemetry.route_templates import RouteTemplates
 from portico.telemetry.setup import logs, traces
 from portico.topology.runtime import Runtime
@@ -52,6 +56,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from portico.runs.dispatcher import Dispatcher
+    from portico.telemetry.exporting import Telemetry
     from portico.topology.checks import DeclaredRoute
 
 NATIVE_TELEMETRY: Any = {"tracing": False, "metrics": False, "logs": False}
@@ -60,6 +65,7 @@ NATIVE_TELEMETRY: Any = {"tracing": False, "metrics": False, "logs": False}
 TAGS: Any = [
     {"name": "agents", "description": "The supervision tree and the agents in it."},
     {"name": "runs", "description": "Calls that outlive their request: started, listed, followed, answered, cancelled."},
+    {"name": "usage", "description": "What models took: tokens and money."},
     {"name": "audit", "description": "Who did what to which agent, when, with what outcome."},
     {"name": "probes", "description": "For orchestrators: open to everybody."},
     {"name": "problems", "description": "What the `type` of a problem leads to."},
@@ -119,6 +125,7 @@ def create_app(source: KernelRuntime | Topology | Path | str | Mapping[str, Any]
         face.on_drain.append(mcp.drain)
     sse = _oldest_form(mcp, face, settings)
     authenticator = authenticator_of(settings)
+    metrics = _metrics(dispatcher, face, telemetry) if settings.metrics_enabled else None
     gateway = Gateway(
         runtime,
         dispatcher,
@@ -128,9 +135,10 @@ def create_app(source: KernelRuntime | Topology | Path | str | Mapping[str, Any]
         mcp,
         sse,
         telemetry,
-        Metrics(dispatcher, lambda: len(face.streams)) if settings.metrics_enabled else None,
+        metrics,
         trail,
         logs(outlets, settings.secrets),
+        metrics_push(outlets, metrics) if metrics is not None else None,
     )
     app = GatewayApp(
         gateway,
@@ -150,24 +158,37 @@ def create_app(source: KernelRuntime | Topology | Path | str | Mapping[str, Any]
     app.router.default = refusing_sockets(app.router.default)
     for router in (
         agents_router(face),
+        agent_actions_router(face),
         run_batch_router(face),
         runs_router(face),
         dead_letters_router(face),
+        usage_router(face),
         audit_router(face),
         probes_router(face, secured=lambda: settings.authenticates),
         protected_resource_router(resource),
         problem_pages_router(dispatcher.catalogue),
     ):
         app.include_router(router)
-    if gateway.metrics is not None:
-        app.include_router(metrics_router(gateway.metrics))
+    if metrics is not None:
+        app.include_router(metrics_router(metrics))
     app.router.routes += _mcp_routes(mcp, sse, settings)
     add_document(app, gateway)
     if settings.access_log:
         app.add_middleware(cast("Any", AccessLog), RouteTemplates(app.router.routes))  # around all: it sees what clients see
+    if metrics is not None:
+        if mcp is not None:
+            mcp.served.meter = metrics.served
+        traceparent = telemetry.traceparent if telemetry is not None else None
+        app.add_middleware(cast("Any", RequestMeter), metrics.requests, RouteTemplates(app.router.routes), traceparent)
     if telemetry is not None:
         telemetry.instrument(app)
     return app
+
+
+def _metrics(dispatcher: Dispatcher, face: Face, telemetry: Telemetry | None) -> Metrics:
+    """What is counted of the gateway."""
+    lost = (lambda: telemetry.lost) if telemetry is not None else None
+    return Metrics(dispatcher, streams=lambda: len(face.streams), sockets=lambda: len(face.sockets), spans_lost=lost)
 
 
 def _oldest_form(mcp: MCPEndpoint | None, face: Face, settings: GatewayConfig) -> SSEEndpoint | None:

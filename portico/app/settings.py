@@ -54,7 +54,7 @@ _PATHS = {"docs_path": "/docs", "mcp_path": "/mcp"}
 AUDIT_LEVELS = tuple(level.name.lower() for level in AuditLevel)
 """What `audit` can be."""
 
-IN_CODE = ("routes", "middleware", "interceptors")
+IN_CODE = ("routes", "middleware", "interceptors", "sinks")
 """Settings that no variable can hold."""
 
 DEFAULT_ALGORITHMS = ("RS256", "PS256", "ES256", "EdDSA")
@@ -137,6 +137,8 @@ class GatewayConfig:
     """More routes: mappings with `method`, `path`, `agent` and, if not the only one, `operation`; `mode`, `timeout`."""
     interceptors: Sequence[Any] = ()
     """Around every call, whatever face it came through, the outermost first: `async (call, next)`, or its dotted path."""
+    sinks: Sequence[Any] = ()
+    """Who else takes the events of runs and what models took: objects, or dotted paths of what makes one. See `runs/sinks.py`."""
     rate_limit: Sequence[str] = ()
     """How often one caller may call: texts such as `100/minute`; several hold together. Empty: as often as it likes."""
     max_calls: int = 10_000

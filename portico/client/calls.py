@@ -19,13 +19,13 @@ from portico.client.attempts import Attempts, merged
 from portico.client.errors import StillRunning
 from portico.client.following import EVENT_STREAM, Following, following
 from portico.client.plan import Outgoing, Pause, path_of
-from portico.client.records import DeadLetter, Run
+from portico.client.records import DeadLetter, Run, UsageReport
 from portico.errors import ConfigurationError, InvalidPayload
 from portico.loopback import is_loopback
 from portico.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
     from portico.client.plan import Plan, Send, T, Telling
@@ -248,6 +248,15 @@ class Calls:
             raises=False,
             silence=silence,
             lost=on_lost,
+        )
+
+    # --- usage --------------------------------------------------------------------------------------------------------
+
+    def usage(self, by: Sequence[str], limit: int | None, conditions: Mapping[str, str | None]) -> Plan[UsageReport]:
+        """What models took."""
+        query = {"by": ",".join(by) or None, "limit": limit, **conditions}
+        return self._read(
+            "GET", "/usage", UsageReport.read, query={key: value for key, value in query.items() if value is not None}
         )
 
     # --- dead letters -------------------------------------------------------------------------------------------------

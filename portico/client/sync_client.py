@@ -16,13 +16,13 @@ from portico.client.following import SILENCE
 from portico.client.plan import Close, Opened, Pause, Read, Send, Step, T
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Mapping
-    from datetime import datetime
+    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+    from datetime import date, datetime
     from types import TracebackType
 
     from portico.client.following import Following
     from portico.client.plan import Plan
-    from portico.client.records import DeadLetter, Event, Run, RunReference
+    from portico.client.records import DeadLetter, Event, Run, RunReference, UsageReport
 
 
 class Client:
@@ -364,6 +364,42 @@ class Client:
             case _:
                 raise TypeError(step)
         return None
+
+    # --- usage --------------------------------------------------------------------------------------------------------
+
+    def usage(
+        self,
+        by: Sequence[str] = (),
+        *,
+        since: date | str | None = None,
+        until: date | str | None = None,
+        agent: str | None = None,
+        principal: str | None = None,
+        provider: str | None = None,
+        model: str | None = None,
+        run: str | None = None,
+        limit: int | None = None,
+    ) -> UsageReport:
+        """What models took: yours, or everybody's where you are an admin.
+
+        Args:
+            by: what to sum up by: `day`, `run`, `agent`, `principal`, `provider`, `model`. None of them: only the total.
+            since: the first day, UTC.
+            until: the last day, UTC.
+            agent: only calls of this agent.
+            principal: only calls on this one's behalf.
+            provider: only calls of this provider.
+            model: only calls of this model.
+            run: only calls in this run.
+            limit: how many rows, at most; 1000 unless given.
+
+        Raises:
+            Forbidden: somebody else's.
+            ContractViolated: there is nothing of that name to sum up by.
+        """
+        days = {"since": None if since is None else str(since), "until": None if until is None else str(until)}
+        conditions = {**days, "agent": agent, "principal": principal, "provider": provider, "model": model, "run": run}
+        return self.carry_out(self.calls.usage(by, limit, conditions))
 
 
 class EventStream(Generic[T]):

@@ -6,8 +6,9 @@ that a sum is exact in whatever order it was made. What is not known is counted 
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
+from decimal import Decimal
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
@@ -128,12 +129,40 @@ def day_of(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).date().isoformat()
 
 
+def key_of(row: UsageRow) -> tuple[str | None, ...]:
+    """What rows have in common that can be one."""
+    return row.run_id, row.day, row.agent, row.principal, row.provider, row.model
+
+
+def merged(rows: Iterable[UsageRow]) -> tuple[UsageRow, ...]:
+    """The same as fresh rows, each key once."""
+    found: dict[tuple[str | None, ...], UsageRow] = {}
+    for row in rows:
+        there = found.setdefault(key_of(row), replace(row, usage=Usage()))
+        there.usage.add(row.usage)
+    return tuple(found.values())
+
+
 def total(rows: Iterable[UsageRow]) -> Usage:
     """The sum."""
     usage = Usage()
     for row in rows:
         usage.add(row.usage)
     return usage
+
+
+def format_cost(usd: float | Decimal | None) -> str:
+    """US dollars for people: `$12.50`, `$0.0042`, `$0.00`; `unknown` for None."""
+    if usd is None:
+        return "unknown"
+    amount = Decimal(str(usd))
+    if amount == 0 or abs(amount) >= 1:
+        return f"${amount:,.2f}"
+    shown = f"{amount:.6f}".rstrip("0")
+    if shown in {"0.", "-0."}:
+        return "<$0.000001"
+    whole, _, part = shown.partition(".")
+    return f"${whole}.{part.ljust(2, '0')}"
 
 
 def row_of(values: dict[str, Any]) -> UsageRow:

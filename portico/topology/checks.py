@@ -29,10 +29,12 @@ from portico.topology.validation import UNNAMED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
     from portico.operations.catalogue import Endpoint
     from portico.topology.model import (
         ModelSettings,
+        PriceSettings,
         RouteSettings,
         ServerOfTools,
         StoreSettings,
@@ -358,6 +360,22 @@ class Checks:
                 from_settings(models.providers, models.default)
             except ConfigurationError as error:
                 self.mistakes.add(at, error.detail)
+
+    def prices(self, settings: PriceSettings, directory: Path | None) -> None:
+        """Every price is one, and the file of prices can be read."""
+        from portico.llm.prices import Price  # noqa: PLC0415  # as above
+        from portico.topology.parts import build_prices  # noqa: PLC0415
+
+        at: Location = ("prices",)
+        for model, price in settings.models.items():
+            try:
+                Price.of(model, price)
+            except ConfigurationError as error:
+                self.mistakes.add((*at, "models", model), error.detail)
+        try:
+            build_prices(settings.model_copy(update={"models": {}}), directory)
+        except ConfigurationError as error:
+            self.mistakes.add((*at, "file"), error.detail)
 
     def _tool_references(self, value: Any, at: Location) -> None:
         """Every `mcp://server/…` in a `config:` names a server of the document."""

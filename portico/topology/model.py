@@ -370,6 +370,7 @@ class ServerSettings(Section):
     drain_timeout: Seconds | None = None
     middleware: list[Text] | None = None
     interceptors: list[Text] | None = None
+    sinks: list[Text] | None = None
     rate_limit: Annotated[list[Text], BeforeValidator(_listed)] | None = None
     max_calls: Count | None = None
     docs: Annotated[DocsSettings, BeforeValidator(_docs)] | None = None
@@ -576,6 +577,17 @@ def _as_mapping(value: Any) -> Any:
     return found
 
 
+class PriceSettings(Section):
+    """`prices:`: what models cost, where their providers do not tell it."""
+
+    bundled: Flag = True
+    """Whether the prices of genai-prices count where there are none of one's own."""
+    file: Text | None = None
+    """A YAML or JSON file with `models`. A relative one is taken from the topology's directory."""
+    models: dict[Text, FreeForm] = Field(default_factory=dict[str, dict[str, Any]])
+    """By model: `input`, `output`, `cached_input`, `cache_write` in US dollars for a million tokens. They win over the file."""
+
+
 class PluginSettings(Section):
     """`plugins:`, the seed's place for models."""
 
@@ -596,4 +608,5 @@ class TopologySettings(Section):
     audit: Annotated[AuditSettings, BeforeValidator(_audit, json_schema_input_type=AuditLevel | AuditSettings)] | None = None
     mcp: ToolsSettings | None = None
     models: ModelSettings | None = None
+    prices: PriceSettings = PriceSettings()
     plugins: PluginSettings = PluginSettings()
