@@ -23,6 +23,7 @@ FIELDS = [
     "time",
     "request_id",
     "run_id",
+    "trace_id",
     "method",
     "path",
     "route",
