@@ -101,8 +101,7 @@ def create_app(source: KernelRuntime | Topology | Path | str | Mapping[str, Any]
     if isinstance(source, KernelRuntime):
         runtime = source
         settings = (settings or GatewayConfig.from_environ(os.environ)).with_keys_of(data_directory_of(runtime))
-        if settings.data is not None and not isinstance(runtime.services.commit, StoreCommit):
-            raise ConfigurationError(f"The runtime stores nothing, so it cannot store in {settings.data}: Runtime(data=…).")
+        _refuse_data(runtime, settings)
     else:
         topology = source if isinstance(source, Topology) else load_topology(source)
         settings = settings or GatewayConfig.from_environ(os.environ, server_settings(topology))
@@ -204,6 +203,12 @@ def _open_newsroom(dispatcher: Dispatcher, face: Face, metrics: Metrics | None) 
     calls, lag = (metrics.calls, metrics.lag) if metrics is not None else (None, None)
     face.newsroom = Newsroom(dispatcher, Pulse(dispatcher, calls, lag, lambda: len(face.streams)))
     face.on_drain.append(face.newsroom.close)
+
+
+def _refuse_data(runtime: KernelRuntime, settings: GatewayConfig) -> None:
+    """Raises `ConfigurationError` where a directory is named for a runtime that was made without one."""
+    if settings.data is not None and not isinstance(runtime.services.commit, StoreCommit):
+        raise ConfigurationError(f"The runtime stores nothing, so it cannot store in {settings.data}: Runtime(data=…).")
 
 
 def _oldest_form(mcp: MCPEndpoint | None, face: Face, settings: GatewayConfig) -> SSEEndpoint | None:
