@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from portico.runs.step_list import Step as Step
     from portico.runs.step_list import StepExecutor as StepExecutor
     from portico.runs.usage import format_cost as format_cost
+    from portico.telemetry.logs import configure_logging as configure_logging
     from portico.topology.runtime import Runtime as Runtime
     from portico.version import __version__ as __version__
 
@@ -76,6 +77,7 @@ _HOMES = {
     "Upload": "portico.operations.upload",
     "__version__": "portico.version",
     "build_component_set": "portico.kernel.components",
+    "configure_logging": "portico.telemetry.logs",
     "contract": "portico.operations.decorators",
     "create_app": "portico.app.factory",
     "format_cost": "portico.runs.usage",
@@ -117,6 +119,7 @@ __all__ = [  # noqa: RUF022  # in the order in which a newcomer meets them
     "create_app",
     "HTTPGateway",
     "GatewayConfig",
+    "configure_logging",
     "Client",
     "AsyncClient",
     "ModelAgent",

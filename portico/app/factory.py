@@ -164,8 +164,7 @@ def _sources(
     """The runtime, its settings, the routes that were declared outside the classes, and the topology's directory."""
     if isinstance(source, KernelRuntime):
         settings = (settings or GatewayConfig.from_environ(os.environ)).with_keys_of(data_directory_of(source))
-        if settings.data is not None and not isinstance(source.services.commit, StoreCommit):
-            raise ConfigurationError(f"The runtime stores nothing, so it cannot store in {settings.data}: Runtime(data=…).")
+        _refuse_data(source, settings)
         return source, settings, (), None
     topology = source if isinstance(source, Topology) else load_topology(source)
     settings = settings or GatewayConfig.from_environ(os.environ, server_settings(topology))
@@ -217,6 +216,12 @@ def _open_newsroom(dispatcher: Dispatcher, face: Face, metrics: Metrics | None) 
     calls, lag = (metrics.calls, metrics.lag) if metrics is not None else (None, None)
     face.newsroom = Newsroom(dispatcher, Pulse(dispatcher, calls, lag, lambda: len(face.streams)))
     face.on_drain.append(face.newsroom.close)
+
+
+def _refuse_data(runtime: KernelRuntime, settings: GatewayConfig) -> None:
+    """Raises `ConfigurationError` where a directory is named for a runtime that was made without one."""
+    if settings.data is not None and not isinstance(runtime.services.commit, StoreCommit):
+        raise ConfigurationError(f"The runtime stores nothing, so it cannot store in {settings.data}: Runtime(data=…).")
 
 
 def _oldest_form(mcp: MCPEndpoint | None, face: Face, settings: GatewayConfig) -> SSEEndpoint | None:

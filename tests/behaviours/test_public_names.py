@@ -78,6 +78,7 @@ def test_the_public_names_are_these() -> None:
         "create_app",
         "HTTPGateway",
         "GatewayConfig",
+        "configure_logging",
         "Client",
         "AsyncClient",
         "ModelAgent",
