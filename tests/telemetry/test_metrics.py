@@ -42,6 +42,7 @@ from portico.telemetry.readings import Buckets, Reading
 from portico.telemetry.request_meter import MOST as MOST_ROUTES
 from portico.telemetry.request_meter import Requests
 from tests.app.serving import served
+from tests.cli.programs import REPOSITORY
 from tests.routes.agents import Crashing, Echo
 from tests.telemetry.everything import OPENMETRICS, SPAN, TRACE, TRACEPARENT, families_of
 from tests.telemetry.receiver import Measured, Receiver, receiving, values
@@ -96,6 +97,25 @@ def test_names_of_the_conventions_are_theirs() -> None:
         mcp_metrics.MCP_SERVER_OPERATION_DURATION,
     }
     assert {name for name in INSTRUMENTS if not name.startswith("portico.")} == conventions
+
+
+def test_the_documentation_has_the_table_and_nothing_else() -> None:
+    page = (REPOSITORY / "docs" / "telemetry.md").read_text()
+    rows = re.findall(r"^\| `((?:portico|http|mcp|gen_ai)_\w+)` \| (\w+) \| ([^|]*) \|", page, re.MULTILINE)
+    documented = {(name, kind, tuple(re.findall(r"`(\w+)`", labels))) for name, kind, labels in rows}
+    suffixes, kinds = {Kind.COUNTER: "_total", Kind.INFO: "_info"}, {Kind.LEVEL: "gauge"}
+
+    assert documented == {
+        (one.family + suffixes.get(one.kind, ""), kinds.get(one.kind, one.kind.value), one.family_labels) for one in TABLE
+    }
+
+
+def test_every_metric_has_help_a_type_and_a_name_by_the_conventions(shown: Shown) -> None:
+    for family in families_of(shown.modern):
+        assert family.documentation, family.name
+        assert family.type in ("counter", "gauge", "histogram", "info"), family.name
+        assert re.fullmatch(r"(portico|process|http_server|mcp|gen_ai)_[a-z_]+", family.name)
+        assert not family.name.endswith(("_total", "_count", "_sum", "_bucket", "_info", "_milliseconds", "_ms"))
 
 
 # --- both faces -------------------------------------------------------------------------------------------------------
@@ -230,8 +250,7 @@ def test_ten_thousand_routes_agents_models_tools_and_slugs_make_few_series() -> 
     requests, models, tools, calls = Requests(), ModelMeter(lambda agent: agent), MCPMeter(), CallMeter()
     tally = Tally([f"slug-{number}" for number in range(MANY)])
     for number in range(MANY):
-        scope = {"method": f"M{number}", "scheme": "http"}
-        requests.ended(scope, f"/agents/{number}", 100 + number % 500, 0.1, None)
+        requests.ended((f"M{number}", f"/agents/{number}", 100 + number % 500, "http"), 0.1)
         models_call(models, f"agent-{number}", f"model-{number}")
         tools.answered(f"method/{number}", "", "", 0.1, None)
         tally.end("ask", AgentError(f"slug-{number}", "?"), 0.1)
