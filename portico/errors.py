@@ -38,6 +38,7 @@ sentence: what happened, to whom, what to do.
     │   │   ├── TooManyKeys           a keyed agent has no process to spare
     │   │   ├── DeadlineUnreachable   what waits already takes longer
     │   │   ├── Suspended             the process takes no messages for now
+    │   │   ├── AgentDraining         …because it works off what waits
     │   │   ├── ProcessExited         the process ended for good
     │   │   ├── Draining              the runtime is stopping
     │   │   ├── StoreUnavailable      what must be stored could not be
@@ -475,6 +476,19 @@ class Suspended(Refused):
         super().__init__(f"Agent {name!r} is suspended: {reason or 'no reason was given'}")
         self.name = name
         self.reason = reason
+
+
+class AgentDraining(Refused):
+    """The process works off what waits, and takes nothing new meanwhile. `retry_after`: seconds that this may take."""
+
+    slug = "agent-draining"
+    title = "Agent draining"
+
+    def __init__(self, name: str, reason: str, retry_after: float) -> None:
+        super().__init__(f"Agent {name!r} is being drained and takes no new calls: {reason or 'no reason was given'}")
+        self.name = name
+        self.reason = reason
+        self.retry_after = retry_after
 
 
 class ProcessExited(Refused):
@@ -993,13 +1007,28 @@ class MCPServerUnavailable(ToolError):
 
 
 class ModelError(PorticoError):
-    """A model provider did not give a response. `status`: the provider's HTTP status, where there is one."""
+    """A model provider did not give a response. `status`: the provider's HTTP status, where there is one.
+
+    `began`: whether the model may have begun to answer, and so have cost something. `tokens`: how many it has read and written all
+    the same, as far as the provider told.
+    """
 
     slug = "model-failed"
     title = "Model failed"
 
-    def __init__(self, provider: str, detail: str, *, status: int | None = None, retry_after: float | None = None) -> None:
+    def __init__(
+        self,
+        provider: str,
+        detail: str,
+        *,
+        status: int | None = None,
+        retry_after: float | None = None,
+        began: bool = True,
+        tokens: tuple[int | None, int | None] = (None, None),
+    ) -> None:
         super().__init__(f"{provider}: {detail}")
         self.provider = provider
         self.status = status
         self.retry_after = retry_after
+        self.began = began
+        self.tokens = tokens

@@ -40,13 +40,14 @@ from portico.kernel.protocols import Lineage
 from portico.kernel.receiver import CrashError, DeafError, Receiver
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterable
+    from collections.abc import Coroutine, Iterable, Mapping
 
     from portico.kernel.delivery import Delivery
     from portico.kernel.detours import Transferred
     from portico.kernel.mailbox import Mailbox
     from portico.kernel.process import AgentProcess
     from portico.kernel.protocols import Ended as CommitEnded
+    from portico.kernel.protocols import Invocable
     from portico.kernel.router import Router
     from portico.kernel.supervision import Ear
 
@@ -80,6 +81,11 @@ class Committing:
     def number(self) -> int:
         """See `Holder.number`."""
         return self._life.number
+
+    @property
+    def operations(self) -> Mapping[str, Invocable]:
+        """See `Holder.operations`."""
+        return self._life.process.operations
 
     def cancel_handling(self, delivery: Delivery) -> None:
         """See `Holder.cancel_handling`: there is nothing to cancel here any more."""
@@ -190,6 +196,12 @@ class Incarnation:
     def load(self) -> int:
         """How many messages are in hand."""
         return sum(hand.in_hand is not None for hand in self._hands)
+
+    @property
+    def at_work(self) -> int:
+        """How many messages are in hand, or have been put off and wait for their reply."""
+        load = self._hands[0].in_hand is not None if len(self._hands) == 1 else self.load
+        return load if self._deferrals is None else load + len(self._deferrals)
 
     def spawn(self) -> None:
         """Begin this life."""
@@ -720,6 +732,8 @@ class Incarnation:
             self._move(ProcessStatus.WAITING)
         elif self.process.status is ProcessStatus.WAITING and not self._deferrals:
             self._move(ProcessStatus.RUNNING)
+        if self.mailbox.drain is not None:
+            self.mailbox.drain.is_over()
 
     def reply_to(self, message: Message, payload: Any) -> bool:
         """Answer a message whose handler returned `defer()`. Returns whether somebody still waited."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol, TypeAlias, run
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
+    from decimal import Decimal
 
     from portico.kernel.delivery import Delivery
     from portico.kernel.detours import Parked, Transferred
@@ -59,6 +60,12 @@ class ModelResponse:
     """Why the model stopped, in the provider's word."""
     id: str | None = None
     """The provider's own id of this answer."""
+    tokens_cached: int | None = None
+    """Those among the tokens read that came from the provider's cache; None where the provider did not say."""
+    tokens_cache_written: int | None = None
+    """Those among the tokens read that were put into the provider's cache; None where the provider did not say."""
+    tokens_reasoning: int | None = None
+    """Those among the tokens written that nobody is shown; None where the provider did not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +111,18 @@ class ModelProvider(Protocol):
         self, model: str, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] | None = None
     ) -> AsyncIterator[str | ModelResponse]:
         """Pieces of text as they come, and last the whole `ModelResponse`."""
+        ...
+
+
+class Pricing(Protocol):
+    """What answers of models cost: `portico.llm.prices.Prices`. Asked only where a provider has not told the price itself."""
+
+    def cost(self, identity: ModelIdentity, response: ModelResponse) -> Decimal | None:
+        """The price of one answer in US dollars; None where it is not known."""
+        ...
+
+    def warm_up(self) -> None:
+        """A model is about to be called: what takes long to make may be made now, on a thread. Called before each call."""
         ...
 
 
@@ -637,8 +656,10 @@ class Exchange:
 
     transport: str = ""
     """`pipe`, or `tcp`."""
-    url: str | None = None
-    """Where the server is, without credentials; None over pipes."""
+    address: str | None = None
+    """The server's host; None over pipes."""
+    port: int | None = None
+    """And its port."""
     protocol_version: str | None = None
     """Of MCP."""
     session_id: str | None = None
@@ -649,6 +670,8 @@ class Exchange:
     """How often the call was sent."""
     error_code: int | None = None
     """Of the JSON-RPC error that the server answered with."""
+    failed: bool = False
+    """Whether its answer is the error of the tool."""
 
 
 @dataclass(slots=True, eq=False)
@@ -665,10 +688,14 @@ class ToolExecution:
     """The model's id of the call; None where no model wanted it."""
     description: str
     """What the tool says of itself."""
+    schema: Mapping[str, Any]
+    """JSON Schema of the arguments."""
     delivery: Delivery | None
     """What the agent has in hand; None outside any handling."""
     traceparent: str | None = None
     """What is sent meanwhile carries this; None: what the delivery says."""
+    tracestate: str | None = None
+    """Goes with it to other programs; set by whoever makes the trace."""
     exchange: Exchange | None = None
     """How an external server was called; None for tools of this program."""
     result: Any = None
@@ -721,6 +748,8 @@ class Services:
 
     llm: ModelProvider | None = None
     """The model provider: `self.llm`."""
+    prices: Pricing | None = None
+    """What models cost, where their providers do not tell."""
     tools: ToolSet | None = None
     """The tools: `self.tools`."""
     store: StateStore | None = None
@@ -733,6 +762,8 @@ class Services:
     """Those who see everything: each handling takes the long way round because of them."""
     listeners: list[WatchesCalls] = field(default_factory=list[WatchesCalls])
     """Those who only hear of calls of models and tools, and cost a handling nothing."""
+    sinks: Sequence[object] = ()
+    """Who takes the events of runs and what models took, as `portico.runs.sinks` has it."""
     runs: object | None = None
     """What is known of the runs of this runtime; made and used by the room of that name."""
     buried: Callable[[Delivery, str], object] | None = None

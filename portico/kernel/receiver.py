@@ -24,11 +24,13 @@ from portico.kernel.messages import Message, Sent, new_reply
 from portico.kernel.process import DEFERRED, ErrorAction
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from portico.kernel.clock import Timer
     from portico.kernel.delivery import Delivery
     from portico.kernel.detours import Detour
     from portico.kernel.incarnation import Incarnation
-    from portico.kernel.protocols import Codec, DurableJournal
+    from portico.kernel.protocols import Codec, DurableJournal, Invocable
     from portico.kernel.router import Router
 
 logger = logging.getLogger("portico.kernel")
@@ -83,6 +85,11 @@ class Receiver:
         return self._life.number
 
     @property
+    def operations(self) -> Mapping[str, Invocable]:
+        """See `Holder.operations`."""
+        return self._life.process.operations
+
+    @property
     def final(self) -> bool:
         """See `Holder.final`."""
         return False
@@ -118,6 +125,8 @@ class Receiver:
                 in_a_row, began = 0, 0.0
                 if life.draining:
                     return
+                if mailbox.drain is not None and mailbox.drain.is_over():
+                    continue
                 await mailbox.wait()
                 if source is not None and source.waiting and waiting:
                     source.wake()  # it was woken for what all share, but has something of its own: another one takes that
