@@ -16,9 +16,12 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families as parsed
 
+from portico.app.gateway import HTTPGateway
+from portico.app.settings import GatewayConfig
 from portico.errors import AgentError, ConfigurationError, PorticoError
 from portico.histogram import Histogram
 from portico.kernel.dynamic_supervisor import DynamicSupervisor
@@ -182,7 +185,7 @@ def test_what_a_gateway_did_is_what_it_shows(shown: Shown) -> None:
     assert of("portico_event_loop_stalls", **worker) >= 1
     assert of("portico_model_cost_usd", **worker, gen_ai_request_model="known") == 0.25
     assert of("portico_model_calls_unpriced", **worker, gen_ai_request_model="unknown") == 1
-    assert of("portico_sink_failures", sink="audit") == 1
+    assert of("portico_sink_failures", sink="usage") >= 2
     assert of("portico_journal_wait_duration_seconds")[0] >= 6
     assert of("portico_calls_admitted", **worker, operation="work", kind="send") == 1
     assert of("portico_calls_admitted", **worker, operation="work", kind="run") == 1
@@ -193,6 +196,25 @@ def test_what_a_gateway_did_is_what_it_shows(shown: Shown) -> None:
     assert of("http_server_request_duration_seconds", **request, http_response_status_code="502", error_type="502")[0] == 1
     nowhere = {"http_request_method": "GET", "url_scheme": "http", "http_response_status_code": "404"}
     assert of("http_server_request_duration_seconds", **nowhere)[0] == 1
+
+
+async def test_a_gateway_in_its_hosts_runtime_measures_too_and_two_measure_for_themselves() -> None:
+    settings = GatewayConfig(port=0)
+    one, other = HTTPGateway("one", settings), HTTPGateway("other", settings)
+    tree = Supervisor("root", children=[Echo("echo"), one, other])
+    with anyio.fail_after(20):
+        async with Runtime(tree), httpx.AsyncClient(timeout=10, trust_env=False) as client:
+            (await client.post(f"http://127.0.0.1:{one.port}/agents/echo", json=ASK)).raise_for_status()
+            texts = [(await client.get(f"http://127.0.0.1:{gateway.port}/metrics")).text for gateway in (one, other)]
+    counts = [
+        [re.search(rf"^{name}.* (.+)$", text, re.MULTILINE) for name in ("portico_calls_admitted_total", "portico_event_loop_lag_seconds")]
+        for text in texts
+    ]
+
+    assert [float(found[0][1]) for found in counts if found[0] is not None] == [1.0, 0.0]
+    assert all(found[1] is not None for found in counts)
+    for text in texts:  # what the runtime itself does, both see
+        assert 'portico_handling_duration_seconds_count{agent="echo",operation="echo"} 1.0' in text
 
 
 # --- exemplars --------------------------------------------------------------------------------------------------------
