@@ -207,7 +207,10 @@ async def test_a_gateway_in_its_hosts_runtime_measures_too_and_two_measure_for_t
             (await client.post(f"http://127.0.0.1:{one.port}/agents/echo", json=ASK)).raise_for_status()
             texts = [(await client.get(f"http://127.0.0.1:{gateway.port}/metrics")).text for gateway in (one, other)]
     counts = [
-        [re.search(rf"^{name}.* (.+)$", text, re.MULTILINE) for name in ("portico_calls_admitted_total", "portico_event_loop_lag_seconds")]
+        [
+            re.search(rf"^{name}.* (.+)$", text, re.MULTILINE)
+            for name in ("portico_calls_admitted_total", "portico_event_loop_lag_seconds")
+        ]
         for text in texts
     ]
 
@@ -451,14 +454,14 @@ def trouble(kind: str) -> Generator[str]:
 async def test_an_endpoint_in_trouble_harms_no_call_and_is_complained_about_once(
     kind: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setenv(INTERVAL, "20")
+    monkeypatch.setenv(INTERVAL, "100")
     with trouble(kind) as endpoint, caplog.at_level(logging.WARNING):
         monkeypatch.setenv(ENDPOINT, endpoint)
         async with served(Echo("echo")) as gateway:
             for _ in range(30):
                 began = time.monotonic()
                 assert (await gateway.client.post("/agents/echo", json=ASK)).status_code == 200
-                assert time.monotonic() - began < 2
+                assert time.monotonic() - began < 5  # an endpoint may hold its exporter for ten
             ended = time.monotonic()
         assert time.monotonic() - ended < 7
         metrics = gateway.gateway.metrics
