@@ -96,6 +96,6 @@ class RequestMeter:
             raise
         finally:
             seconds, route, place = perf_counter() - began, scope.get("route"), self._traceparent
-            path = route.path if route.__class__ is RouteSpec else self._template(scope)
+            path = route.path if isinstance(route, RouteSpec) else self._template(scope)
             key = scope["method"], path, status or LEFT, scope.get("scheme", "http")
             self._requests.ended(key, seconds, None if place is None else place())
