@@ -16,6 +16,7 @@ from portico.app.loading import data_directory_of, load_topology, server_setting
 from portico.app.mcp import serving_options
 from portico.app.middlewares import middlewares_of
 from portico.app.settings import GatewayConfig
+from portico.console.page import assets_path, mount_console
 from portico.errors import ConfigurationError
 from portico.kernel.runtime import Runtime as KernelRuntime
 from portico.mcp_bridge.serving.http import MCPEndpoint
@@ -27,7 +28,9 @@ from portico.routes.agents import agents_router
 from portico.routes.audit import audit_router
 from portico.routes.dead_letters import dead_letters_router
 from portico.routes.face import Face
+from portico.routes.gateway_events import gateway_events_router
 from portico.routes.metrics import metrics_router
+from portico.routes.newsroom import Newsroom
 from portico.routes.probes import probes_router
 from portico.routes.problem_pages import problem_pages_router
 from portico.routes.protected_resource import ProtectedResource, protected_resource_router
@@ -40,6 +43,7 @@ from portico.runs.commit import StoreCommit
 from portico.telemetry.metrics import Metrics
 from portico.telemetry.metrics_push import metrics_push
 from portico.telemetry.outlets import Outlets
+from portico.telemetry.pulse import Pulse
 from portico.telemetry.request_meter import RequestMeter
 from portico.telemetry.route_templates import RouteTemplates
 from portico.telemetry.setup import logs, traces
@@ -130,7 +134,7 @@ def create_app(source: KernelRuntime | Topology | Path | str | Mapping[str, Any]
         runtime,
         dispatcher,
         face,
-        Table(face, (settings.docs_path, settings.mcp_path or "/mcp")),
+        Table(face, (settings.docs_path, settings.console_path, assets_path(settings.console_path), settings.mcp_path or "/mcp")),
         settings,
         mcp,
         sse,
@@ -140,6 +144,7 @@ def create_app(source: KernelRuntime | Topology | Path | str | Mapping[str, Any]
         logs(outlets, settings.secrets),
         metrics_push(outlets, metrics) if metrics is not None else None,
     )
+    _open_newsroom(dispatcher, face, metrics)
     app = GatewayApp(
         gateway,
         title=settings.title,
@@ -159,6 +164,7 @@ def create_app(source: KernelRuntime | Topology | Path | str | Mapping[str, Any]
     for router in (
         agents_router(face),
         agent_actions_router(face),
+        gateway_events_router(),
         run_batch_router(face),
         runs_router(face),
         dead_letters_router(face),
@@ -173,6 +179,8 @@ def create_app(source: KernelRuntime | Topology | Path | str | Mapping[str, Any]
         app.include_router(metrics_router(metrics))
     app.router.routes += _mcp_routes(mcp, sse, settings)
     add_document(app, gateway)
+    if settings.console_enabled:
+        mount_console(app, title=settings.title, console_path=settings.console_path)
     if settings.access_log:
         app.add_middleware(cast("Any", AccessLog), RouteTemplates(app.router.routes))  # around all: it sees what clients see
     if metrics is not None:
@@ -189,6 +197,13 @@ def _metrics(dispatcher: Dispatcher, face: Face, telemetry: Telemetry | None) ->
     """What is counted of the gateway."""
     lost = (lambda: telemetry.lost) if telemetry is not None else None
     return Metrics(dispatcher, streams=lambda: len(face.streams), sockets=lambda: len(face.sockets), spans_lost=lost)
+
+
+def _open_newsroom(dispatcher: Dispatcher, face: Face, metrics: Metrics | None) -> None:
+    """What is told of the gateway as it happens, at `GET /events`."""
+    calls, lag = (metrics.calls, metrics.lag) if metrics is not None else (None, None)
+    face.newsroom = Newsroom(dispatcher, Pulse(dispatcher, calls, lag, lambda: len(face.streams)))
+    face.on_drain.append(face.newsroom.close)
 
 
 def _oldest_form(mcp: MCPEndpoint | None, face: Face, settings: GatewayConfig) -> SSEEndpoint | None:
