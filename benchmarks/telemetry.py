@@ -51,7 +51,9 @@ def main(rounds: int = 7, seconds: int = 2) -> bool:
             {name: lambda port=port: wrk.rate(port, "/agents/echo", seconds) for name, port in ports.items()}, rounds
         )
     targets = {"100 % sampled": 0.25, "1 % sampled": 0.6}
-    return print_table("Telemetry, 32 connections", figures, "telemetry off", targets)
+    met = print_table("Telemetry, 32 connections", figures, "telemetry off", targets)
+    pair = {"with metrics": figures["telemetry off"], "without": figures["off, without metrics"]}
+    return print_table("Metrics, 32 connections", pair, "without", {"with metrics": 0.93}) and met
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from portico.kernel.keyed_mailbox import KeyMailbox
 from portico.runs.run_view import rfc3339
 from portico.runs.status import RunStatus
 from portico.runs.tree_view import MINUTE, figures_of
+from portico.telemetry.bounded import OTHER
 from portico.telemetry.call_meter import BOUNDS, OK
 
 if TYPE_CHECKING:
@@ -93,23 +94,23 @@ class Pulse:
     def _count(self, meter: CallMeter) -> tuple[dict[str, int], dict[str, float] | None]:
         sums, buckets = Counter[str](), [0] * (len(BOUNDS) + 1)
         in_flight = ok = failed = 0
-        for name, tally in meter.tallies.items():
+        for name, tally in (*meter.tallies.items(), ((OTHER, OTHER), meter.other)):
             sums["admitted"] += tally.plain + tally.stored
             in_flight += tally.plain - tally.done
             if tally.rejected:
                 sums["rejected"] += sum(tally.rejected.values())
-            for kind, durations in tally.durations.items():
-                before = self._seen.get((name, kind))
+            for (kind, outcome), durations in tally.durations.items():
+                before = self._seen.get((name, kind, outcome))
                 if before is None or before[0] != durations.total:
                     counts = list(durations.counts)
-                    self._seen[name, kind] = (durations.total, counts)
+                    self._seen[name, kind, outcome] = (durations.total, counts)
                     more = counts if before is None else [now - then for now, then in zip(counts, before[1], strict=True)]
-                    if kind[1] == OK:
+                    if outcome == OK:
                         ok += sum(more)
                     else:
                         failed += sum(more)
                     buckets = [one + other for one, other in zip(buckets, more, strict=True)]
-        new = {key: sums[key] - self._sums[key] for key in ("admitted", "rejected")}
+        new = {key: max(0, sums[key] - self._sums[key]) for key in ("admitted", "rejected")}
         self._sums = sums
         calls = {
             "admitted": new["admitted"],
