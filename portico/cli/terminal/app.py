@@ -163,8 +163,10 @@ class TopApp(App[None]):
         """The view that is looked at."""
         return self.screen_stack[0].query_one(f"#{self.view_name}", Listing)
 
-    def _of(self, name: str) -> Listing:
-        return self.screen_stack[0].query_one(f"#{name}", Listing)
+    @property
+    def _over(self) -> bool:
+        """Whether the screen is given back already: a timer may still ring then."""
+        return not self.is_running or not self.screen_stack
 
     # --- drawing ------------------------------------------------------------------------------------------------------
 
@@ -175,7 +177,7 @@ class TopApp(App[None]):
 
     def _redraw(self, *, rows: bool = True) -> None:
         self._pending = False
-        if not self.is_running:
+        if self._over:
             return
         ground, room = self.screen_stack[0], self.size.width
         for name, text in (("headline", self._headline(room)), ("tabs", self._tabs(room))):
@@ -242,7 +244,8 @@ class TopApp(App[None]):
 
     def _unsay(self) -> None:
         self._said = None
-        self._foot()
+        if not self._over:
+            self._foot()
 
     def _foot(self) -> None:
         """The last line above the keys: what was said last, else what only is shown."""
