@@ -136,7 +136,7 @@ async def test_a_dead_letter_is_sent_again(url: str) -> None:
         await screen.press("4")
         await screen.stand_on(letter)
         await screen.press("x", "y")
-        await screen.until("is sent again as run")
+        await screen.until_gone(letter)
 
 
 async def test_the_story_of_a_run_goes_on_while_it_is_looked_at(url: str) -> None:
