@@ -1019,13 +1019,28 @@ class MCPServerUnavailable(ToolError):
 
 
 class ModelError(PorticoError):
-    """A model provider did not give a response. `status`: the provider's HTTP status, where there is one."""
+    """A model provider did not give a response. `status`: the provider's HTTP status, where there is one.
+
+    `began`: whether the model may have begun to answer, and so have cost something. `tokens`: how many it has read and written all
+    the same, as far as the provider told.
+    """
 
     slug = "model-failed"
     title = "Model failed"
 
-    def __init__(self, provider: str, detail: str, *, status: int | None = None, retry_after: float | None = None) -> None:
+    def __init__(
+        self,
+        provider: str,
+        detail: str,
+        *,
+        status: int | None = None,
+        retry_after: float | None = None,
+        began: bool = True,
+        tokens: tuple[int | None, int | None] = (None, None),
+    ) -> None:
         super().__init__(f"{provider}: {detail}")
         self.provider = provider
         self.status = status
         self.retry_after = retry_after
+        self.began = began
+        self.tokens = tokens

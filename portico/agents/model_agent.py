@@ -21,6 +21,7 @@ from portico.errors import ConfigurationError, ContractViolation, LifecycleError
 from portico.kernel.context import MessageContext
 from portico.kernel.process import AgentProcess
 from portico.kernel.protocols import Context
+from portico.kernel.tap import tap_of
 from portico.llm.in_use import using
 from portico.llm.providers import close, provider_for
 from portico.operations.contract import faults_of
@@ -197,14 +198,16 @@ class ModelAgent(AgentProcess):
         return await self._answer(request.conversation(), MessageContext())
 
     async def _answer(self, conversation: list[dict[str, Any]], ctx: Context) -> ModelReply:
+        tap, provider = tap_of(self), self._provider()
         loop = ToolLoop(
             name=self.name,
-            provider=self._provider(),
+            provider=provider if tap is None else tap.model(provider),
             model=self.model,
             tools=self._offered(),
             max_turns=self.max_turns,
             max_result=self.max_result,
             stream=self.streaming,
+            tap=tap,
         )
         instructions = [{"role": "system", "content": self.instructions}] if self.instructions else []
         self._tell_shadows(loop.tools, ctx)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from portico.agents.tool import Tool, openai_form
 from portico.errors import AgentError, ModelError, PorticoError, UnknownTool, nearest
 from portico.kernel.protocols import ForModel, ModelResponse, ToolCall
+from portico.kernel.tap import TappedTool
 from portico.llm.tool_names import ToolNames
 from portico.runs.event import EventName
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from portico.kernel import protocols
     from portico.kernel.protocols import Context, ModelProvider
+    from portico.kernel.tap import Tap
 
 MOST_CALLS: Final = 32
 """How many tools are run for one answer of the model; what it wants beyond that is refused, and it is told so."""
@@ -92,6 +94,8 @@ class ToolLoop:
     """How many characters of a tool's result the model is shown at most."""
     stream: bool
     """Whether the model's text is taken piece by piece."""
+    tap: Tap | None = None
+    """Tells observers of the tools that are called."""
 
     async def run(self, messages: Sequence[Mapping[str, Any]], ctx: Context) -> Outcome:
         """Answer a conversation that ends with the user's words.
@@ -164,9 +168,10 @@ class ToolLoop:
         tool = self.tools.get(call.name)
         if tool is None:
             raise UnknownTool(call.name, nearest(call.name, self.tools))
-        if isinstance(tool, Tool):
-            return await tool.call(call.arguments, ctx)
-        return await tool.execute(**call.arguments)
+        bare = tool.bare if isinstance(tool, TappedTool) else tool
+        if self.tap is None:
+            return await _invoke(bare, call, ctx)
+        return await self.tap.call(bare, call.arguments, lambda: _invoke(bare, call, ctx), call.id)
 
     def _bounded(self, text: str) -> str:
         if len(text) <= self.max_result:
@@ -182,6 +187,12 @@ class ToolLoop:
             turns=outcome.turns,
             tool_calls=[{"name": use.name, "arguments": use.arguments, "error": use.error} for use in outcome.uses],
         )
+
+
+async def _invoke(tool: protocols.Tool, call: ToolCall, ctx: Context) -> Any:
+    if isinstance(tool, Tool):
+        return await tool.call(call.arguments, ctx)
+    return await tool.execute(**call.arguments)
 
 
 def _said(response: ModelResponse) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from starlette.routing import Route
 
 from portico.app.application import Gateway, GatewayApp
+from portico.app.auditing import open_trail
 from portico.app.authentication import authenticator_of
 from portico.app.document_route import add_document
 from portico.app.door import open_door
@@ -23,6 +24,7 @@ from portico.routes.access_log import AccessLog
 from portico.routes.agent_actions import agent_actions_router
 from portico.routes.agent_table import Table
 from portico.routes.agents import agents_router
+from portico.routes.audit import audit_router
 from portico.routes.dead_letters import dead_letters_router
 from portico.routes.face import Face
 from portico.routes.gateway_events import gateway_events_router
@@ -34,12 +36,14 @@ from portico.routes.protected_resource import ProtectedResource, protected_resou
 from portico.routes.refusals import Refusals
 from portico.routes.run_batch import run_batch_router
 from portico.routes.runs import runs_router
+from portico.routes.usage import usage_router
 from portico.routes.websocket import refusing_sockets
 from portico.runs.commit import StoreCommit
 from portico.telemetry.metrics import Metrics
+from portico.telemetry.outlets import Outlets
 from portico.telemetry.pulse import Pulse
 from portico.telemetry.route_templates import RouteTemplates
-from portico.telemetry.setup import configure
+from portico.telemetry.setup import logs, traces
 from portico.topology.runtime import Runtime
 from portico.topology.topology import Topology
 from portico.version import __version__
@@ -61,6 +65,8 @@ NATIVE_TELEMETRY: Any = {"tracing": False, "metrics": False, "logs": False}
 TAGS: Any = [
     {"name": "agents", "description": "The supervision tree and the agents in it."},
     {"name": "runs", "description": "Calls that outlive their request: started, listed, followed, answered, cancelled."},
+    {"name": "usage", "description": "What models took: tokens and money."},
+    {"name": "audit", "description": "Who did what to which agent, when, with what outcome."},
     {"name": "probes", "description": "For orchestrators: open to everybody."},
     {"name": "problems", "description": "What the `type` of a problem leads to."},
     {"name": "metrics", "description": "Figures for Prometheus."},
@@ -83,9 +89,11 @@ def create_app(source: KernelRuntime | Topology | Path | str | Mapping[str, Any]
     Raises:
         TopologyError, ConfigurationError, InvalidOperation: before anything starts.
     """
-    telemetry = configure(os.environ)
+    outlets = Outlets(os.environ)
+    telemetry = traces(outlets)
     observers = [telemetry.observer] if telemetry is not None else []
     routes: Sequence[DeclaredRoute] = ()
+    directory: Path | None = None
     if isinstance(source, KernelRuntime):
         runtime = source
         settings = (settings or GatewayConfig.from_environ(os.environ)).with_keys_of(data_directory_of(runtime))
@@ -96,8 +104,9 @@ def create_app(source: KernelRuntime | Topology | Path | str | Mapping[str, Any]
         settings = settings or GatewayConfig.from_environ(os.environ, server_settings(topology))
         settings = settings.with_keys_of(topology.data_directory)
         runtime = Runtime.from_topology(topology, data=settings.data)
-        routes = topology.routes
+        routes, directory = topology.routes, topology.directory
     dispatcher = open_door(runtime, routes, settings, observers=observers)
+    trail = open_trail(dispatcher, settings, outlets, directory)
     guard = Guard(settings.callback_allowed_hosts)
     face = Face(
         dispatcher,
@@ -126,11 +135,14 @@ def create_app(source: KernelRuntime | Topology | Path | str | Mapping[str, Any]
         sse,
         telemetry,
         Metrics(dispatcher, lambda: len(face.streams)) if settings.metrics_enabled else None,
+        trail,
+        logs(outlets, settings.secrets),
     )
     counts = gateway.metrics
     pulse = Pulse(dispatcher, counts and counts.calls, counts and counts.lag, lambda: len(face.streams))
     face.newsroom = Newsroom(dispatcher, pulse)
     face.on_drain.append(face.newsroom.close)
+    trail.on_entry.append(face.newsroom.on_audit_entry)
     app = GatewayApp(
         gateway,
         title=settings.title,
@@ -142,7 +154,7 @@ def create_app(source: KernelRuntime | Topology | Path | str | Mapping[str, Any]
         redirect_slashes=False,  # a redirect is no problem document, and names the host that the client claims
         telemetry=NATIVE_TELEMETRY,
         lifespan=gateway.running,
-        middleware=middlewares_of(settings, authenticator, resource),
+        middleware=middlewares_of(settings, authenticator, resource, trail),
         exception_handlers=dict(Refusals(gateway.table).handlers),
     )
     app.state.gateway = gateway
@@ -154,6 +166,8 @@ def create_app(source: KernelRuntime | Topology | Path | str | Mapping[str, Any]
         run_batch_router(face),
         runs_router(face),
         dead_letters_router(face),
+        usage_router(face),
+        audit_router(face),
         probes_router(face, secured=lambda: settings.authenticates),
         protected_resource_router(resource),
         problem_pages_router(dispatcher.catalogue),

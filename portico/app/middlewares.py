@@ -24,13 +24,14 @@ if TYPE_CHECKING:
     from portico.app.settings import GatewayConfig
     from portico.auth.principal import Authenticator
     from portico.routes.protected_resource import ProtectedResource
+    from portico.runs.auditor import Auditor
 
 HSTS_AGE = 365 * 86_400
 """Seconds for which browsers come by TLS alone, once they have (RFC 6797)."""
 
 
 def middlewares_of(
-    settings: GatewayConfig, authenticator: Authenticator | None, resource: ProtectedResource | None
+    settings: GatewayConfig, authenticator: Authenticator | None, resource: ProtectedResource | None, auditor: Auditor
 ) -> list[Middleware]:
     """What a request passes before the agent table, the outermost first."""
     stack: list[Middleware] = []
@@ -45,7 +46,7 @@ def middlewares_of(
         open_paths = (*PROBES, PROTECTED_RESOURCE, *pages)
         open_prefixes = (STATIC_PATH + "/", PROTECTED_RESOURCE + "/")
         guard = (authenticator, open_paths, open_prefixes, resource, settings.client_cert_scopes)
-        stack.append(Middleware(cast("Any", Authentication), *guard))
+        stack.append(Middleware(cast("Any", Authentication), *guard, auditor=auditor))
     stack += [Middleware(imported(middleware, "middleware")) for middleware in settings.middleware]
     return stack
 

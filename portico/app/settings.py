@@ -13,6 +13,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
+from portico.audit.settings import AuditLevel
+from portico.audit.sinks import check_sink
 from portico.errors import ConfigurationError, did_you_mean, nearest
 from portico.loopback import is_loopback
 from portico.operations.catalogue import GATEWAY_PATHS
@@ -49,7 +51,10 @@ _POSITIVE = (
 _PATHS = {"docs_path": "/docs", "mcp_path": "/mcp"}
 """What can stand at another path of the gateway, and where it stands unless it is told to."""
 
-IN_CODE = ("routes", "middleware", "interceptors")
+AUDIT_LEVELS = tuple(level.name.lower() for level in AuditLevel)
+"""What `audit` can be."""
+
+IN_CODE = ("routes", "middleware", "interceptors", "sinks")
 """Settings that no variable can hold."""
 
 DEFAULT_ALGORITHMS = ("RS256", "PS256", "ES256", "EdDSA")
@@ -132,6 +137,8 @@ class GatewayConfig:
     """More routes: mappings with `method`, `path`, `agent` and, if not the only one, `operation`; `mode`, `timeout`."""
     interceptors: Sequence[Any] = ()
     """Around every call, whatever face it came through, the outermost first: `async (call, next)`, or its dotted path."""
+    sinks: Sequence[Any] = ()
+    """Who else takes the events of runs and what models took: objects, or dotted paths of what makes one. See `runs/sinks.py`."""
     rate_limit: Sequence[str] = ()
     """How often one caller may call: texts such as `100/minute`; several hold together. Empty: as often as it likes."""
     max_calls: int = 10_000
@@ -172,6 +179,15 @@ class GatewayConfig:
     """The data directory: runs and states are stored there and survive the program; None for what the topology says."""
     metrics_enabled: bool = True
     """Count calls, and serve `/metrics`."""
+    audit: str = "actions"
+    """How much the audit trail has: `off`; `actions`; `calls`; `messages`."""
+    audit_keep: float | None = field(default=None, metadata={"like": 0.0})
+    """Seconds for which the journal keeps entries of the audit trail; None for ever."""
+    audit_journal: bool = True
+    """Keep the audit trail in the store of the runs."""
+    audit_sinks: Sequence[Any] = ()
+    """Where else the audit trail goes: `file:PATH`, `unix:///dev/log`, `udp://`, `tcp://` or `tls://host:port`, `otlp`; an
+    `AuditSink`, or the dotted path of a class of them."""
     access_log: bool = False
     """Log every request as a line of JSON, on the logger `portico.access`."""
     log_format: str = "text"
@@ -191,6 +207,7 @@ class GatewayConfig:
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ConfigurationError("tls_cert and tls_key belong together: give both or none.")
         self._check_callers()
+        self._check_audit()
         self._check_client_certificates()
         self._check_http3()
         self._check_origins()
@@ -203,6 +220,15 @@ class GatewayConfig:
         for name in _POSITIVE:
             if not 0 < getattr(self, name) < LONGEST:
                 raise ConfigurationError(f"{name} is {getattr(self, name)}: it must be more than 0, and finite.")
+
+    def _check_audit(self) -> None:
+        if self.audit not in AUDIT_LEVELS:
+            hint = did_you_mean(nearest(self.audit, AUDIT_LEVELS))
+            raise ConfigurationError(f"audit is {self.audit!r}: it must be one of {', '.join(AUDIT_LEVELS)}.{hint}")
+        if self.audit_keep is not None and not 0 < self.audit_keep < LONGEST:
+            raise ConfigurationError(f"audit_keep is {self.audit_keep}: it must be more than 0, and finite.")
+        for sink in self.audit_sinks:
+            check_sink(sink)
 
     def _check_callers(self) -> None:
         if self.api_key is not None and not self.api_key.strip():
@@ -272,6 +298,11 @@ class GatewayConfig:
                 "cors_origins has '*', and client_cert_mode is not 'none': any page could use its visitors' certificates. "
                 "Name the origins."
             )
+
+    @property
+    def secrets(self) -> list[str]:
+        """The credentials in it, which no log line may have."""
+        return [*([self.api_key] if self.api_key else []), *(self.callback_secret or "").split(",")]
 
     @property
     def mcp_paths(self) -> tuple[str, ...]:

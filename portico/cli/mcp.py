@@ -44,12 +44,14 @@ def mcp(
 
 
 async def _serve(path: Path, data: str | None) -> None:
+    from portico.app.auditing import auditing, open_trail
     from portico.app.door import open_door
     from portico.app.loading import load_topology, server_settings
     from portico.app.mcp import serving_options
     from portico.app.settings import GatewayConfig
     from portico.mcp_bridge.serving.stdio import serve_stdio
     from portico.mcp_bridge.wire import claimed_wire
+    from portico.telemetry.outlets import Outlets
     from portico.topology.runtime import Runtime
 
     with claimed_wire(for_good=True) as wire:  # first of all: a module that prints at import would speak on the wire
@@ -57,8 +59,10 @@ async def _serve(path: Path, data: str | None) -> None:
         settings = GatewayConfig.from_environ(os.environ, server_settings(topology))
         async with Runtime.from_topology(topology, data=data) as runtime:
             dispatcher = open_door(runtime, topology.routes, settings)
-            await dispatcher.recover()
-            await serve_stdio(dispatcher, wire, options=serving_options(settings))
+            trail = open_trail(dispatcher, settings, Outlets(os.environ), topology.directory)
+            async with auditing(trail, dispatcher):
+                await dispatcher.recover()
+                await serve_stdio(dispatcher, wire, options=serving_options(settings))
 
 
 async def _relay(url: str, headers: dict[str, str]) -> None:

@@ -18,6 +18,7 @@ from portico.kernel.events import EventKind
 from portico.kernel.lifecycle import ProcessStatus
 from portico.kernel.messages import CHILD_TERMINATED, DEFAULT_TYPE, Message, new_reply
 from portico.kernel.recipe import Recipe
+from portico.kernel.tap import Tap
 from portico.kernel.words import at_least, not_negative, word
 
 if TYPE_CHECKING:
@@ -262,18 +263,22 @@ class AgentProcess:
     @property
     def llm(self) -> ModelProvider:
         """The runtime's model provider. Raises `LifecycleError` where the runtime was given none."""
-        provider = self.router.services.llm
+        services = self.router.services
+        provider = services.llm
         if provider is None:
             raise LifecycleError(f"Agent {self.name!r} uses self.llm, but the runtime has none: Runtime(model_provider=…).")
-        return provider
+        tap = Tap.of(services, self.name)
+        return provider if tap is None else tap.model(provider)
 
     @property
     def tools(self) -> ToolSet:
         """The runtime's tools. Raises `LifecycleError` where the runtime was given none."""
-        tools = self.router.services.tools
+        services = self.router.services
+        tools = services.tools
         if tools is None:
             raise LifecycleError(f"Agent {self.name!r} uses self.tools, but the runtime has none: Runtime(tool_registry=…).")
-        return tools
+        tap = Tap.of(services, self.name)
+        return tools if tap is None else tap.tools(tools)
 
     @property
     def store(self) -> StateStore:

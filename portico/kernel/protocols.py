@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol, TypeAlias, run
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
+    from decimal import Decimal
 
     from portico.kernel.delivery import Delivery
     from portico.kernel.detours import Parked, Transferred
@@ -56,6 +57,37 @@ class ModelResponse:
     """The tools that the model wants called before it goes on."""
     finish_reason: str | None = None
     """Why the model stopped, in the provider's word."""
+    id: str | None = None
+    """The provider's own id of this answer."""
+    tokens_cached: int | None = None
+    """Those among the tokens read that came from the provider's cache; None where the provider did not say."""
+    tokens_cache_written: int | None = None
+    """Those among the tokens read that were put into the provider's cache; None where the provider did not say."""
+    tokens_reasoning: int | None = None
+    """Those among the tokens written that nobody is shown; None where the provider did not say."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelIdentity:
+    """Who answers to a model's name."""
+
+    provider: str
+    """The provider, as the settings name it."""
+    model: str
+    """The model, as the provider is asked for it."""
+    vendor: str
+    """Whose kind of API that is, in the words of OpenTelemetry's `gen_ai.provider.name`: `openai`, `azure.ai.openai` …"""
+    url: str | None = None
+    """Where it is asked, without credentials; None where that is in this program."""
+
+
+@runtime_checkable
+class KnowsModels(Protocol):
+    """A model provider that can say who answers to a model's name. One that cannot is called by the name of its class."""
+
+    def identify(self, model: str) -> ModelIdentity:
+        """Who would answer. It asks nobody. Raises `ModelError` where nobody would."""
+        ...
 
 
 class ModelProvider(Protocol):
@@ -78,6 +110,18 @@ class ModelProvider(Protocol):
         self, model: str, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] | None = None
     ) -> AsyncIterator[str | ModelResponse]:
         """Pieces of text as they come, and last the whole `ModelResponse`."""
+        ...
+
+
+class Pricing(Protocol):
+    """What answers of models cost: `portico.llm.prices.Prices`. Asked only where a provider has not told the price itself."""
+
+    def cost(self, identity: ModelIdentity, response: ModelResponse) -> Decimal | None:
+        """The price of one answer in US dollars; None where it is not known."""
+        ...
+
+    def warm_up(self) -> None:
+        """A model is about to be called: what takes long to make may be made now, on a thread. Called before each call."""
         ...
 
 
@@ -581,6 +625,106 @@ class Observer(Protocol):
         ...
 
 
+@dataclass(slots=True, eq=False)
+class ModelCall:
+    """One call of a model, from before it is made: observers keep it until their context manager is left. Not theirs to change."""
+
+    agent: str
+    """Who calls."""
+    identity: ModelIdentity
+    """Who is asked."""
+    messages: Sequence[Mapping[str, Any]]
+    """The conversation."""
+    tools: Sequence[Mapping[str, Any]] | None
+    """The tools on offer."""
+    streamed: bool
+    """Whether the answer is taken piece by piece."""
+    delivery: Delivery | None
+    """What the agent has in hand; None outside any handling."""
+    first_piece_after: float | None = None
+    """Seconds until the first piece of a streamed answer."""
+    response: ModelResponse | None = None
+    """The answer, once it is complete."""
+    error: BaseException | None = None
+    """Why there is none. `GeneratorExit`: whoever took the pieces wanted no more; `CancelledError`: nobody waits any longer."""
+
+
+@dataclass(slots=True, eq=False)
+class Exchange:
+    """How a tool of an external MCP server was called. The bridge fills it in as it comes to know it."""
+
+    transport: str = ""
+    """`pipe`, or `tcp`."""
+    address: str | None = None
+    """The server's host; None over pipes."""
+    port: int | None = None
+    """And its port."""
+    protocol_version: str | None = None
+    """Of MCP."""
+    session_id: str | None = None
+    """Of the session, where there is one."""
+    request_id: str | None = None
+    """Of the JSON-RPC request, the last one where it was sent again."""
+    sent: int = 0
+    """How often the call was sent."""
+    error_code: int | None = None
+    """Of the JSON-RPC error that the server answered with."""
+    failed: bool = False
+    """Whether its answer is the error of the tool."""
+
+
+@dataclass(slots=True, eq=False)
+class ToolExecution:
+    """One call of a tool, from before it is made: observers keep it until their context manager is left. Not theirs to change."""
+
+    agent: str
+    """Who calls."""
+    tool: str
+    """The tool's own name: plain, or `mcp://server/tool`."""
+    arguments: Mapping[str, Any]
+    """What it is given."""
+    call_id: str | None
+    """The model's id of the call; None where no model wanted it."""
+    description: str
+    """What the tool says of itself."""
+    schema: Mapping[str, Any]
+    """JSON Schema of the arguments."""
+    delivery: Delivery | None
+    """What the agent has in hand; None outside any handling."""
+    traceparent: str | None = None
+    """What is sent meanwhile carries this; None: what the delivery says."""
+    tracestate: str | None = None
+    """Goes with it to other programs; set by whoever makes the trace."""
+    exchange: Exchange | None = None
+    """How an external server was called; None for tools of this program."""
+    result: Any = None
+    """What it gave."""
+    error: BaseException | None = None
+    """Why it gave nothing."""
+
+    @property
+    def server(self) -> str | None:
+        """The external MCP server that has the tool; None for tools of this program."""
+        return self.tool[6:].partition("/")[0] if self.tool.startswith("mcp://") else None
+
+
+class WatchesCalls(Protocol):
+    """What an observer may have besides: hooks around what agents call. Either may be missing; with neither, nothing is in the way.
+
+    An `Observer` is asked for them by name, so that one without is one still; `Services.listeners` have nothing else. What a hook
+    raises is logged and forgotten. How a call ended stands in its record when the context manager is left, and not in what that is
+    given.
+    """
+
+    def calling_model(self, call: ModelCall) -> AbstractContextManager[Any] | None:
+        """Around one call of a model. A streamed one is left wherever its pieces are taken: it sets no context variables."""
+        ...
+
+    def calling_tool(self, call: ToolExecution) -> AbstractContextManager[str | None] | None:
+        """Around one call of a tool. The context manager may yield the `traceparent` that what is sent meanwhile carries."""
+        ...
+
+
 class Faults(Protocol):
     """What goes wrong on purpose: for tests of a tree, never part of one in production. See `portico.testing.FaultPlan`."""
 
@@ -595,6 +739,8 @@ class Services:
 
     llm: ModelProvider | None = None
     """The model provider: `self.llm`."""
+    prices: Pricing | None = None
+    """What models cost, where their providers do not tell."""
     tools: ToolSet | None = None
     """The tools: `self.tools`."""
     store: StateStore | None = None
@@ -604,7 +750,11 @@ class Services:
     faults: Faults | None = None
     """What is injected before each handling."""
     observers: list[Observer] = field(default_factory=list[Observer])
-    """Those who see everything."""
+    """Those who see everything: each handling takes the long way round because of them."""
+    listeners: list[WatchesCalls] = field(default_factory=list["WatchesCalls"])
+    """Those who only hear of calls of models and tools, and cost a handling nothing."""
+    sinks: Sequence[object] = ()
+    """Who takes the events of runs and what models took, as `portico.runs.sinks` has it."""
     runs: object | None = None
     """What is known of the runs of this runtime; made and used by the room of that name."""
     buried: Callable[[Delivery, str], object] | None = None

@@ -27,7 +27,7 @@ from portico.errors import (
     TooManyKeys,
 )
 from portico.kernel.bus import Bus
-from portico.kernel.current import current
+from portico.kernel.current import current, trace_of
 from portico.kernel.deadlines import Deadlines
 from portico.kernel.delivery import Delivery, new_delivery
 from portico.kernel.events import EventKind, KernelEvent
@@ -157,7 +157,7 @@ class Router:
                     recipient, message_type, payload = onward.agent, onward.operation, onward.payload
             if inherited is not None and (deadline is None or inherited < deadline):
                 deadline = inherited
-            message = new_message(message_type, payload, sender, recipient, sender, deadline, cause.origin, in_hand.traceparent)
+            message = new_message(message_type, payload, sender, recipient, sender, deadline, cause.origin, trace_of(in_hand))
             if recipient == sender:
                 self._refuse_self_ask(recipient)
         if priority:
@@ -215,7 +215,7 @@ class Router:
             message = new_message(message_type, payload, sender, recipient)
             journal = None
         else:
-            message = new_message(message_type, payload, sender, recipient, None, None, in_hand.message.origin, in_hand.traceparent)
+            message = new_message(message_type, payload, sender, recipient, None, None, in_hand.message.origin, trace_of(in_hand))
             journal = in_hand.journal
         if priority:
             message.priority = priority

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from portico.kernel.bus import Subscription
     from portico.kernel.clock import Clock
-    from portico.kernel.protocols import Codec, Commit, Faults, Invocable, ModelProvider, Observer, StateStore, ToolSet
+    from portico.kernel.protocols import Codec, Commit, Faults, Invocable, ModelProvider, Observer, Pricing, StateStore, ToolSet
     from portico.kernel.registry import Registry
     from portico.kernel.supervision import Supervision
 
@@ -54,6 +54,8 @@ class Runtime:
         stop_timeout: seconds that the whole tree may take to stop.
         watchdog: seconds that the event loop may stand still before that is told, with the name of who blocks it; None: never.
         faults: what is injected before each handling, for tests of what happens then; see `portico.testing`.
+        prices: what models cost, where their providers do not tell; see `portico.llm.prices`.
+        sinks: who takes the events of runs and what models took; see `portico.runs.sinks`.
         closing: called after the tree has stopped, the last first: what belongs to this runtime and must be closed.
         strict: round-trip every payload through the codec, so that tests find what would not survive a wire.
 
@@ -77,6 +79,8 @@ class Runtime:
         stop_timeout: float = 25.0,
         watchdog: float | None = 1.0,
         faults: Faults | None = None,
+        prices: Pricing | None = None,
+        sinks: Sequence[object] = (),
         closing: Sequence[Callable[[], Awaitable[None]]] = (),
         strict: bool = False,
     ) -> None:
@@ -86,6 +90,8 @@ class Runtime:
         self._closing = closing
         services = Services(
             llm=model_provider or parts.model_provider,
+            prices=prices,
+            sinks=tuple(sinks),
             tools=parts.tool_registry if tool_registry is None else tool_registry,  # an empty one may be false
             store=parts.store if state_store is None else state_store,
             commit=commit or parts.commit,

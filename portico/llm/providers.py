@@ -12,11 +12,12 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from portico.errors import ConfigurationError, ModelError, did_you_mean, nearest
+from portico.kernel.tap import identity_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 
-    from portico.kernel.protocols import ModelProvider, ModelResponse
+    from portico.kernel.protocols import ModelIdentity, ModelProvider, ModelResponse
 
 PROVIDER_TYPES: Final[Mapping[str, str]] = {
     "openai": "portico.llm.openai:OpenAIModel",
@@ -63,6 +64,11 @@ class Providers:
             async for piece in pieces:
                 yield piece
 
+    def identify(self, model: str) -> ModelIdentity:
+        """See `KnowsModels.identify`."""
+        provider, name = self._chosen(model)
+        return identity_of(provider, name)
+
     async def aclose(self) -> None:
         """Close every provider that can be closed."""
         for provider in self._providers.values():
@@ -74,7 +80,7 @@ class Providers:
             return self._providers[name], rest
         if name in PROVIDER_TYPES and rest:
             hint = f" There are: {', '.join(self._providers)}. A provider whose `api_key` is empty is left out."
-            raise ModelError(name, f"the model {model!r} needs this provider, which has no settings or no key.{hint}")
+            raise ModelError(name, f"the model {model!r} needs this provider, which has no settings or no key.{hint}", began=False)
         return self._providers[self.default], model
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from portico.errors import ModelError, did_you_mean, nearest
-from portico.kernel.protocols import ModelResponse, ToolCall
+from portico.kernel.protocols import ModelIdentity, ModelResponse, ToolCall
 from portico.llm.rules import Question, Rule, Step, read_rules
 from portico.llm.tool_names import legal_name
 
@@ -89,6 +89,10 @@ class ScriptedModel:
             await asyncio.sleep(0)
         yield response
 
+    def identify(self, model: str) -> ModelIdentity:
+        """See `KnowsModels.identify`."""
+        return ModelIdentity("scripted", model or self._model, "scripted")
+
     async def _answer(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]]) -> Answer | ToolCall:
         if not self._responses:
             return self._by_rule(messages, tools)
@@ -104,13 +108,15 @@ class ScriptedModel:
 
     def _by_rule(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]]) -> str | ToolCall:
         if not self._rules:
-            raise ModelError("scripted", f"The script has run out: each of its {self._given} responses was used.")
+            raise ModelError("scripted", f"The script has run out: each of its {self._given} responses was used.", began=False)
         question = Question.of(messages)
         for rule in self._rules:
             words = rule.match(question.text)
             if words is not None:
                 return _taken(rule.step(question.step), question, words, tools)
-        raise ModelError("scripted", f"No rule fits {_short(question.text)!r}. A last rule without `when` fits everything.")
+        raise ModelError(
+            "scripted", f"No rule fits {_short(question.text)!r}. A last rule without `when` fits everything.", began=False
+        )
 
 
 def _taken(step: Step, question: Question, words: Mapping[str, str], tools: Sequence[Mapping[str, Any]]) -> str | ToolCall:

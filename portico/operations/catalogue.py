@@ -32,6 +32,7 @@ DIGEST_SIZE = 4
 GATEWAY_PATHS = (
     "/.well-known/oauth-protected-resource",
     "/agents",
+    "/audit",
     "/console",
     "/dead-letters",
     "/docs",
@@ -46,6 +47,7 @@ GATEWAY_PATHS = (
     "/redoc",
     "/runs",
     "/startupz",
+    "/usage",
 )
 """The gateway's own paths, with everything below them: no route of an agent can be there."""
 

@@ -27,7 +27,7 @@ def is_admin(scope: Mapping[str, Any]) -> bool:
 
 
 def may_admin(request: Request) -> bool:
-    """Whether `demand_admin` lets a request pass."""
+    """Whether a caller is an admin; where the gateway knows no callers, whether it is on this machine."""
     if request.scope.get(SCOPES) is None:
         return request.client is not None and is_loopback(request.client.host)
     return is_admin(request.scope)

@@ -12,8 +12,10 @@ from portico.errors import InsufficientScope, RouteNotFound, UnknownAgent, Unkno
 from portico.kernel.memory import copied
 from portico.kernel.messages import DEFAULT_TYPE
 from portico.routes.admin import demand_admin, may_admin
+from portico.routes.audited import audited
 from portico.routes.exchange import JSON
 from portico.routes.problems import documented
+from portico.runs.audit_entry import AuditAction
 from portico.runs.printing import printed
 from portico.runs.tree_view import TreeView, exposed, in_tree
 
@@ -158,9 +160,11 @@ def agents_router(face: Face) -> APIRouter:
     )
     async def state(name: AgentName, request: Request) -> dict[str, Any]:  # pyright: ignore[reportUnusedFunction]
         """What the agent has committed. Needs the scope `admin`; without authentication it is shown on this machine only."""
-        demand_admin(request, "The state of an agent")
-        commit = dispatcher.runtime.services.commit
-        return copied(await commit.load(exposed(dispatcher.runtime, dispatcher.catalogue, name).name)) if commit is not None else {}
+        with audited(dispatcher.audit, request.scope, AuditAction.STATE_READ, agent=name):
+            demand_admin(request, "The state of an agent")
+            commit = dispatcher.runtime.services.commit
+            agent = exposed(dispatcher.runtime, dispatcher.catalogue, name).name
+            return copied(await commit.load(agent)) if commit is not None else {}
 
     return router
 

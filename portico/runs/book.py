@@ -38,10 +38,12 @@ from portico.runs.dead_letters import DeadLetters
 from portico.runs.ending import Ending
 from portico.runs.event import EventName
 from portico.runs.failure import stored
+from portico.runs.ledger import UsageLedger
 from portico.runs.memory_store import MemoryRunStore
 from portico.runs.record import RunRecord
 from portico.runs.records import RunRecords
 from portico.runs.run import Run, status_of
+from portico.runs.sinks import Sinks
 from portico.runs.status import RunStatus
 from portico.runs.store import AcceptRun, AppendEvents, BeginRun, EndRun, ParkRun, QueueRun, RunQuery, StoreStep, StoreSuspension
 
@@ -51,7 +53,7 @@ if TYPE_CHECKING:
     from portico.kernel.delivery import Delivery
     from portico.kernel.detours import Parked, Transferred
     from portico.kernel.messages import Message
-    from portico.kernel.protocols import Ended, Lineage
+    from portico.kernel.protocols import Ended, Lineage, WatchesCalls
     from portico.kernel.runtime import Runtime
     from portico.runs.callback import Callback
     from portico.runs.event import Event
@@ -116,12 +118,17 @@ class RunBook:
         self.keyed: dict[bytes, Run] = {}
         """Those that live under an idempotency key, by its scope."""
         self.dead_letters = DeadLetters(self)
+        self.sinks = Sinks(runtime.services.sinks)
+        """Who else takes events and usage."""
+        self.ledger = UsageLedger(self, self.sinks)
+        """What calls of models took."""
         self._router = runtime.router
         self._commit = commit if isinstance(commit, StoreCommit) else None
         self._recovered = False
         self._unflushed: set[Run] = set()
         self._begun: dict[str, BeginRun] = {}
         runtime.services.buried = self.dead_letters.bury
+        runtime.services.listeners.append(cast("WatchesCalls", self.ledger))
 
     # --- storing ------------------------------------------------------------------------------------------------------
 
@@ -700,7 +707,8 @@ class RunBook:
                 self._make_good()
 
     def _make_good(self) -> None:
-        """The store works again: what the living runs told meanwhile, and that they wait, is stored now."""
+        """The store works again: what the living runs told and used meanwhile, and that they wait, is stored now."""
+        self.ledger.make_good()
         for run in list(self.live.values()):
             changes: list[Change] = []
             if unseen := run.unseen():
@@ -774,13 +782,17 @@ class RunBook:
 
     # --- finding ------------------------------------------------------------------------------------------------------
 
+    def living(self, run_id: str) -> Run | None:
+        """The run of that id, where it is in memory."""
+        return self.live.get(run_id) or self.plain.find(run_id)
+
     def run_of(self, record: RunRecord) -> Run:
         """The run of a record: the one that lives, where it does."""
         return self.live.get(record.run_id) or Run(record.agent, record.operation, record.principal, self, record)
 
     async def find(self, run_id: str, principal: str | None, *, everyone: bool = False) -> Run:
         """The run of that id. Raises `UnknownRun` where it is not there or belongs to somebody else."""
-        run = self.live.get(run_id) or self.plain.find(run_id)
+        run = self.living(run_id)
         if run is None:
             record = await self.store.run(run_id)
             if record is not None:

@@ -30,6 +30,7 @@ from portico.kernel.messages import Message, Origin, new_id, new_message, new_re
 from portico.kernel.timed_delivery import TimedDelivery
 from portico.operations.catalogue import Endpoint
 from portico.operations.operation import Operation
+from portico.runs.auditor import Doer, Unaudited
 from portico.runs.book import book_of
 from portico.runs.call import permits
 from portico.runs.callback import Callback
@@ -42,14 +43,16 @@ from portico.runs.run import Run
 from portico.runs.store import AcceptRun, Redrive, RunExists
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Sequence
+    from contextlib import AbstractContextManager
 
     from portico.kernel.delivery import Delivery
     from portico.kernel.runtime import Runtime
     from portico.operations.catalogue import Catalogue
     from portico.operations.operation import RouteSpec
+    from portico.runs.auditor import Auditor
     from portico.runs.call import Call
-    from portico.runs.call_observer import CallObserver
+    from portico.runs.call_observer import CallObserver, Exchange
     from portico.runs.dead_letters import DeadLetter
     from portico.runs.interceptor import Interceptor, Next
     from portico.runs.meter import Meter
@@ -100,7 +103,12 @@ class Dispatcher:
         self.book = book_of(runtime)
         self.roster = Roster(runtime, routes)
         self.draining = False
+        self.audit: Auditor = Unaudited()
+        """Who is told what was done. Faces tell it of actions; of calls it hears here."""
         self._observers = list(observers)
+        self._exchanges: list[Callable[..., AbstractContextManager[Exchange]]] = [
+            hook for one in observers if (hook := getattr(one, "exchanging", None)) is not None
+        ]
         self._interceptors = tuple(interceptors)
         self._quota = quota
         self._max_calls = max_calls
@@ -115,12 +123,16 @@ class Dispatcher:
         """What is served to the outside. Raises `UnknownAgent` or `UnknownOperation` for a route that leads nowhere."""
         return self.roster.catalogue
 
-    async def ask(self, call: Call) -> Message:
+    def ask(self, call: Call) -> Coroutine[Any, Any, Message]:
         """Wait for the reply to a plain ask, which is only remembered. A caller that is cancelled cancels the handling.
 
         Raises:
             CallError: as it ended.
         """
+        # No coroutine of its own: where nobody audits calls, this costs nothing to speak of.
+        return self._audited(call, self._ask_let_in) if self.audit.calls else self._ask_let_in(call)
+
+    async def _ask_let_in(self, call: Call) -> Message:
         endpoint = call.endpoint
         if self.draining or self._budget or self._quota is not None or endpoint.scopes:
             self._let_in(call)
@@ -146,6 +158,12 @@ class Dispatcher:
         Raises:
             Refused: it was not accepted, and there is no run.
         """
+        if self.audit.calls:
+            with self.audit.call(call, begun=True):
+                return await self._start(call)
+        return await self._start(call)
+
+    async def _start(self, call: Call) -> Run:
         self._let_in(call)
         if self._interceptors or call.endpoint.interceptors:
             admitted: asyncio.Future[Run] = asyncio.get_running_loop().create_future()
@@ -167,8 +185,14 @@ class Dispatcher:
         Raises:
             Refused: it was not accepted, and there is no run.
         """
+        if self.audit.calls:
+            with self.audit.call(call, begun=True):
+                return await self._submit_through(call)
+        return await self._submit_through(call)
+
+    async def _submit_through(self, call: Call) -> Run:
         if call.endpoint.scopes:
-            authorise(call)
+            self.authorise(call)
         if self._interceptors or call.endpoint.interceptors:
             run: Run = await self._chain(call, self._submit)(call)
             return run
@@ -266,7 +290,21 @@ class Dispatcher:
         except PorticoError as error:
             logger.error("what an earlier life of the program has left could not be taken up: %s", error)  # noqa: TRY400  # one line says it all
 
+    def authorise(self, call: Call) -> None:
+        """Raises `InsufficientScope` where the caller is known and lacks what the operation, its agent or its route demands."""
+        endpoint = call.endpoint
+        if not permits(call.scopes, endpoint.scopes):
+            operation = endpoint.operation.name
+            if self.audit.on:
+                doer = Doer(face=call.face, principal=call.principal, address=call.address, request_id=call.request_id)
+                self.audit.refused(InsufficientScope.slug, doer=doer, details={"agent": endpoint.agent, "operation": operation})
+            raise InsufficientScope(f"Operation {operation!r} of {endpoint.agent!r}", endpoint.scopes)
+
     # --- inside: the door ---------------------------------------------------------------------------------------------
+
+    async def _audited(self, call: Call, ask: Callable[[Call], Awaitable[Message]]) -> Message:
+        with self.audit.call(call, begun=False):
+            return await ask(call)
 
     def _let_in(self, call: Call) -> None:
         """What is asked of every call before anything else, and counted where it is refused."""
@@ -275,7 +313,7 @@ class Dispatcher:
                 raise Draining
             endpoint = call.endpoint
             if endpoint.scopes:
-                authorise(call)
+                self.authorise(call)
             payer = call.principal or call.address
             if payer is not None:
                 if self._budget:
@@ -362,6 +400,15 @@ class Dispatcher:
             self._enter(stack, call)
             return await self._accept(call)
 
+    @property
+    def observes_exchanges(self) -> bool:
+        """Whether an observer wants to be told of requests that come over no HTTP."""
+        return bool(self._exchanges)
+
+    def exchanging(self, **words: Any) -> AbstractContextManager[Exchange]:
+        """Around one request that comes over no HTTP; the first observer that wants to know is told. See `ExchangesObserved`."""
+        return self._exchanges[0](**words)
+
     def _enter(self, stack: ExitStack, call: Call) -> None:
         for observer in self._observers:
             call.traceparent = hooks.enter(stack, observer.dispatching, call) or call.traceparent
@@ -385,7 +432,7 @@ class Dispatcher:
             raise Overloaded(self._max_calls, self._mean / self._max_calls)
         operation = endpoint.operation
         run = Run(endpoint.agent, operation.name, call.principal, self.book)
-        origin = Origin(run.run_id, call.principal, call.address)
+        origin = Origin(run.run_id, call.principal, call.address, call.request_id)
         contract = operation.contract
         message = new_message(
             operation.name,
@@ -512,6 +559,8 @@ class Dispatcher:
         record = self._record(call, keyed=scope is not None)
         message = self.book.message_of(record, record.timeout)
         message.payload, message.local = call.payload, local
+        if message.origin is not None:
+            message.origin.request_id = call.request_id
         run = self.book.open(record, message, scope=scope)
         run.contract = contract
         run.answerable, run.on_wait = call.answerable, call.on_wait
@@ -605,12 +654,6 @@ class Dispatcher:
             raise KeyReused(what)
         call.run, call.replayed = run, True
         return run
-
-
-def authorise(call: Call) -> None:
-    """Raises `InsufficientScope` where the caller is known and lacks what the operation, its agent or its route demands."""
-    if not permits(call.scopes, call.endpoint.scopes):
-        raise InsufficientScope(f"Operation {call.endpoint.operation.name!r} of {call.endpoint.agent!r}", call.endpoint.scopes)
 
 
 def _reply(answer: Any) -> Message:

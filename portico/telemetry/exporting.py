@@ -1,67 +1,83 @@
-"""Exporting: spans to an OTLP endpoint over HTTP, from a provider of our own: no global provider is set.
+"""Exporting: spans on their way to an OTLP endpoint, or to the console, from a provider of our own: no global provider is set.
 
-It imports OpenTelemetry's SDK and its exporter (`portico[otel]`); `setup.py` decides whether it is imported at all. Spans are made
-by `spans.py`, for requests in `server_spans.py`, for calls and handlings in `tracing.py`.
+It imports OpenTelemetry's SDK (`portico[otel]`); `setup.py` decides whether it is imported at all. Spans are made by `spans.py`,
+for requests in `server_spans.py`, for calls and handlings in `tracing.py`.
 """
 
 from __future__ import annotations
 
-import logging
-import math
 import re
+import sys
 import threading
-import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-from opentelemetry.sdk.resources import SERVICE_NAME, SERVICE_VERSION, Resource
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter, SpanExportResult
 
 from portico.errors import ConfigurationError
+from portico.telemetry.otlp import exporter_of
 from portico.telemetry.route_templates import RouteTemplates
 from portico.telemetry.server_spans import ServerSpans, pattern_of
 from portico.telemetry.spans import Spans
 from portico.telemetry.tracing import Tracing
-from portico.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Sequence
 
     from fastapi import FastAPI
+    from opentelemetry.sdk.trace import ReadableSpan
 
-LOGGERS: Final = (
-    "opentelemetry.exporter.otlp.common.http",
-    "opentelemetry.exporter.otlp.proto.http._common",
-    "opentelemetry.exporter.otlp.proto.http.trace_exporter",
-    "opentelemetry.sdk._shared_internal",
-    "opentelemetry.sdk.trace",
-    "opentelemetry.sdk.trace.export",
-)
-"""Who complains when an endpoint is down."""
-QUIET: Final = 60.0
-"""Seconds in which one complaint is enough."""
+    from portico.telemetry.outlets import Outlets
+    from portico.telemetry.target import Target
+
 GRACE: Final = 1.0
 """Seconds that the exporter gets to give up."""
 
 
-class Complaints(logging.Filter):
-    """Lets one record per minute pass, of all loggers that share it. `now`: seconds on a clock that only goes on."""
+class Counted(SpanExporter):
+    """An exporter, with how much of what it was given it has lost."""
 
-    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
-        super().__init__()
-        self._now = now
-        self._silent_until = -math.inf
+    def __init__(self, exporter: SpanExporter) -> None:
+        self._exporter = exporter
+        self.lost = 0
+        """Spans that could not be sent."""
 
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the record passes."""
-        del record
-        now = self._now()
-        if now < self._silent_until:
-            return False
-        self._silent_until = now + QUIET
-        return True
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """See `SpanExporter`."""
+        try:
+            result = self._exporter.export(spans)
+        except BaseException:
+            self.lost += len(spans)
+            raise
+        if result is not SpanExportResult.SUCCESS:
+            self.lost += len(spans)
+        return result
+
+    def shutdown(self) -> None:
+        """See `SpanExporter`."""
+        self._exporter.shutdown()
+
+    def force_flush(self, timeout_millis: int = 30000) -> bool:
+        """See `SpanExporter`."""
+        return self._exporter.force_flush(timeout_millis)
+
+
+class Batches(BatchSpanProcessor):
+    """The SDK's processor, with how many spans it had no room for: its queue is bounded, and an endpoint may be slow."""
+
+    def __init__(self, exporter: SpanExporter) -> None:
+        super().__init__(exporter)
+        self.dropped = 0
+        """Spans that were pushed out of the queue."""
+        self._full = getattr(getattr(self, "_batch_processor", None), "_queue", ())
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """See `SpanProcessor`."""
+        queue = self._full
+        if len(queue) == getattr(queue, "maxlen", None):
+            self.dropped += 1
+        super().on_end(span)
 
 
 @dataclass(slots=True)
@@ -73,19 +89,28 @@ class Telemetry:
     _spans: Spans
     _excluded: re.Pattern[str] | None
     _provider: TracerProvider
-    _exporter: OTLPSpanExporter
-    _complaints: Complaints = field(default_factory=Complaints)
+    _batches: Sequence[Batches]
+    _exporters: Sequence[Counted]
+    _outlets: Outlets
 
     def __post_init__(self) -> None:
-        for name in LOGGERS:
-            logging.getLogger(name).addFilter(self._complaints)
+        self._outlets.complaints.hear()
+
+    @property
+    def lost(self) -> int:
+        """Spans that nobody has got: there was no room for them, or they could not be sent."""
+        return sum(one.dropped for one in self._batches) + sum(one.lost for one in self._exporters)
 
     def instrument(self, app: FastAPI) -> None:
         """Give every request one server span. Before the first request; the application is made with FastAPI's own spans off.
 
-        Not by the middleware of opentelemetry-instrumentation-asgi: it takes as long as everything else of a request together,
-        and knows no route outside FastAPI's router.
+        Not by the middleware of opentelemetry-instrumentation-fastapi, not even for what FastAPI serves: a request's span begins
+        before anybody knows who will serve or refuse it, that middleware takes as long as everything else of a request together,
+        and it writes the query down. Where a program was started by `opentelemetry-instrument`, it is taken off this application.
         """
+        instrumentation: Any = sys.modules.get("opentelemetry.instrumentation.fastapi")
+        if instrumentation is not None and getattr(app, "_is_instrumented_by_opentelemetry", False):
+            instrumentation.FastAPIInstrumentor.uninstrument_app(app)
         app.add_middleware(cast("Any", ServerSpans), self._spans, RouteTemplates(app.router.routes), self._excluded)
 
     def shutdown(self, timeout: float = 3.0) -> None:
@@ -94,32 +119,41 @@ class Telemetry:
         ending.start()
         ending.join(timeout)
         if ending.is_alive():
-            self._exporter.shutdown()  # ends the wait between two tries, and with it the other thread
+            for exporter in self._exporters:
+                exporter.shutdown()  # ends the wait between two tries, and with it the other thread
             ending.join(GRACE)
-        for name in LOGGERS:
-            logging.getLogger(name).removeFilter(self._complaints)
+        self._outlets.complaints.stop()
 
 
-def export(endpoint: str, service_name: str | None, excluded: str = "") -> Telemetry:
+def export(
+    outlets: Outlets, target: Target | None, *, printed: bool = False, excluded: str = "", captured: bool = False
+) -> Telemetry:
     """Telemetry to an endpoint.
 
     Args:
-        endpoint: where traces go.
-        service_name: None where the environment's resource attributes have it.
+        outlets: what all signals share.
+        target: where traces go; None for nowhere but the console.
+        printed: whether they are printed, to standard error: standard output may be a wire.
         excluded: patterns of paths whose requests have no span, with commas between.
+        captured: whether spans have what was said to models and tools.
 
     Raises:
-        ConfigurationError: a pattern that is none.
+        ConfigurationError: a pattern that is none, or limits that cannot be.
+        MissingExtra: the exporter's package is not installed.
     """
     try:
         pattern = pattern_of(excluded)
     except re.error as error:
         raise ConfigurationError(f"The excluded URLs {excluded!r} are no regular expressions: {error}.") from None
-    resource = {SERVICE_VERSION: __version__}
-    if service_name is not None:
-        resource[SERVICE_NAME] = service_name
-    exporter = OTLPSpanExporter(endpoint)
-    provider = TracerProvider(resource=Resource.create(resource), shutdown_on_exit=False)
-    provider.add_span_processor(BatchSpanProcessor(exporter))
+    exporters = [Counted(exporter_of(target))] if target is not None else []
+    if printed:
+        exporters.append(Counted(ConsoleSpanExporter(out=sys.stderr)))
+    provider = TracerProvider(resource=outlets.resource, shutdown_on_exit=False)
+    try:
+        batches = [Batches(exporter) for exporter in exporters]
+    except ValueError as error:
+        raise ConfigurationError(f"The limits of OTEL_BSP_* cannot be: {error}") from None
+    for one in batches:
+        provider.add_span_processor(one)
     spans = Spans(provider)
-    return Telemetry(Tracing(spans), spans, pattern, provider, exporter)
+    return Telemetry(Tracing(spans, captured=captured), spans, pattern, provider, batches, exporters, outlets)

@@ -14,10 +14,12 @@ import httpx
 import pytest
 
 from portico.errors import ConfigurationError
-from portico.telemetry.exporting import LOGGERS, QUIET, Complaints
+from portico.telemetry.complaints import LOGGERS, PERIOD, Complaints
+from portico.telemetry.otlp import exporter_of
 from portico.telemetry.setup import configure
+from portico.telemetry.target import GRPC, HTTP, Signal, otlp_target
 from tests.openapi.serving import served
-from tests.telemetry.receiver import receiving
+from tests.telemetry.receiver import receiving, receiving_grpc
 from tests.telemetry.sample import environ_of, gateway
 
 if TYPE_CHECKING:
@@ -40,7 +42,7 @@ def program(code: str) -> str:
         {"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": "http://127.0.0.1:1"},
         environ_of("http://127.0.0.1:1", OTEL_SDK_DISABLED="true"),
         environ_of("http://127.0.0.1:1", OTEL_TRACES_EXPORTER="none"),
-        environ_of("http://127.0.0.1:1", OTEL_TRACES_EXPORTER="console"),
+        environ_of("", OTEL_TRACES_EXPORTER="otlp"),
     ],
     ids=str,
 )
@@ -73,7 +75,15 @@ def test_an_endpoint_without_the_extra_names_the_install_line() -> None:
     ("environ", "sentence"),
     [
         (environ_of("127.0.0.1:4318"), "OTEL_EXPORTER_OTLP_ENDPOINT is '127.0.0.1:4318': it must be an address"),
-        (environ_of("http://127.0.0.1:4317", OTEL_EXPORTER_OTLP_PROTOCOL="grpc"), "Portico sends http/protobuf only"),
+        (
+            environ_of("http://127.0.0.1:4318", OTEL_EXPORTER_OTLP_PROTOCOL="http/json"),
+            "Portico sends http/protobuf (by default to",
+        ),
+        (environ_of("http://127.0.0.1:4318", OTEL_EXPORTER_OTLP_TRACES_PROTOCOL="thrift"), "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL is"),
+        (environ_of("ftp://127.0.0.1:4317", OTEL_EXPORTER_OTLP_PROTOCOL="grpc"), "must be an address"),
+        (environ_of("http://127.0.0.1:port"), "must be an address"),
+        (environ_of("http://127.0.0.1:1", OTEL_TRACES_EXPORTER="oltp"), "Did you mean 'otlp'?"),
+        (environ_of("http://127.0.0.1:1", OTEL_LOGS_EXPORTER="file"), "OTEL_LOGS_EXPORTER is 'file'"),
     ],
 )
 def test_what_cannot_be_sent_is_refused_with_a_sentence(environ: Mapping[str, str], sentence: str) -> None:
@@ -110,6 +120,47 @@ def test_the_service_is_called_as_the_environment_says(more: Mapping[str, str], 
         send_one(environ_of(receiver.endpoint, **more))
 
     assert [span.service for span in receiver.spans] == [name]
+
+
+@pytest.mark.parametrize("variable", ["OTEL_EXPORTER_OTLP_PROTOCOL", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"])
+def test_traces_go_over_grpc_where_that_is_said(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20abc")
+    with receiving_grpc() as receiver:
+        send_one(environ_of(receiver.endpoint, **{variable: "grpc"}))
+
+    assert [span.name for span in receiver.spans] == ["handle agent.message"]
+    assert receiver.headers[0]["authorization"] == "Bearer abc"
+
+
+@pytest.mark.parametrize("signal", list(Signal))
+@pytest.mark.parametrize("protocol", [HTTP, GRPC])
+def test_there_is_an_exporter_for_every_signal_over_every_protocol(signal: Signal, protocol: str) -> None:
+    target = otlp_target(environ_of("http://127.0.0.1:1", OTEL_EXPORTER_OTLP_PROTOCOL=protocol), signal)
+    assert target is not None
+    exporter = exporter_of(target)
+
+    assert target.endpoint == ("http://127.0.0.1:1" if protocol == GRPC else f"http://127.0.0.1:1/v1/{signal}")
+    exporter.shutdown()
+
+
+def test_an_endpoint_over_grpc_without_its_extra_names_the_install_line() -> None:
+    said = program(
+        "import sys; sys.modules['grpc'] = None\n"
+        "from portico.telemetry.setup import configure\n"
+        "from portico.errors import MissingExtra\n"
+        "try: configure({'OTEL_EXPORTER_OTLP_ENDPOINT': 'http://127.0.0.1:1', 'OTEL_EXPORTER_OTLP_PROTOCOL': 'grpc'})\n"
+        "except MissingExtra as error: print(error)"
+    )
+
+    assert said.endswith("Install it with: pip install 'portico[otel-grpc]'")
+
+
+def test_spans_are_printed_to_standard_error_where_that_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    send_one({"OTEL_TRACES_EXPORTER": "console"})
+
+    printed = capsys.readouterr()
+    assert '"name": "handle agent.message"' in printed.err
+    assert printed.out == ""
 
 
 def send_one(environ: Mapping[str, str]) -> None:
@@ -166,9 +217,9 @@ def test_complaints_pass_once_a_minute() -> None:
     record = logging.makeLogRecord({})
 
     passed = [complaints.filter(record), complaints.filter(record)]
-    now = QUIET - 0.1
+    now = PERIOD - 0.1
     passed.append(complaints.filter(record))
-    now = QUIET
+    now = PERIOD
     passed.append(complaints.filter(record))
 
     assert passed == [True, False, False, True]

@@ -13,6 +13,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from portico.kernel.current import current
+from portico.kernel.tap import Tap
 from portico.llm.in_use import model_in_use
 
 if TYPE_CHECKING:
@@ -107,7 +108,10 @@ call_in_hand: ContextVar[CallInHand | None] = ContextVar("portico_mcp_call", def
 def _model_of(delivery: Delivery | None) -> tuple[ModelProvider, str] | None:
     """The model of the conversation in hand, else the default one of the runtime that the agent lives in."""
     found = model_in_use.get()
-    holder = delivery.holder if delivery is not None else None
-    if found is None and holder is not None and (provider := holder.router.services.llm) is not None:
-        return provider, ""
-    return found
+    if found is not None or delivery is None or delivery.holder is None:
+        return found
+    services = delivery.holder.router.services
+    if services.llm is None:
+        return None
+    tap = Tap.of(services, delivery.message.recipient)
+    return services.llm if tap is None else tap.model(services.llm), ""
