@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from itertools import combinations
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
@@ -48,7 +49,7 @@ _POSITIVE = (
     "mcp_client_limit",
     "mcp_task_after",
 )
-_PATHS = {"docs_path": "/docs", "mcp_path": "/mcp"}
+_PATHS = {"docs_path": "/docs", "console_path": "/console", "mcp_path": "/mcp"}
 """What can stand at another path of the gateway, and where it stands unless it is told to."""
 
 AUDIT_LEVELS = tuple(level.name.lower() for level in AuditLevel)
@@ -149,6 +150,10 @@ class GatewayConfig:
     """Serve Swagger UI and ReDoc."""
     docs_path: str = "/docs"
     """Where Swagger UI is."""
+    console_enabled: bool = True
+    """Serve the live page."""
+    console_path: str = "/console"
+    """Where the live page is."""
     mcp_path: str | None = "/mcp"
     """Where the MCP endpoint is; None for nowhere."""
     mcp_allow: Sequence[str] = ()
@@ -332,14 +337,33 @@ class GatewayConfig:
                 raise ConfigurationError(f"{name} is {path!r}: it must begin with '/'.")
             if path is not None and (taken := _taken(path, own=usual)) is not None:
                 raise ConfigurationError(f"{name} is {path!r}: {taken} and what is below it belongs to the gateway itself.")
-        if self.docs_enabled and self.docs_path == self.mcp_path:
-            raise ConfigurationError(f"docs_path and mcp_path are both {self.mcp_path!r}: each needs a path of its own.")
-        if self.mcp_sse and self.mcp_path is None:
-            raise ConfigurationError("mcp_sse is set, but mcp_path is null: it is served below that path.")
+        self._check_places()
         for name, what in (("data", "directory"), ("keys_file", "file")):
             said: str | None = getattr(self, name)
             if said is not None and not said.strip():
                 raise ConfigurationError(f"{name} is blank: name the {what}, or leave it out.")
+
+    def _check_places(self) -> None:
+        places = {
+            "docs_path": self.docs_path if self.docs_enabled else None,
+            "console_path": self.console_path if self.console_enabled else None,
+            "mcp_path": self.mcp_path,
+        }
+        for (name, path), (other, same) in combinations(places.items(), 2):
+            if path is not None and path == same:
+                raise ConfigurationError(f"{name} and {other} are both {path!r}: each needs a path of its own.")
+        if (below := self._below_console()) is not None:
+            name, path = below
+            raise ConfigurationError(f"{name} is {path!r}: what is below {self.console_path} are the files of the live page.")
+        if self.mcp_sse and self.mcp_path is None:
+            raise ConfigurationError("mcp_sse is set, but mcp_path is null: it is served below that path.")
+
+    def _below_console(self) -> tuple[str, str] | None:
+        """Which other path is below that of the live page, whose files are open: what they hid would need no credential."""
+        others = {"docs_path": self.docs_path if self.docs_enabled else None, "mcp_path": self.mcp_path}
+        above = self.console_path.rstrip("/") + ("/" if self.console_path != "/" else "/assets/")
+        found = ((name, path) for name, path in others.items() if path is not None and f"{path}/".startswith(above))
+        return next(found, None) if self.console_enabled else None
 
     def _check_tools(self) -> None:
         for name in ("mcp_allow", "mcp_deny"):

@@ -117,8 +117,9 @@ async def _announce(server: Any, address: tuple[Any, ...], settings: GatewayConf
     scheme = "https" if settings.tls_cert else "http"
     url = f"{scheme}://{host}:{address[1]}"
     docs = f", docs at {url}{settings.docs_path}" if settings.docs_enabled else ""
+    console = f", console at {url}{settings.console_path}" if settings.console_enabled else ""
     mcp = f", MCP at {url}{settings.mcp_path}" if settings.mcp_path else ""
-    typer.echo(f"Portico serves {url}{docs}{mcp}")
+    typer.echo(f"Portico serves {url}{docs}{console}{mcp}")
 
 
 def spare_the_collector() -> None:

@@ -374,6 +374,8 @@ class ServerSettings(Section):
     rate_limit: Annotated[list[Text], BeforeValidator(_listed)] | None = None
     max_calls: Count | None = None
     docs: Annotated[DocsSettings, BeforeValidator(_docs)] | None = None
+    console_enabled: Flag | None = None
+    console_path: Text | None = None
     mcp_path: Text | None = None
     mcp_allow: Annotated[list[Text], BeforeValidator(_listed)] | None = None
     mcp_deny: Annotated[list[Text], BeforeValidator(_listed)] | None = None
