@@ -110,11 +110,7 @@ def create_app(source: KernelRuntime | Topology | Path | str | Mapping[str, Any]
         compression=settings.compression,
     )
     resource = _protected_resource(dispatcher, settings)
-    mcp = None
-    if settings.mcp_path is not None:
-        told = resource.url if resource is not None else None
-        mcp = MCPEndpoint(dispatcher, allowed_hosts=None, options=serving_options(settings), metadata_url=told)
-        face.on_drain.append(mcp.drain)
+    mcp = _mcp(dispatcher, face, settings, resource)
     sse = _oldest_form(mcp, face, settings)
     authenticator = authenticator_of(settings)
     metrics = _metrics(dispatcher, face, telemetry) if settings.metrics_enabled else None
@@ -132,7 +128,7 @@ def create_app(source: KernelRuntime | Topology | Path | str | Mapping[str, Any]
         logs(outlets, settings.secrets),
         metrics_push(outlets, metrics) if metrics is not None else None,
     )
-    _open_newsroom(dispatcher, face, metrics)
+    trail.on_entry.append(_open_newsroom(dispatcher, face, metrics).on_audit_entry)
     app = GatewayApp(
         gateway,
         title=settings.title,
@@ -211,11 +207,22 @@ def _metrics(dispatcher: Dispatcher, face: Face, telemetry: Telemetry | None) ->
     return Metrics(dispatcher, streams=lambda: len(face.streams), sockets=lambda: len(face.sockets), spans_lost=lost)
 
 
-def _open_newsroom(dispatcher: Dispatcher, face: Face, metrics: Metrics | None) -> None:
+def _open_newsroom(dispatcher: Dispatcher, face: Face, metrics: Metrics | None) -> Newsroom:
     """What is told of the gateway as it happens, at `GET /events`."""
     calls, lag = (metrics.calls, metrics.lag) if metrics is not None else (None, None)
-    face.newsroom = Newsroom(dispatcher, Pulse(dispatcher, calls, lag, lambda: len(face.streams)))
-    face.on_drain.append(face.newsroom.close)
+    newsroom = face.newsroom = Newsroom(dispatcher, Pulse(dispatcher, calls, lag, lambda: len(face.streams)))
+    face.on_drain.append(newsroom.close)
+    return newsroom
+
+
+def _mcp(dispatcher: Dispatcher, face: Face, settings: GatewayConfig, resource: ProtectedResource | None) -> MCPEndpoint | None:
+    """The MCP face, where it is switched on."""
+    if settings.mcp_path is None:
+        return None
+    told = resource.url if resource is not None else None
+    mcp = MCPEndpoint(dispatcher, allowed_hosts=None, options=serving_options(settings), metadata_url=told)
+    face.on_drain.append(mcp.drain)
+    return mcp
 
 
 def _refuse_data(runtime: KernelRuntime, settings: GatewayConfig) -> None:

@@ -13,7 +13,6 @@ from portico.kernel.keyed_mailbox import KeyMailbox
 from portico.runs.run_view import rfc3339
 from portico.runs.status import RunStatus
 from portico.runs.tree_view import MINUTE, figures_of
-from portico.telemetry.bounded import OTHER
 from portico.telemetry.call_meter import BOUNDS, OK
 
 if TYPE_CHECKING:
@@ -94,18 +93,18 @@ class Pulse:
     def _count(self, meter: CallMeter) -> tuple[dict[str, int], dict[str, float] | None]:
         sums, buckets = Counter[str](), [0] * (len(BOUNDS) + 1)
         in_flight = ok = failed = 0
-        for name, tally in (*meter.tallies.items(), ((OTHER, OTHER), meter.other)):
+        for name, tally in (*meter.tallies.items(), (None, meter.other)):
             sums["admitted"] += tally.plain + tally.stored
             in_flight += tally.plain - tally.done
             if tally.rejected:
                 sums["rejected"] += sum(tally.rejected.values())
-            for (kind, outcome), durations in tally.durations.items():
-                before = self._seen.get((name, kind, outcome))
+            for key, durations in tally.durations.items():
+                before = self._seen.get((name, key))
                 if before is None or before[0] != durations.total:
                     counts = list(durations.counts)
-                    self._seen[name, kind, outcome] = (durations.total, counts)
+                    self._seen[name, key] = (durations.total, counts)
                     more = counts if before is None else [now - then for now, then in zip(counts, before[1], strict=True)]
-                    if outcome == OK:
+                    if key[1] == OK:  # kind, and outcome
                         ok += sum(more)
                     else:
                         failed += sum(more)
