@@ -48,12 +48,14 @@ async def _ask(path: Path, agent: str, operation: str | None, payload: Any, time
     from portico.app.door import open_door
     from portico.app.loading import load_topology, server_settings
     from portico.app.settings import GatewayConfig
+    from portico.app.traced import traced
     from portico.runs.call import Call
     from portico.topology.runtime import Runtime
 
     topology = load_topology(path)
     settings = GatewayConfig.from_environ(os.environ, server_settings(topology))
-    async with Runtime.from_topology(topology) as runtime:
-        dispatcher = open_door(runtime, topology.routes, settings)
+    runtime = Runtime.from_topology(topology)
+    async with traced(runtime, os.environ) as observers, runtime:
+        dispatcher = open_door(runtime, topology.routes, settings, observers=observers)
         endpoint = dispatcher.catalogue.find(agent, operation)
         return (await dispatcher.ask(Call(endpoint, payload, timeout=timeout))).payload
