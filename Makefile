@@ -15,7 +15,7 @@ export PYTHON
 help: ## Show this list
 	@sed -nE 's/^([a-z]+): ## (.*)/make \1\t\2/p' Makefile | expand -t 16
 
-run: ## Install what is needed, then serve the demo at http://127.0.0.1:8080 (Swagger UI at /docs)
+run: ## Install what is needed, then serve the demo at http://127.0.0.1:8080 (Swagger UI at /docs, live page at /console)
 	@scripts/install core
 	@exec .venv/bin/portico serve "$(TOPOLOGY)" $(ARGS)
 

@@ -38,6 +38,7 @@ sentence: what happened, to whom, what to do.
     │   │   ├── TooManyKeys           a keyed agent has no process to spare
     │   │   ├── DeadlineUnreachable   what waits already takes longer
     │   │   ├── Suspended             the process takes no messages for now
+    │   │   ├── AgentDraining         …because it works off what waits
     │   │   ├── ProcessExited         the process ended for good
     │   │   ├── Draining              the runtime is stopping
     │   │   ├── StoreUnavailable      what must be stored could not be
@@ -51,6 +52,7 @@ sentence: what happened, to whom, what to do.
     │   │   ├── AuthUnavailable       who calls cannot be found out for now
     │   │   ├── QuotaExceeded         this caller called too often
     │   │   ├── TooManyAsks           one connection has as many asks open as it may
+    │   │   ├── TooManyWatchers       as many watch the gateway as may
     │   │   └── Overloaded            the gateway has as many calls in flight as it takes
     │   ├── AgentError                declared by the agent itself
     │   ├── AgentCrashed              handled, crashed, attempts spent
@@ -477,6 +479,19 @@ class Suspended(Refused):
         self.reason = reason
 
 
+class AgentDraining(Refused):
+    """The process works off what waits, and takes nothing new meanwhile. `retry_after`: seconds that this may take."""
+
+    slug = "agent-draining"
+    title = "Agent draining"
+
+    def __init__(self, name: str, reason: str, retry_after: float) -> None:
+        super().__init__(f"Agent {name!r} is being drained and takes no new calls: {reason or 'no reason was given'}")
+        self.name = name
+        self.reason = reason
+        self.retry_after = retry_after
+
+
 class ProcessExited(Refused):
     """The process ended for good; what waited in its mailbox is answered with this."""
 
@@ -632,6 +647,17 @@ class TooManyAsks(Refused):
 
     def __init__(self, limit: int) -> None:
         super().__init__(f"This connection has {limit} asks and subscriptions open. Wait until one of them ends.")
+
+
+class TooManyWatchers(Refused):
+    """As many clients watch the whole gateway as may. `retry_after` in seconds."""
+
+    slug = "too-many-watchers"
+    title = "Too many watchers"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"{limit} clients watch this gateway, and no more may. Close one, or try again later.")
+        self.retry_after = 10.0
 
 
 class BadRequest(Refused):
@@ -993,13 +1019,28 @@ class MCPServerUnavailable(ToolError):
 
 
 class ModelError(PorticoError):
-    """A model provider did not give a response. `status`: the provider's HTTP status, where there is one."""
+    """A model provider did not give a response. `status`: the provider's HTTP status, where there is one.
+
+    `began`: whether the model may have begun to answer, and so have cost something. `tokens`: how many it has read and written all
+    the same, as far as the provider told.
+    """
 
     slug = "model-failed"
     title = "Model failed"
 
-    def __init__(self, provider: str, detail: str, *, status: int | None = None, retry_after: float | None = None) -> None:
+    def __init__(
+        self,
+        provider: str,
+        detail: str,
+        *,
+        status: int | None = None,
+        retry_after: float | None = None,
+        began: bool = True,
+        tokens: tuple[int | None, int | None] = (None, None),
+    ) -> None:
         super().__init__(f"{provider}: {detail}")
         self.provider = provider
         self.status = status
         self.retry_after = retry_after
+        self.began = began
+        self.tokens = tokens

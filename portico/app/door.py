@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from portico.errors import ConfigurationError
 from portico.governance.rate_limit import RateLimit
+from portico.llm.prices import Prices
 from portico.operations.decorators import route_spec
 from portico.runs.dispatcher import Dispatcher
 
@@ -33,7 +34,9 @@ def open_door(
     Raises:
         ConfigurationError: an interceptor that cannot be imported, a route or a rate limit that cannot be.
     """
-    return Dispatcher(
+    if runtime.services.prices is None:  # one of the kernel's own, which brings no prices along
+        runtime.services.prices = Prices()
+    dispatcher = Dispatcher(
         runtime,
         [(_resolved(spec), agent, operation) for spec, agent, operation in (*routes, *map(_route, settings.routes))],
         observers=observers,
@@ -41,6 +44,28 @@ def open_door(
         quota=RateLimit(settings.rate_limit) if settings.rate_limit else None,
         max_calls=settings.max_calls,
     )
+    for one in settings.sinks:
+        dispatcher.book.sinks.add(sink_of(one))
+    return dispatcher
+
+
+def sink_of(what: Any) -> object:
+    """A sink, itself or by the dotted path of what makes it: a class, a function, or a sink that is there.
+
+    Raises:
+        ConfigurationError: it cannot be imported or made, or takes nothing.
+    """
+    found = what
+    if isinstance(what, str):
+        found = _named(what, "sink")
+    if isinstance(found, type) or not (hasattr(found, "event") or hasattr(found, "usage")):
+        try:
+            found = found()
+        except Exception as error:  # a border: the user's class may raise anything
+            raise ConfigurationError(f"The sink {what!r} cannot be made: {type(error).__name__}: {error}.") from error
+    if not any(callable(getattr(found, name, None)) for name in ("event", "usage")):
+        raise ConfigurationError(f"The sink {what!r} takes nothing: it needs a method `event`, `usage`, or both.")
+    return found
 
 
 def imported(what: Any, kind: str) -> Any:
@@ -51,17 +76,22 @@ def imported(what: Any, kind: str) -> Any:
     """
     found = what
     if isinstance(what, str):
-        module, _, name = what.replace(":", ".").rpartition(".")
-        try:
-            found = getattr(import_module(module), name)
-        except (ImportError, AttributeError, ValueError) as error:
-            raise ConfigurationError(f"The {kind} {what!r} cannot be imported: {error}.") from error
+        found = _named(what, kind)
     form = "an ASGI middleware class" if kind == "middleware" else "an async function of a call and what comes next"
     if not callable(found):
         raise ConfigurationError(f"The {kind} {what!r} is not callable: it must be {form}.")
     if not (_wraps_applications(found) if kind == "middleware" else _takes_calls(found)):
         raise ConfigurationError(f"The {kind} {what!r} cannot be called as one: it must be {form}.")
     return found
+
+
+def _named(path: str, kind: str) -> Any:
+    """What stands at a dotted path. Raises `ConfigurationError` where nothing does."""
+    module, _, name = path.replace(":", ".").rpartition(".")
+    try:
+        return getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigurationError(f"The {kind} {path!r} cannot be imported: {error}.") from error
 
 
 def _wraps_applications(found: Any) -> bool:

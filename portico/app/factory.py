@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from starlette.routing import Route
 
 from portico.app.application import Gateway, GatewayApp
+from portico.app.auditing import open_trail
 from portico.app.authentication import authenticator_of
 from portico.app.document_route import add_document
 from portico.app.door import open_door
@@ -15,28 +16,37 @@ from portico.app.loading import data_directory_of, load_topology, server_setting
 from portico.app.mcp import serving_options
 from portico.app.middlewares import middlewares_of
 from portico.app.settings import GatewayConfig
+from portico.console.page import assets_path, mount_console
 from portico.errors import ConfigurationError
 from portico.kernel.runtime import Runtime as KernelRuntime
 from portico.mcp_bridge.serving.http import MCPEndpoint
 from portico.mcp_bridge.serving.sse import SSEEndpoint
 from portico.routes.access_log import AccessLog
+from portico.routes.agent_actions import agent_actions_router
 from portico.routes.agent_table import Table
 from portico.routes.agents import agents_router
+from portico.routes.audit import audit_router
 from portico.routes.dead_letters import dead_letters_router
 from portico.routes.face import Face
+from portico.routes.gateway_events import gateway_events_router
 from portico.routes.metrics import metrics_router
+from portico.routes.newsroom import Newsroom
 from portico.routes.probes import probes_router
 from portico.routes.problem_pages import problem_pages_router
 from portico.routes.protected_resource import ProtectedResource, protected_resource_router
 from portico.routes.refusals import Refusals
 from portico.routes.run_batch import run_batch_router
 from portico.routes.runs import runs_router
+from portico.routes.usage import usage_router
 from portico.routes.websocket import refusing_sockets
 from portico.runs.commit import StoreCommit
 from portico.telemetry.metrics import Metrics
+from portico.telemetry.metrics_push import metrics_push
 from portico.telemetry.outlets import Outlets
+from portico.telemetry.pulse import Pulse
+from portico.telemetry.request_meter import RequestMeter
 from portico.telemetry.route_templates import RouteTemplates
-from portico.telemetry.setup import traces
+from portico.telemetry.setup import logs, traces
 from portico.topology.runtime import Runtime
 from portico.topology.topology import Topology
 from portico.version import __version__
@@ -50,6 +60,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from portico.runs.dispatcher import Dispatcher
+    from portico.telemetry.exporting import Telemetry
     from portico.topology.checks import DeclaredRoute
 
 NATIVE_TELEMETRY: Any = {"tracing": False, "metrics": False, "logs": False}
@@ -58,6 +69,8 @@ NATIVE_TELEMETRY: Any = {"tracing": False, "metrics": False, "logs": False}
 TAGS: Any = [
     {"name": "agents", "description": "The supervision tree and the agents in it."},
     {"name": "runs", "description": "Calls that outlive their request: started, listed, followed, answered, cancelled."},
+    {"name": "usage", "description": "What models took: tokens and money."},
+    {"name": "audit", "description": "Who did what to which agent, when, with what outcome."},
     {"name": "probes", "description": "For orchestrators: open to everybody."},
     {"name": "problems", "description": "What the `type` of a problem leads to."},
     {"name": "metrics", "description": "Figures for Prometheus."},
@@ -84,6 +97,7 @@ def create_app(source: KernelRuntime | Topology | Path | str | Mapping[str, Any]
     telemetry = traces(outlets)
     observers = [telemetry.observer] if telemetry is not None else []
     routes: Sequence[DeclaredRoute] = ()
+    directory: Path | None = None
     if isinstance(source, KernelRuntime):
         runtime = source
         settings = (settings or GatewayConfig.from_environ(os.environ)).with_keys_of(data_directory_of(runtime))
@@ -94,8 +108,9 @@ def create_app(source: KernelRuntime | Topology | Path | str | Mapping[str, Any]
         settings = settings or GatewayConfig.from_environ(os.environ, server_settings(topology))
         settings = settings.with_keys_of(topology.data_directory)
         runtime = Runtime.from_topology(topology, data=settings.data)
-        routes = topology.routes
+        routes, directory = topology.routes, topology.directory
     dispatcher = open_door(runtime, routes, settings, observers=observers)
+    trail = open_trail(dispatcher, settings, outlets, directory)
     guard = Guard(settings.callback_allowed_hosts)
     face = Face(
         dispatcher,
@@ -114,17 +129,22 @@ def create_app(source: KernelRuntime | Topology | Path | str | Mapping[str, Any]
         face.on_drain.append(mcp.drain)
     sse = _oldest_form(mcp, face, settings)
     authenticator = authenticator_of(settings)
+    metrics = _metrics(dispatcher, face, telemetry) if settings.metrics_enabled else None
     gateway = Gateway(
         runtime,
         dispatcher,
         face,
-        Table(face, (settings.docs_path, settings.mcp_path or "/mcp")),
+        Table(face, (settings.docs_path, settings.console_path, assets_path(settings.console_path), settings.mcp_path or "/mcp")),
         settings,
         mcp,
         sse,
         telemetry,
-        Metrics(dispatcher, lambda: len(face.streams)) if settings.metrics_enabled else None,
+        metrics,
+        trail,
+        logs(outlets, settings.secrets),
+        metrics_push(outlets, metrics) if metrics is not None else None,
     )
+    _open_newsroom(dispatcher, face, metrics)
     app = GatewayApp(
         gateway,
         title=settings.title,
@@ -136,30 +156,54 @@ def create_app(source: KernelRuntime | Topology | Path | str | Mapping[str, Any]
         redirect_slashes=False,  # a redirect is no problem document, and names the host that the client claims
         telemetry=NATIVE_TELEMETRY,
         lifespan=gateway.running,
-        middleware=middlewares_of(settings, authenticator, resource),
+        middleware=middlewares_of(settings, authenticator, resource, trail),
         exception_handlers=dict(Refusals(gateway.table).handlers),
     )
     app.state.gateway = gateway
     app.router.default = refusing_sockets(app.router.default)
     for router in (
         agents_router(face),
+        agent_actions_router(face),
+        gateway_events_router(),
         run_batch_router(face),
         runs_router(face),
         dead_letters_router(face),
+        usage_router(face),
+        audit_router(face),
         probes_router(face, secured=lambda: settings.authenticates),
         protected_resource_router(resource),
         problem_pages_router(dispatcher.catalogue),
     ):
         app.include_router(router)
-    if gateway.metrics is not None:
-        app.include_router(metrics_router(gateway.metrics))
+    if metrics is not None:
+        app.include_router(metrics_router(metrics))
     app.router.routes += _mcp_routes(mcp, sse, settings)
     add_document(app, gateway)
+    if settings.console_enabled:
+        mount_console(app, title=settings.title, console_path=settings.console_path)
     if settings.access_log:
         app.add_middleware(cast("Any", AccessLog), RouteTemplates(app.router.routes))  # around all: it sees what clients see
+    if metrics is not None:
+        if mcp is not None:
+            mcp.served.meter = metrics.served
+        traceparent = telemetry.traceparent if telemetry is not None else None
+        app.add_middleware(cast("Any", RequestMeter), metrics.requests, RouteTemplates(app.router.routes), traceparent)
     if telemetry is not None:
         telemetry.instrument(app)
     return app
+
+
+def _metrics(dispatcher: Dispatcher, face: Face, telemetry: Telemetry | None) -> Metrics:
+    """What is counted of the gateway."""
+    lost = (lambda: telemetry.lost) if telemetry is not None else None
+    return Metrics(dispatcher, streams=lambda: len(face.streams), sockets=lambda: len(face.sockets), spans_lost=lost)
+
+
+def _open_newsroom(dispatcher: Dispatcher, face: Face, metrics: Metrics | None) -> None:
+    """What is told of the gateway as it happens, at `GET /events`."""
+    calls, lag = (metrics.calls, metrics.lag) if metrics is not None else (None, None)
+    face.newsroom = Newsroom(dispatcher, Pulse(dispatcher, calls, lag, lambda: len(face.streams)))
+    face.on_drain.append(face.newsroom.close)
 
 
 def _oldest_form(mcp: MCPEndpoint | None, face: Face, settings: GatewayConfig) -> SSEEndpoint | None:

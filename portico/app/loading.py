@@ -28,6 +28,10 @@ def server_settings(topology: Topology) -> dict[str, Any]:
     values: dict[str, Any] = said.model_dump(exclude_none=True, exclude={"docs"})
     if said.docs is not None:
         values |= {"docs_enabled": said.docs.enabled, "docs_path": said.docs.path}
+    audit = topology.settings.audit
+    if audit is not None:
+        values |= {"audit": audit.level, "audit_journal": audit.journal, "audit_sinks": audit.sinks}
+        values |= {"audit_keep": audit.keep} if audit.keep is not None else {}
     return {name: tuple(cast("list[Any]", value)) if isinstance(value, list) else value for name, value in values.items()}
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 from starlette.middleware import Middleware
 
 from portico.app.door import imported
+from portico.console.page import assets_path
 from portico.openapi.pages import STATIC_PATH
 from portico.routes.authentication import Authentication
 from portico.routes.cors import Cors
@@ -24,13 +25,14 @@ if TYPE_CHECKING:
     from portico.app.settings import GatewayConfig
     from portico.auth.principal import Authenticator
     from portico.routes.protected_resource import ProtectedResource
+    from portico.runs.auditor import Auditor
 
 HSTS_AGE = 365 * 86_400
 """Seconds for which browsers come by TLS alone, once they have (RFC 6797)."""
 
 
 def middlewares_of(
-    settings: GatewayConfig, authenticator: Authenticator | None, resource: ProtectedResource | None
+    settings: GatewayConfig, authenticator: Authenticator | None, resource: ProtectedResource | None, auditor: Auditor
 ) -> list[Middleware]:
     """What a request passes before the agent table, the outermost first."""
     stack: list[Middleware] = []
@@ -41,13 +43,23 @@ def middlewares_of(
     if guards_hosts(settings):
         stack.append(Middleware(cast("Any", HostGuard), _allowed_hosts(settings), settings.cors_origins))
     if authenticator is not None:
-        pages = (settings.docs_path, "/redoc") if settings.docs_enabled else ()
-        open_paths = (*PROBES, PROTECTED_RESOURCE, *pages)
-        open_prefixes = (STATIC_PATH + "/", PROTECTED_RESOURCE + "/")
+        open_paths = (*PROBES, PROTECTED_RESOURCE, *_pages(settings))
+        open_prefixes = (STATIC_PATH + "/", PROTECTED_RESOURCE + "/", *_page_files(settings))
         guard = (authenticator, open_paths, open_prefixes, resource, settings.client_cert_scopes)
-        stack.append(Middleware(cast("Any", Authentication), *guard))
+        stack.append(Middleware(cast("Any", Authentication), *guard, auditor=auditor))
     stack += [Middleware(imported(middleware, "middleware")) for middleware in settings.middleware]
     return stack
+
+
+def _pages(settings: GatewayConfig) -> tuple[str, ...]:
+    """Where the pages are: open, for they tell nothing themselves."""
+    docs = (settings.docs_path, "/redoc") if settings.docs_enabled else ()
+    return (*docs, settings.console_path) if settings.console_enabled else docs
+
+
+def _page_files(settings: GatewayConfig) -> tuple[str, ...]:
+    """Below which paths the files of the live page are."""
+    return (assets_path(settings.console_path) + "/",) if settings.console_enabled else ()
 
 
 def guards_hosts(settings: GatewayConfig) -> bool:

@@ -8,11 +8,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from itertools import combinations
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
+from portico.audit.settings import AuditLevel
+from portico.audit.sinks import check_sink
 from portico.errors import ConfigurationError, did_you_mean, nearest
 from portico.loopback import is_loopback
 from portico.operations.catalogue import GATEWAY_PATHS
@@ -46,10 +49,13 @@ _POSITIVE = (
     "mcp_client_limit",
     "mcp_task_after",
 )
-_PATHS = {"docs_path": "/docs", "mcp_path": "/mcp"}
+_PATHS = {"docs_path": "/docs", "console_path": "/console", "mcp_path": "/mcp"}
 """What can stand at another path of the gateway, and where it stands unless it is told to."""
 
-IN_CODE = ("routes", "middleware", "interceptors")
+AUDIT_LEVELS = tuple(level.name.lower() for level in AuditLevel)
+"""What `audit` can be."""
+
+IN_CODE = ("routes", "middleware", "interceptors", "sinks")
 """Settings that no variable can hold."""
 
 DEFAULT_ALGORITHMS = ("RS256", "PS256", "ES256", "EdDSA")
@@ -132,6 +138,8 @@ class GatewayConfig:
     """More routes: mappings with `method`, `path`, `agent` and, if not the only one, `operation`; `mode`, `timeout`."""
     interceptors: Sequence[Any] = ()
     """Around every call, whatever face it came through, the outermost first: `async (call, next)`, or its dotted path."""
+    sinks: Sequence[Any] = ()
+    """Who else takes the events of runs and what models took: objects, or dotted paths of what makes one. See `runs/sinks.py`."""
     rate_limit: Sequence[str] = ()
     """How often one caller may call: texts such as `100/minute`; several hold together. Empty: as often as it likes."""
     max_calls: int = 10_000
@@ -142,6 +150,10 @@ class GatewayConfig:
     """Serve Swagger UI and ReDoc."""
     docs_path: str = "/docs"
     """Where Swagger UI is."""
+    console_enabled: bool = True
+    """Serve the live page."""
+    console_path: str = "/console"
+    """Where the live page is."""
     mcp_path: str | None = "/mcp"
     """Where the MCP endpoint is; None for nowhere."""
     mcp_allow: Sequence[str] = ()
@@ -172,6 +184,15 @@ class GatewayConfig:
     """The data directory: runs and states are stored there and survive the program; None for what the topology says."""
     metrics_enabled: bool = True
     """Count calls, and serve `/metrics`."""
+    audit: str = "actions"
+    """How much the audit trail has: `off`; `actions`; `calls`; `messages`."""
+    audit_keep: float | None = field(default=None, metadata={"like": 0.0})
+    """Seconds for which the journal keeps entries of the audit trail; None for ever."""
+    audit_journal: bool = True
+    """Keep the audit trail in the store of the runs."""
+    audit_sinks: Sequence[Any] = ()
+    """Where else the audit trail goes: `file:PATH`, `unix:///dev/log`, `udp://`, `tcp://` or `tls://host:port`, `otlp`; an
+    `AuditSink`, or the dotted path of a class of them."""
     access_log: bool = False
     """Log every request as a line of JSON, on the logger `portico.access`."""
     log_format: str = "text"
@@ -191,6 +212,7 @@ class GatewayConfig:
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ConfigurationError("tls_cert and tls_key belong together: give both or none.")
         self._check_callers()
+        self._check_audit()
         self._check_client_certificates()
         self._check_http3()
         self._check_origins()
@@ -203,6 +225,15 @@ class GatewayConfig:
         for name in _POSITIVE:
             if not 0 < getattr(self, name) < LONGEST:
                 raise ConfigurationError(f"{name} is {getattr(self, name)}: it must be more than 0, and finite.")
+
+    def _check_audit(self) -> None:
+        if self.audit not in AUDIT_LEVELS:
+            hint = did_you_mean(nearest(self.audit, AUDIT_LEVELS))
+            raise ConfigurationError(f"audit is {self.audit!r}: it must be one of {', '.join(AUDIT_LEVELS)}.{hint}")
+        if self.audit_keep is not None and not 0 < self.audit_keep < LONGEST:
+            raise ConfigurationError(f"audit_keep is {self.audit_keep}: it must be more than 0, and finite.")
+        for sink in self.audit_sinks:
+            check_sink(sink)
 
     def _check_callers(self) -> None:
         if self.api_key is not None and not self.api_key.strip():
@@ -274,6 +305,11 @@ class GatewayConfig:
             )
 
     @property
+    def secrets(self) -> list[str]:
+        """The credentials in it, which no log line may have."""
+        return [*([self.api_key] if self.api_key else []), *(self.callback_secret or "").split(",")]
+
+    @property
     def mcp_paths(self) -> tuple[str, ...]:
         """Where MCP is served: the endpoint, and where the oldest form is served, its stream and its messages."""
         if self.mcp_path is None:
@@ -301,14 +337,33 @@ class GatewayConfig:
                 raise ConfigurationError(f"{name} is {path!r}: it must begin with '/'.")
             if path is not None and (taken := _taken(path, own=usual)) is not None:
                 raise ConfigurationError(f"{name} is {path!r}: {taken} and what is below it belongs to the gateway itself.")
-        if self.docs_enabled and self.docs_path == self.mcp_path:
-            raise ConfigurationError(f"docs_path and mcp_path are both {self.mcp_path!r}: each needs a path of its own.")
-        if self.mcp_sse and self.mcp_path is None:
-            raise ConfigurationError("mcp_sse is set, but mcp_path is null: it is served below that path.")
+        self._check_places()
         for name, what in (("data", "directory"), ("keys_file", "file")):
             said: str | None = getattr(self, name)
             if said is not None and not said.strip():
                 raise ConfigurationError(f"{name} is blank: name the {what}, or leave it out.")
+
+    def _check_places(self) -> None:
+        places = {
+            "docs_path": self.docs_path if self.docs_enabled else None,
+            "console_path": self.console_path if self.console_enabled else None,
+            "mcp_path": self.mcp_path,
+        }
+        for (name, path), (other, same) in combinations(places.items(), 2):
+            if path is not None and path == same:
+                raise ConfigurationError(f"{name} and {other} are both {path!r}: each needs a path of its own.")
+        if (below := self._below_console()) is not None:
+            name, path = below
+            raise ConfigurationError(f"{name} is {path!r}: what is below {self.console_path} are the files of the live page.")
+        if self.mcp_sse and self.mcp_path is None:
+            raise ConfigurationError("mcp_sse is set, but mcp_path is null: it is served below that path.")
+
+    def _below_console(self) -> tuple[str, str] | None:
+        """Which other path is below that of the live page, whose files are open: what they hid would need no credential."""
+        others = {"docs_path": self.docs_path if self.docs_enabled else None, "mcp_path": self.mcp_path}
+        above = self.console_path.rstrip("/") + ("/" if self.console_path != "/" else "/assets/")
+        found = ((name, path) for name, path in others.items() if path is not None and f"{path}/".startswith(above))
+        return next(found, None) if self.console_enabled else None
 
     def _check_tools(self) -> None:
         for name in ("mcp_allow", "mcp_deny"):

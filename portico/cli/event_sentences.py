@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from portico.cli.display import cut, said, shown, time_of_day
 from portico.runs.event import EventName
+from portico.runs.usage import format_cost
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -78,6 +79,15 @@ def _progress(data: Data) -> str:
     return f"progress {shown(data['done'])}{'' if total is None else f' of {shown(total)}'}{note}"
 
 
+def _model_call(data: Data) -> str:
+    model = f"model {said(data['model'])}"
+    if data.get("error") is not None:
+        return f"{model} gave no answer: {said(data['error'])}"
+    read, written = ("?" if data[name] is None else f"{data[name]:,}" for name in ("tokens_in", "tokens_out"))
+    cost = "" if data["cost_usd"] is None else f", {format_cost(data['cost_usd'])}"
+    return f"{model} answered in {data['seconds']:.1f} s: {read} tokens read, {written} written{cost}"
+
+
 def _tool_result(data: Data) -> str:
     if data.get("error") is not None:
         return f"tool {said(data['name'])} failed: {said(data['error'])}"
@@ -103,6 +113,7 @@ SENTENCES: Final[Mapping[str, Callable[[Data], str]]] = {
     EventName.LOG: lambda data: f"{said(data['level'])}: {shown(data['data'])}",
     EventName.DELTA: lambda data: f"answer goes on: {shown(data['text'])}",
     EventName.ASSISTANT_MESSAGE: lambda data: f"the model says: {said(data['content'])}",
+    EventName.MODEL_CALL: _model_call,
     EventName.TOOL_CALL: lambda data: f"the model calls tool {said(data['name'])} with {shown(data.get('arguments'))}",
     EventName.TOOL_RESULT: _tool_result,
     EventName.TOOL_SAMPLED: lambda data: f"tool {said(data['name'])} asked the model {said(data['model'])}",

@@ -44,6 +44,7 @@ def mcp(
 
 
 async def _serve(path: Path, data: str | None) -> None:
+    from portico.app.auditing import auditing, open_trail
     from portico.app.door import open_door
     from portico.app.loading import load_topology, server_settings
     from portico.app.mcp import serving_options
@@ -51,16 +52,19 @@ async def _serve(path: Path, data: str | None) -> None:
     from portico.app.traced import traced
     from portico.mcp_bridge.serving.stdio import serve_stdio
     from portico.mcp_bridge.wire import claimed_wire
+    from portico.telemetry.outlets import Outlets
     from portico.topology.runtime import Runtime
 
     with claimed_wire(for_good=True) as wire:  # first of all: a module that prints at import would speak on the wire
         topology = load_topology(path)
         settings = GatewayConfig.from_environ(os.environ, server_settings(topology))
-        runtime = Runtime.from_topology(topology, data=data)
-        async with traced(runtime, os.environ) as observers, runtime:
+        runtime, outlets = Runtime.from_topology(topology, data=data), Outlets(os.environ)
+        async with traced(runtime, outlets) as observers, runtime:
             dispatcher = open_door(runtime, topology.routes, settings, observers=observers)
-            await dispatcher.recover()
-            await serve_stdio(dispatcher, wire, options=serving_options(settings))
+            trail = open_trail(dispatcher, settings, outlets, topology.directory)
+            async with auditing(trail, dispatcher):
+                await dispatcher.recover()
+                await serve_stdio(dispatcher, wire, options=serving_options(settings))
 
 
 async def _relay(url: str, headers: dict[str, str]) -> None:

@@ -150,16 +150,16 @@ def _retention(runs: str | None, payloads: str | None, max_size: str | None, top
     from portico.app.loading import load_topology
     from portico.runs.store import Retention
     from portico.topology.model import Age, Size
+    from portico.topology.parts import retention_of
 
     if topology is not None:
-        kept = load_topology(topology).store.retention
-        retention = Retention(runs_for=kept.runs, payloads_for=kept.payloads, max_bytes=kept.size)
+        retention = retention_of(load_topology(topology).store.retention)
     elif runs is None and payloads is None and max_size is None:
         raise typer.BadParameter(
             "Say what to remove: --runs, --payloads or --size, or a --topology with a retention.", param_hint="--runs"
         )
     else:
-        retention = Retention(runs_for=None)
+        retention = Retention(runs_for=None, usage_for=None)
     if runs is not None:
         retention = replace(retention, runs_for=measured(runs, Age, "--runs", DURATION))
     if payloads is not None:
@@ -212,7 +212,7 @@ def export_lines(
     data: DataOption = None,
     topology: StoreTopologyOption = None,
 ) -> None:
-    """Write runs, events, steps and states as JSON Lines."""
+    """Write runs, events, steps, states and usage as JSON Lines."""
     import asyncio
 
     directory = chosen(data, topology)

@@ -17,7 +17,17 @@ if TYPE_CHECKING:
     from portico.client.errors import ClientError
 
 REFUSED: Final = frozenset(
-    {"auth-unavailable", "deadline-unreachable", "draining", "mailbox-full", "overloaded", "runtime-not-started", "too-many-keys"},
+    {
+        "agent-draining",
+        "auth-unavailable",
+        "deadline-unreachable",
+        "draining",
+        "mailbox-full",
+        "overloaded",
+        "runtime-not-started",
+        "too-many-keys",
+        "too-many-watchers",
+    },
 )
 """The slugs of 503 that say: no handler has seen it, and later one may."""
 UNSURE: Final = frozenset({"interrupted", "runtime-stopped", "store-unavailable"})

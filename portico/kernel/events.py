@@ -29,6 +29,8 @@ class EventKind(StrEnum):
     """A process ended for good without wanting to."""
     PROCESS_STATUS = "process.status"
     """A process took a step of its lifecycle: `before` and `status`."""
+    PROCESS_DRAINING = "process.draining"
+    """A process takes nothing new, and works off what waits: `reason`. Then it is suspended."""
     PROCESS_BLOCKING = "process.blocking"
     """The event loop stood still: `handler`, `seconds`, `stack`. Told when it moves again."""
     PROCESS_REPLACED = "process.replaced"

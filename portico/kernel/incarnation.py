@@ -197,6 +197,12 @@ class Incarnation:
         """How many messages are in hand."""
         return sum(hand.in_hand is not None for hand in self._hands)
 
+    @property
+    def at_work(self) -> int:
+        """How many messages are in hand, or have been put off and wait for their reply."""
+        load = self._hands[0].in_hand is not None if len(self._hands) == 1 else self.load
+        return load if self._deferrals is None else load + len(self._deferrals)
+
     def spawn(self) -> None:
         """Begin this life."""
         self._move(ProcessStatus.STARTING)
@@ -726,6 +732,8 @@ class Incarnation:
             self._move(ProcessStatus.WAITING)
         elif self.process.status is ProcessStatus.WAITING and not self._deferrals:
             self._move(ProcessStatus.RUNNING)
+        if self.mailbox.drain is not None:
+            self.mailbox.drain.is_over()
 
     def reply_to(self, message: Message, payload: Any) -> bool:
         """Answer a message whose handler returned `defer()`. Returns whether somebody still waited."""

@@ -227,6 +227,7 @@ class KeyedSupervision(DynamicSupervision):
 
     def _unborn(self, child: Child, error: StartError) -> None:
         """Nobody else is concerned, so it counts to no window: those who wait for this key hear of it, and it is forgotten."""
+        self._note_crash(child.name, error.__cause__ or error)
         self._report("start_error", error.reason, child.name, error)
         self._refuse_all(self._box(child), error)
         super()._unborn(child, error)
@@ -243,6 +244,8 @@ class KeyedSupervision(DynamicSupervision):
                 delivery.fail(failure)
         if self._front.boxes.get(box.key) is box:
             del self._front.boxes[box.key]
+        if self._front.drain is not None:
+            self._front.drain.is_over()
 
     def _fell_asleep(self, child: Child, exit_: Exit) -> None:
         child.life = None

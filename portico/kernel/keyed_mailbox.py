@@ -12,6 +12,8 @@ from portico.errors import KeyMissing, ProcessExited, SelfAsk, TooManyKeys
 from portico.kernel.mailbox import Mailbox
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from portico.kernel.clock import Clock
     from portico.kernel.delivery import Delivery
     from portico.kernel.keyed import Keyed, KeyedSupervision
@@ -38,6 +40,8 @@ def _plain(key: int | str) -> str:
 
 class KeyMailbox(Mailbox):
     """The mailbox of one key."""
+
+    hidden = True
 
     __slots__ = ("key", "last_used", "wanted")
 
@@ -140,6 +144,8 @@ class KeyedMailbox(Mailbox):
         reason = self.suspended if earlier is None else earlier
         if reason is not None:
             box.suspend(reason)
+        else:
+            box.drain = self.drain
         return box
 
     def close(self, reason: str) -> list[Delivery]:
@@ -149,6 +155,15 @@ class KeyedMailbox(Mailbox):
             left += box.close(reason)
         self.boxes.clear()
         return left
+
+    def parts(self) -> Iterable[Mailbox]:
+        """See `Mailbox.parts`."""
+        return self.boxes.values()
+
+    @property
+    def in_hand(self) -> int:
+        """See `Mailbox.in_hand`."""
+        return sum(part.in_hand for part in self.parts())
 
     def suspend(self, reason: str) -> None:
         """Suspend every key as well."""

@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from portico.errors import DeadlineUnreachable, MailboxFull, ProcessExited, Suspended
+from portico.errors import AgentDraining, DeadlineUnreachable, MailboxFull, ProcessExited, Suspended
+from portico.kernel.drain import Drain
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from portico.kernel.delivery import Delivery
     from portico.kernel.incarnation import Incarnation
+    from portico.kernel.last_crash import LastCrash
     from portico.kernel.messages import Message
     from portico.kernel.supervision import Supervision
 
@@ -24,8 +29,24 @@ SLOW: Final = 0.001
 SIFT_EVERY: Final = 64
 """After so many refusals, a full mailbox is looked through again for what nobody waits for."""
 
+REMEMBERED: Final = 1000
+"""How many restarts are remembered with their time."""
+
 SMOOTHING: Final = 0.125
 """The weight of the newest handling in the mean service time, as TCP weighs round trips (RFC 6298 §2)."""
+
+
+class Intake(StrEnum):
+    """What becomes of a message that comes now."""
+
+    OPEN = "open"
+    """It is taken."""
+    DRAINING = "draining"
+    """It is refused for now: what waits is worked off, then the process stands suspended."""
+    SUSPENDED = "suspended"
+    """An ask is refused, a send waits."""
+    CLOSED = "closed"
+    """It is refused: the process has ended for good."""
 
 
 class Mailbox:
@@ -33,6 +54,8 @@ class Mailbox:
 
     front: ClassVar[bool] = False
     """True where several processes stand behind the name."""
+    hidden: ClassVar[bool] = False
+    """True where the name is nobody else's business: it has a caller's key."""
 
     __slots__ = (
         "__weakref__",
@@ -43,12 +66,16 @@ class Mailbox:
         "barred",
         "behind",
         "closed",
+        "crashes",
+        "drain",
         "expired",
         "hands",
         "incarnations",
+        "last_crash",
         "life",
         "name",
         "parent",
+        "restarted_at",
         "restarts",
         "service_time",
         "size",
@@ -72,6 +99,12 @@ class Mailbox:
         """Seconds that a handling takes, smoothed; 0.0 while that is unknown or too short to matter."""
         self.incarnations = 0
         self.restarts = 0
+        self.restarted_at: deque[float] | None = None
+        """When it was restarted, on the runtime's clock, the last `REMEMBERED` times; None for never."""
+        self.last_crash: LastCrash | None = None
+        """How it, or one behind its name, crashed the last time; None where none did."""
+        self.crashes = 0
+        """How many lives have ended in a crash."""
         self.expired = 0
         """How many messages were dropped because they were out of date before their handling began."""
         self.life: Incarnation | None = None
@@ -82,8 +115,10 @@ class Mailbox:
         """Why it takes nothing more: its process will not come back, or works off the last; None where it does."""
         self.suspended: str | None = None
         """Why it takes no message for now; None where it does."""
+        self.drain: Drain | None = None
+        """The drain that it takes part in; None where it is not drained."""
         self.barred = False
-        """Whether `put` has to look twice: closed or suspended."""
+        """Whether `put` has to look twice: closed, suspended or drained."""
         self._refused = 0
         self._ranked = False
         """Whether messages of another priority than 0 may wait."""
@@ -105,6 +140,7 @@ class Mailbox:
             MailboxFull: `size` messages wait already. Its `retry_after` is the time that these will take.
             ProcessExited: the process ended for good.
             Suspended: it is suspended, and somebody waits for the reply. A send waits with the others.
+            AgentDraining: it works off what waits, and takes nothing new. Its `retry_after` is the time that this takes.
         """
         items = self.waiting
         if self.barred:
@@ -141,6 +177,8 @@ class Mailbox:
             raise ProcessExited(self.name, self.closed)
         if self.suspended is not None and not delivery.one_way:
             raise Suspended(self.name, self.suspended)
+        if self.drain is not None and self.drain.front is self:
+            raise AgentDraining(self.name, self.drain.reason, max(1.0, self.wait_estimate()))
 
     def put_back(self, delivery: Delivery) -> None:
         """Put a delivery that was taken out before everything else; it has its place already, so no bound applies."""
@@ -243,7 +281,7 @@ class Mailbox:
         """The process will not come back: answer all that waits with `ProcessExited`. Returns what waited."""
         self.closed = reason
         self.barred = True
-        self.life = None
+        self.life = self.drain = None
         left = [delivery for delivery in self.waiting if not delivery.finished]
         self.waiting.clear()
         for delivery in left:
@@ -258,21 +296,65 @@ class Mailbox:
     def reopen(self) -> None:
         """A process of this name is started anew."""
         self.closed = None
-        self.barred = self.suspended is not None
+        self.barred = self.suspended is not None or self.drain is not None
 
     def suspend(self, reason: str) -> None:
         """Take no message until `resume()`: asks are refused, sends wait. Also across restarts."""
         self.suspended = reason
+        self.drain = None
         self.barred = True
         if self.life is not None:
             self.life.suspend()
 
     def resume(self, approver: str) -> None:
         """Take messages again."""
-        self.suspended = None
+        self.suspended = self.drain = None
         self.barred = self.closed is not None
         if self.life is not None:
             self.life.resume(approver)
+
+    def begin_drain(self, reason: str) -> None:
+        """Take nothing new, and suspend when what waits is handled. Nothing where it is suspended, or has ended."""
+        if self.suspended is not None or self.closed is not None:
+            return
+        drain = Drain(self, reason)
+        for part in self.parts():
+            part.drain = drain
+        self.drain = drain
+        self.barred = True
+        drain.is_over()
+
+    def parts(self) -> Iterable[Mailbox]:
+        """Those whose readers take what comes to this name."""
+        return (self,)
+
+    # --- what became of its processes ---------------------------------------------------------------------------------
+
+    def count_restart(self, now: float) -> None:
+        """Another incarnation has taken over, at `now` on the runtime's clock."""
+        self.restarts += 1
+        if self.restarted_at is None:
+            self.restarted_at = deque(maxlen=REMEMBERED)
+        self.restarted_at.append(now)
+
+    def restarts_since(self, then: float) -> int:
+        """How often it was restarted since `then` on the runtime's clock; at most `REMEMBERED`."""
+        return 0 if self.restarted_at is None else sum(at >= then for at in self.restarted_at)
+
+    @property
+    def in_hand(self) -> int:
+        """How many messages its processes have in hand, or owe a reply to."""
+        life = self.life
+        return 0 if life is None else life.at_work
+
+    @property
+    def intake(self) -> Intake:
+        """What becomes of a message that comes now."""
+        if self.closed is not None:
+            return Intake.CLOSED
+        if self.suspended is not None:
+            return Intake.SUSPENDED
+        return Intake.OPEN if self.drain is None else Intake.DRAINING
 
     def snapshot(self) -> dict[str, Any]:
         """What there is to see from outside: JSON-able."""

@@ -55,6 +55,8 @@ class Origin:
     """Who called, where the gateway knows."""
     address: str | None = None
     """The caller's network address, where there is one."""
+    request_id: str | None = None
+    """The id of the request that brought the call, where there is one."""
 
     @property
     def payer(self) -> str:

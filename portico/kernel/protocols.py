@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol, TypeAlias, run
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
+    from decimal import Decimal
 
     from portico.kernel.delivery import Delivery
     from portico.kernel.detours import Parked, Transferred
     from portico.kernel.events import KernelEvent
+    from portico.kernel.mailbox import Mailbox
     from portico.kernel.messages import Message
     from portico.kernel.process import AgentProcess
     from portico.kernel.questions import Messages, Question
@@ -58,6 +60,12 @@ class ModelResponse:
     """Why the model stopped, in the provider's word."""
     id: str | None = None
     """The provider's own id of this answer."""
+    tokens_cached: int | None = None
+    """Those among the tokens read that came from the provider's cache; None where the provider did not say."""
+    tokens_cache_written: int | None = None
+    """Those among the tokens read that were put into the provider's cache; None where the provider did not say."""
+    tokens_reasoning: int | None = None
+    """Those among the tokens written that nobody is shown; None where the provider did not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +111,18 @@ class ModelProvider(Protocol):
         self, model: str, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] | None = None
     ) -> AsyncIterator[str | ModelResponse]:
         """Pieces of text as they come, and last the whole `ModelResponse`."""
+        ...
+
+
+class Pricing(Protocol):
+    """What answers of models cost: `portico.llm.prices.Prices`. Asked only where a provider has not told the price itself."""
+
+    def cost(self, identity: ModelIdentity, response: ModelResponse) -> Decimal | None:
+        """The price of one answer in US dollars; None where it is not known."""
+        ...
+
+    def warm_up(self) -> None:
+        """A model is about to be called: what takes long to make may be made now, on a thread. Called before each call."""
         ...
 
 
@@ -714,12 +734,22 @@ class Faults(Protocol):
         ...
 
 
+class HandlingMeter(Protocol):
+    """Is told of every handling. It stands on the way of every message: it takes well below a microsecond, and never raises."""
+
+    def handled(self, mailbox: Mailbox, message_type: str, seconds: float) -> None:
+        """A message was handled, well or not, in so many seconds; the time for which it waited is not among them."""
+        ...
+
+
 @dataclass(slots=True)
 class Services:
     """What a process is bound to. Made by the runtime, one for the whole tree."""
 
     llm: ModelProvider | None = None
     """The model provider: `self.llm`."""
+    prices: Pricing | None = None
+    """What models cost, where their providers do not tell."""
     tools: ToolSet | None = None
     """The tools: `self.tools`."""
     store: StateStore | None = None
@@ -730,9 +760,13 @@ class Services:
     """What is injected before each handling."""
     observers: list[Observer] = field(default_factory=list[Observer])
     """Those who see everything: each handling takes the long way round because of them."""
-    listeners: list[WatchesCalls] = field(default_factory=list["WatchesCalls"])
+    listeners: list[WatchesCalls] = field(default_factory=list[WatchesCalls])
     """Those who only hear of calls of models and tools, and cost a handling nothing."""
+    sinks: Sequence[object] = ()
+    """Who takes the events of runs and what models took, as `portico.runs.sinks` has it."""
     runs: object | None = None
     """What is known of the runs of this runtime; made and used by the room of that name."""
     buried: Callable[[Delivery, str], object] | None = None
     """Called with every message that will not be delivered (again), and the reason."""
+    meters: list[HandlingMeter] = field(default_factory=list[HandlingMeter])
+    """Those who are told how long each handling took."""

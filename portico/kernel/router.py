@@ -31,6 +31,7 @@ from portico.kernel.current import current, trace_of
 from portico.kernel.deadlines import Deadlines
 from portico.kernel.delivery import Delivery, new_delivery
 from portico.kernel.events import EventKind, KernelEvent
+from portico.kernel.mailbox import Intake
 from portico.kernel.messages import DEFAULT_TYPE, RESERVED_PREFIX, Message, new_message, reserved
 from portico.kernel.monitors import Monitors
 from portico.kernel.registry import Registry
@@ -318,6 +319,16 @@ class Router:
         self.registry.lookup(name).suspend(reason)
         if self.services.commit is not None:
             self.services.commit.suspended(name, reason)
+
+    def drain(self, name: str, reason: str) -> None:
+        """Let a process work off what waits, and stand suspended then. Remembered from now on. Raises `UnknownAgent`."""
+        mailbox = self.registry.lookup(name)
+        if mailbox.intake is not Intake.OPEN:
+            return
+        if self.services.commit is not None:
+            self.services.commit.suspended(name, reason)
+        mailbox.begin_drain(reason)
+        self.emit(EventKind.PROCESS_DRAINING, name, reason=reason)
 
     def resume(self, name: str, approver: str) -> None:
         """Resume a process, or all behind a name. Raises `UnknownAgent`."""

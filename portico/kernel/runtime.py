@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from portico.kernel.bus import Subscription
     from portico.kernel.clock import Clock
-    from portico.kernel.protocols import Codec, Commit, Faults, Invocable, ModelProvider, Observer, StateStore, ToolSet
+    from portico.kernel.protocols import Codec, Commit, Faults, Invocable, ModelProvider, Observer, Pricing, StateStore, ToolSet
     from portico.kernel.registry import Registry
     from portico.kernel.supervision import Supervision
 
@@ -54,6 +54,8 @@ class Runtime:
         stop_timeout: seconds that the whole tree may take to stop.
         watchdog: seconds that the event loop may stand still before that is told, with the name of who blocks it; None: never.
         faults: what is injected before each handling, for tests of what happens then; see `portico.testing`.
+        prices: what models cost, where their providers do not tell; see `portico.llm.prices`.
+        sinks: who takes the events of runs and what models took; see `portico.runs.sinks`.
         closing: called after the tree has stopped, the last first: what belongs to this runtime and must be closed.
         strict: round-trip every payload through the codec, so that tests find what would not survive a wire.
 
@@ -77,6 +79,8 @@ class Runtime:
         stop_timeout: float = 25.0,
         watchdog: float | None = 1.0,
         faults: Faults | None = None,
+        prices: Pricing | None = None,
+        sinks: Sequence[object] = (),
         closing: Sequence[Callable[[], Awaitable[None]]] = (),
         strict: bool = False,
     ) -> None:
@@ -86,6 +90,8 @@ class Runtime:
         self._closing = closing
         services = Services(
             llm=model_provider or parts.model_provider,
+            prices=prices,
+            sinks=tuple(sinks),
             tools=parts.tool_registry if tool_registry is None else tool_registry,  # an empty one may be false
             store=parts.store if state_store is None else state_store,
             commit=commit or parts.commit,
@@ -97,7 +103,8 @@ class Runtime:
         self.report: str | None = None
         self.was_started = False
         """Whether it has ever been started."""
-        self._watchdog = Watchdog(self.router, watchdog)
+        self.watchdog = Watchdog(self.router, watchdog)
+        """Notices when the event loop stands still, and counts it."""
         self._inbox = Inbox(self.router.clock)
         self._root: Supervision | None = None
         self._beside: list[_Beside] = []
@@ -188,7 +195,7 @@ class Runtime:
                     await self._stop_beside()
                 finally:
                     self.router.close(self.report or "it was stopped")
-                    self._watchdog.stop()
+                    self.watchdog.stop()
                     down.set()
                 raise _TreeEndedError  # what is left in the group (watchers, runs that nobody waits for) is cancelled with it
         except* _TreeEndedError:
@@ -212,7 +219,7 @@ class Runtime:
         if isinstance(event, Started):
             if not ready.done():
                 ready.set_result(None)
-            self._watchdog.start()  # only now: a start may import whole libraries
+            self.watchdog.start()  # only now: a start may import whole libraries
             event = await self._inbox.get()
         if isinstance(event, Stop):
             await self._stop_tree(root)
@@ -447,6 +454,16 @@ class Runtime:
     async def resume(self, name: str, approver: str = "") -> None:
         """Let a suspended process take messages again. `approver`: who allows it. Raises `UnknownAgent`."""
         self.router.resume(name, approver)
+
+    async def drain(self, name: str, reason: str = "") -> None:
+        """Let a process take no new message, handle what waits, and stand suspended then, until `resume`. Does not wait for that.
+
+        What comes meanwhile is refused with `AgentDraining`; what was accepted before, such as a run that waited for its input,
+        still comes. A crash does not end it; a kill of the program does, and with a store the process starts suspended then.
+
+        Raises `UnknownAgent`.
+        """
+        self.router.drain(name, reason)
 
     async def restart_agent(self, name: str) -> None:
         """Stop a process and start a fresh incarnation; its mailbox is kept, no window is charged.

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from portico.kernel.mailbox import Mailbox
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from portico.kernel.delivery import Delivery
 
 
@@ -37,6 +39,15 @@ class SharedMailbox(Mailbox):
             member = min(idle, key=_load)
             self.members[member.name] = self.members.pop(member.name)
             member.wake()
+
+    def parts(self) -> Iterable[Mailbox]:
+        """See `Mailbox.parts`."""
+        return self.members.values()
+
+    @property
+    def in_hand(self) -> int:
+        """See `Mailbox.in_hand`."""
+        return sum(part.in_hand for part in self.parts())
 
     def suspend(self, reason: str) -> None:
         """Suspend every member as well."""

@@ -1,13 +1,15 @@
 """Tap: tells observers of the models and tools that an agent calls. Where none wants to know, it stands in nobody's way.
 
 Below: the observers' hooks (`protocols.WatchesCalls`). Above: `self.llm` and `self.tools`, agents that have models and tools of
-their own, and the bridge, whose servers may ask for an agent's model. It decides nothing, and changes nothing of a call.
+their own, and the bridge, whose servers may ask for an agent's model. It decides nothing, and changes nothing of a call: it only
+adds to an answer what that costs, where it is known.
 """
 
 from __future__ import annotations
 
 import time
 from contextlib import ExitStack, aclosing
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from portico.errors import RuntimeNotStarted
@@ -20,18 +22,19 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from portico.kernel.process import AgentProcess
-    from portico.kernel.protocols import ModelProvider, Services, Tool, ToolSet
+    from portico.kernel.protocols import ModelProvider, Pricing, Services, Tool, ToolSet
 
 
 class Tap:
     """What one agent calls, for those who want to know."""
 
-    __slots__ = ("_agent", "_models", "_tools")
+    __slots__ = ("_agent", "_models", "_prices", "_tools")
 
-    def __init__(self, agent: str, models: Sequence[_ModelHook], tools: Sequence[_ToolHook]) -> None:
+    def __init__(self, agent: str, models: Sequence[_ModelHook], tools: Sequence[_ToolHook], prices: Pricing | None) -> None:
         self._agent = agent
         self._models = models
         self._tools = tools
+        self._prices = prices
 
     @classmethod
     def of(cls, services: Services, agent: str) -> Self | None:
@@ -41,7 +44,7 @@ class Tap:
             return None
         models = [hook for one in observers if (hook := getattr(one, "calling_model", None)) is not None]
         tools = [hook for one in observers if (hook := getattr(one, "calling_tool", None)) is not None]
-        return cls(agent, models, tools) if models or tools else None
+        return cls(agent, models, tools, services.prices) if models or tools else None
 
     # --- models -------------------------------------------------------------------------------------------------------
 
@@ -65,9 +68,18 @@ class Tap:
         in_hand = current.get()
         agent = self._agent if in_hand is None else in_hand.message.recipient
         call = ModelCall(agent, identity_of(provider, model), messages, tools, streamed, in_hand)
+        if self._prices is not None:
+            self._prices.warm_up()
         for hook in self._models:
             hooks.enter(stack, hook, call)
         return call
+
+    def priced(self, call: ModelCall, response: ModelResponse) -> ModelResponse:
+        """The answer with its price, where its provider did not tell that and somebody knows it."""
+        if response.cost_usd is not None or self._prices is None:
+            return response
+        cost = self._prices.cost(call.identity, response)
+        return response if cost is None else replace(response, cost_usd=float(cost))
 
     # --- tools --------------------------------------------------------------------------------------------------------
 
@@ -120,7 +132,7 @@ class TappedModel:
         with ExitStack() as stack:
             call = self._tap.begin(stack, self._provider, model, messages, tools, streamed=False)
             try:
-                call.response = await self._provider.chat(model, messages, tools)
+                call.response = self._tap.priced(call, await self._provider.chat(model, messages, tools))
             except BaseException as error:
                 call.error = error
                 raise
@@ -146,7 +158,7 @@ class TappedStreams(TappedModel):
                         if call.first_piece_after is None:
                             call.first_piece_after = time.monotonic() - began
                         if isinstance(piece, ModelResponse):
-                            call.response = piece
+                            piece = call.response = self._tap.priced(call, piece)  # noqa: PLW2901  # the same, with its price
                         yield piece
             except BaseException as error:
                 if call.response is None:  # with it, whoever takes the pieces may leave

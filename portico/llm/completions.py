@@ -59,15 +59,14 @@ def error_text(body: Any) -> str:
     return body if isinstance(body, str) else ""
 
 
-def whole(answer: Mapping[str, Any], asked: str) -> ModelResponse:
-    """A complete answer. `asked`: the model's name where the answer has none. Raises `ValueError`."""
+def whole(answer: Mapping[str, Any], pieces: Pieces) -> ModelResponse:
+    """A complete answer. `pieces`: fresh ones; they know the usage even where this raises `ValueError`."""
+    pieces.take_frame(answer)
     choice = _first_choice(answer)
     message = _member(choice, "message")
     if not isinstance(message, Mapping):
         raise ValueError("its answer has no message")  # noqa: TRY004
-    pieces = Pieces(asked)
     pieces.take_message(cast("Mapping[str, Any]", message))
-    pieces.take_frame(answer)
     pieces.finish_reason = _word(_member(choice, "finish_reason"))
     return pieces.response()
 
@@ -97,6 +96,10 @@ class Pieces:
     _calls: dict[int, _Call] = field(default_factory=dict[int, _Call])
     _tokens_in: int | None = None
     _tokens_out: int | None = None
+    _cached: int | None = None
+    _cache_written: int | None = None
+    _reasoning: int | None = None
+    _cost: float | None = None
 
     def add(self, piece: Mapping[str, Any]) -> str:
         """Take one streamed piece. Returns its text, which may be empty. Raises `ValueError`."""
@@ -115,8 +118,24 @@ class Pieces:
         self.id = self.id or _word(answer.get("id"))
         usage = answer.get("usage")
         if isinstance(usage, Mapping):
-            self._tokens_in = _count(_member(usage, "prompt_tokens"))
-            self._tokens_out = _count(_member(usage, "completion_tokens"))
+            self._take_usage(cast("Mapping[str, Any]", usage))
+
+    def _take_usage(self, usage: Mapping[str, Any]) -> None:
+        """OpenAI's members; that of DeepSeek for cached tokens; those of OpenRouter for what was cached and what it costs."""
+        read, written = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
+        self._tokens_in = _count(usage.get("prompt_tokens"))
+        self._tokens_out = _count(usage.get("completion_tokens"))
+        self._cached = _count(_member(read, "cached_tokens"))
+        if self._cached is None:
+            self._cached = _count(usage.get("prompt_cache_hit_tokens"))
+        self._cache_written = _count(_member(read, "cache_write_tokens"))
+        self._reasoning = _count(_member(written, "reasoning_tokens"))
+        self._cost = _dollars(usage.get("cost"))
+
+    @property
+    def tokens(self) -> tuple[int | None, int | None]:
+        """How many tokens were read and written, as far as that was told yet."""
+        return self._tokens_in, self._tokens_out
 
     def take_message(self, message: Mapping[str, Any]) -> str:
         """A message, or a piece of one. Returns its text. Raises `ValueError`."""
@@ -161,6 +180,10 @@ class Pieces:
             tool_calls=calls,
             finish_reason=self.finish_reason,
             id=self.id,
+            cost_usd=self._cost,
+            tokens_cached=self._cached,
+            tokens_cache_written=self._cache_written,
+            tokens_reasoning=self._reasoning,
         )
 
     def _tool_call(self, index: int, call: _Call) -> ToolCall:
@@ -212,6 +235,12 @@ def _word(value: Any) -> str | None:
 
 def _count(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def _dollars(value: Any) -> float | None:
+    """An amount of money that can be one."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if is_number and 0 <= value <= 1_000_000 else None  # noqa: PLR2004  # no answer costs more
 
 
 def _no_constant(name: str) -> NoReturn:

@@ -110,9 +110,10 @@ class OpenAIModel:
     ) -> ModelResponse:
         """See `ModelProvider.chat`."""
         body = self._body(model, messages, tools)
+        pieces = completions.Pieces(body["model"])
         try:
-            async with asyncio.timeout(self.timeout), self._exchange(body) as response:
-                return await self._whole(response, body["model"])
+            async with asyncio.timeout(self.timeout), self._exchange(body, pieces) as response:
+                return await self._whole(response, pieces)
         except TimeoutError:
             raise self._error(f"no answer within {self.timeout:g} s.") from None
 
@@ -125,9 +126,9 @@ class OpenAIModel:
         if self._include_usage:
             body["stream_options"] = {"include_usage": True}
         pieces = completions.Pieces(body["model"])
-        async with self._exchange(body) as response:
+        async with self._exchange(body, pieces) as response:
             if "event-stream" not in response.headers.get("content-type", ""):
-                answer = await self._whole(response, body["model"])  # the server does not stream
+                answer = await self._whole(response, pieces)  # the server does not stream
                 if answer.content:
                     yield answer.content
                 yield answer
@@ -142,7 +143,7 @@ class OpenAIModel:
                     if text:
                         yield text
             if not pieces.complete:
-                raise self._error("the stream ended before the answer was complete.")
+                raise self._error("the stream ended before the answer was complete.", tokens=pieces.tokens)
             yield pieces.response()
 
     def identify(self, model: str) -> ModelIdentity:
@@ -162,12 +163,15 @@ class OpenAIModel:
     def _body(self, model: str, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] | None) -> dict[str, Any]:
         name = model.removeprefix(f"{self.name}:") or self._model
         if not name:
-            raise self._error(f"no model is named. Name one ({self.name}:…), or give the provider a default: model.")
+            raise self._error(f"no model is named. Name one ({self.name}:…), or give the provider a default: model.", began=False)
         return completions.request(name, messages, tools, self._parameters)
 
     @asynccontextmanager
-    async def _exchange(self, body: Mapping[str, Any]) -> AsyncGenerator[httpx.Response]:
-        """Send a request; the answer's body is still to be read. Whatever goes wrong meanwhile becomes a `ModelError`."""
+    async def _exchange(self, body: Mapping[str, Any], pieces: completions.Pieces) -> AsyncGenerator[httpx.Response]:
+        """Send a request; the answer's body is still to be read. Whatever goes wrong meanwhile becomes a `ModelError`.
+
+        It tells the tokens of those `pieces` that came before.
+        """
         content = json.dumps(body, allow_nan=False).encode()
         try:
             async with self._client().stream("POST", self._url, content=content, headers=self._headers) as response:
@@ -175,21 +179,23 @@ class OpenAIModel:
                     raise await self._refusal(response)
                 yield response
         except httpx.ConnectTimeout:
-            raise self._error(f"no connection to {self._url.host} within {self.timeout:g} s.") from None
+            raise self._error(f"no connection to {self._url.host} within {self.timeout:g} s.", began=False) from None
         except httpx.TimeoutException:
-            raise self._error(f"nothing came for {self.timeout:g} s.") from None
+            raise self._error(f"nothing came for {self.timeout:g} s.", tokens=pieces.tokens) from None
         except httpx.ConnectError as error:
-            raise self._error(f"no connection to {self._url.host}: {self._clean(str(error))}.") from error
+            raise self._error(f"no connection to {self._url.host}: {self._clean(str(error))}.", began=False) from error
         except (httpx.RemoteProtocolError, httpx.ReadError) as error:
-            raise self._error("the connection broke off before the answer was complete.") from error
+            raise self._error("the connection broke off before the answer was complete.", tokens=pieces.tokens) from error
         except httpx.HTTPError as error:
             raise self._error(f"the request failed: {type(error).__name__}: {self._clean(str(error))}.") from error
         except completions.ReportedError as error:
             raise self._error(
-                f"it reports an error: {self._clean(error.text) or 'without a message'}", status=error.status
+                f"it reports an error: {self._clean(error.text) or 'without a message'}",
+                status=error.status,
+                tokens=pieces.tokens,
             ) from None
         except ValueError as error:
-            raise self._error(f"{error}.") from None
+            raise self._error(f"{error}.", tokens=pieces.tokens) from None
 
     def _client(self) -> httpx.AsyncClient:
         loop = asyncio.get_running_loop()
@@ -200,11 +206,11 @@ class OpenAIModel:
             client = self._clients[loop] = httpx.AsyncClient(timeout=self.timeout, limits=limits)
         return client
 
-    async def _whole(self, response: httpx.Response, asked: str) -> ModelResponse:
+    async def _whole(self, response: httpx.Response, pieces: completions.Pieces) -> ModelResponse:
         data = await _read(response, LARGEST)
         if len(data) > LARGEST:
             raise self._error(f"its answer has more than {LARGEST} bytes.")
-        return completions.whole(completions.parse(data.decode(errors="replace"), "its answer"), asked)
+        return completions.whole(completions.parse(data.decode(errors="replace"), "its answer"), pieces)
 
     async def _refusal(self, response: httpx.Response) -> ModelError:
         """What an answer with an error status says."""
@@ -220,10 +226,18 @@ class OpenAIModel:
         sentence += f": {text.rstrip('.')}." if text else "."
         if wait is not None:
             sentence += f" Try again in {wait:.0f} s."
-        return self._error(sentence, status=response.status_code, retry_after=wait)
+        return self._error(sentence, status=response.status_code, retry_after=wait, began=response.is_server_error)
 
-    def _error(self, detail: str, *, status: int | None = None, retry_after: float | None = None) -> ModelError:
-        return ModelError(self.name, detail, status=status, retry_after=retry_after)
+    def _error(
+        self,
+        detail: str,
+        *,
+        status: int | None = None,
+        retry_after: float | None = None,
+        began: bool = True,
+        tokens: tuple[int | None, int | None] = (None, None),
+    ) -> ModelError:
+        return ModelError(self.name, detail, status=status, retry_after=retry_after, began=began, tokens=tokens)
 
     def _clean(self, text: str) -> str:
         """A stranger's text on one short line, without any of our secrets."""

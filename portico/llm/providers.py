@@ -80,7 +80,7 @@ class Providers:
             return self._providers[name], rest
         if name in PROVIDER_TYPES and rest:
             hint = f" There are: {', '.join(self._providers)}. A provider whose `api_key` is empty is left out."
-            raise ModelError(name, f"the model {model!r} needs this provider, which has no settings or no key.{hint}")
+            raise ModelError(name, f"the model {model!r} needs this provider, which has no settings or no key.{hint}", began=False)
         return self._providers[self.default], model
 
 

@@ -108,13 +108,15 @@ class ScriptedModel:
 
     def _by_rule(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]]) -> str | ToolCall:
         if not self._rules:
-            raise ModelError("scripted", f"The script has run out: each of its {self._given} responses was used.")
+            raise ModelError("scripted", f"The script has run out: each of its {self._given} responses was used.", began=False)
         question = Question.of(messages)
         for rule in self._rules:
             words = rule.match(question.text)
             if words is not None:
                 return _taken(rule.step(question.step), question, words, tools)
-        raise ModelError("scripted", f"No rule fits {_short(question.text)!r}. A last rule without `when` fits everything.")
+        raise ModelError(
+            "scripted", f"No rule fits {_short(question.text)!r}. A last rule without `when` fits everything.", began=False
+        )
 
 
 def _taken(step: Step, question: Question, words: Mapping[str, str], tools: Sequence[Mapping[str, Any]]) -> str | ToolCall:

@@ -32,9 +32,11 @@ DIGEST_SIZE = 4
 GATEWAY_PATHS = (
     "/.well-known/oauth-protected-resource",
     "/agents",
+    "/audit",
     "/console",
     "/dead-letters",
     "/docs",
+    "/events",
     "/healthz",
     "/livez",
     "/mcp",
@@ -45,6 +47,7 @@ GATEWAY_PATHS = (
     "/redoc",
     "/runs",
     "/startupz",
+    "/usage",
 )
 """The gateway's own paths, with everything below them: no route of an agent can be there."""
 
@@ -174,6 +177,7 @@ class Catalogue:
             routed += [(spec, endpoint) for endpoint in endpoints for spec in endpoint.operation.routes]
         for spec, agent_name, operation in routes:
             routed.append((spec, _find(everything, agent_name, operation)))
+        self._prompt_names: dict[Endpoint, str] = {}
         self.routes = [(spec, _through(endpoint, spec)) for spec, endpoint in routed]
         # What one of its routes demands, its default route, its tool and `POST /runs` demand too: there is no way around.
         whole = {
@@ -200,6 +204,7 @@ class Catalogue:
         while name in self.prompts:
             name = f"{endpoint.agent}-{name}"
         self.prompts[name] = endpoint
+        self._prompt_names.setdefault(endpoint, name)
 
     def __iter__(self) -> Iterator[Endpoint]:
         """The exposed endpoints, in tree order."""
@@ -222,7 +227,11 @@ class Catalogue:
 
     def prompt_of(self, endpoint: Endpoint) -> str | None:
         """The name of the prompt that an endpoint of this catalogue is; None where it is none."""
-        return next((name for name, other in self.prompts.items() if other == endpoint), None)
+        return self._prompt_names.get(endpoint)
+
+    def of(self, agent: str) -> Sequence[Endpoint]:
+        """The endpoints of an agent, in the order in which it declares them; none where it is not exposed."""
+        return self._endpoints.get(agent, ())
 
     def find(self, agent: str, operation: str | None = None) -> Endpoint:
         """The endpoint of an exposed agent; without `operation`, its only one, else that of its bare `handle()`.

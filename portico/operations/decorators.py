@@ -32,7 +32,7 @@ FRAMES_OF_OURS = 3
 """What stands between the class body and the place that looks for its names: the decorator and two helpers."""
 SCOPE = re.compile(r"[!#-\[\]-~]+")
 """What a scope may be (RFC 6749 §3.3)."""
-RESERVED_NAMES = frozenset({"cast", "state", "ws", "suspend", "resume", "restart"})
+RESERVED_NAMES = frozenset({"cast", "state", "ws", "suspend", "resume", "restart", "drain"})
 """Operation names that would hide the gateway's own routes below `/agents/{name}/`."""
 
 

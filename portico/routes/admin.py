@@ -26,6 +26,13 @@ def is_admin(scope: Mapping[str, Any]) -> bool:
     return held is not None and permits(held, _NEEDED)
 
 
+def may_admin(request: Request) -> bool:
+    """Whether a caller is an admin; where the gateway knows no callers, whether it is on this machine."""
+    if request.scope.get(SCOPES) is None:
+        return request.client is not None and is_loopback(request.client.host)
+    return is_admin(request.scope)
+
+
 def demand_admin(request: Request, what: str) -> None:
     """Let `admin` pass; where the gateway knows no callers, whoever is on this machine.
 
@@ -33,8 +40,8 @@ def demand_admin(request: Request, what: str) -> None:
         InsufficientScope: the caller is known, and is no admin.
         RouteNotFound: nobody is known, and the request comes from elsewhere.
     """
+    if may_admin(request):
+        return
     if request.scope.get(SCOPES) is None:
-        if request.client is None or not is_loopback(request.client.host):
-            raise RouteNotFound(request.url.path)
-    elif not is_admin(request.scope):
-        raise InsufficientScope(what, [ADMIN])
+        raise RouteNotFound(request.url.path)
+    raise InsufficientScope(what, [ADMIN])

@@ -32,6 +32,7 @@ from portico.routes.exchange import (
     JSON,
     PRINCIPAL,
     REPLAYED,
+    REQUEST_ID,
     SCOPES,
     ClientLeftError,
     idempotency_key,
@@ -177,6 +178,7 @@ class AgentRoute:
             principal=scope.get(PRINCIPAL),
             scopes=scope.get(SCOPES),
             address=client[0] if client else None,
+            request_id=scope.get(REQUEST_ID),
             traceparent=traceparent.decode("latin-1") if traceparent is not None else None,
             idempotency_key=idempotency_key(headers.get(b"idempotency-key")),
         )

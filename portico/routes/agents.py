@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
-from fastapi import APIRouter, Path, Request
-from fastapi.responses import JSONResponse
+from fastapi import APIRouter, Path, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from portico.errors import InsufficientScope, RouteNotFound, UnknownAgent, UnknownOperation, nearest
 from portico.kernel.memory import copied
 from portico.kernel.messages import DEFAULT_TYPE
-from portico.routes.admin import demand_admin
+from portico.routes.admin import demand_admin, may_admin
+from portico.routes.audited import audited
+from portico.routes.exchange import JSON
 from portico.routes.problems import documented
-from portico.runs.tree_view import exposed, tree_view
+from portico.runs.audit_entry import AuditAction
+from portico.runs.printing import printed
+from portico.runs.tree_view import TreeView, exposed, in_tree
 
 if TYPE_CHECKING:
     from portico.errors import PorticoError
     from portico.operations.catalogue import Catalogue
     from portico.routes.face import Face
 
-_OPERATION: Final = re.compile(r"/agents/(?P<name>[^/]+)(?:/(?!(?:cast|state)$)(?P<operation>[^/]+))?(?P<cast>/cast)?")
+_OPERATION: Final = re.compile(
+    r"/agents/(?P<name>[^/]+)(?:/(?!(?:cast|state|suspend|resume|restart|drain)$)(?P<operation>[^/]+))?(?P<cast>/cast)?"
+)
 
 
 class MailboxView(BaseModel):
@@ -42,6 +47,17 @@ class OperationView(BaseModel):
     prompt: str | None = Field(None, description="Its name as an MCP prompt.")
 
 
+class CrashView(BaseModel):
+    """How a process crashed the last time."""
+
+    at: str = Field(description="RFC 3339, UTC.")
+    type: str = Field(description="The class of the exception.")
+    message: str = Field(description="What it says of itself, cut.")
+    incarnation: int = Field(description="Which life of the process it ended, or kept from starting.")
+    attempt: int | None = Field(description="The how-manieth handling of its message; null where no message was to blame.")
+    traceback: str | None = Field(None, description="Of a single agent: where it came from, cut.")
+
+
 class Node(BaseModel):
     """A supervisor or a process of the tree. What it does not have is left out; some kinds have more members."""
 
@@ -53,8 +69,12 @@ class Node(BaseModel):
                     "name": "echo",
                     "kind": "agent",
                     "status": "running",
+                    "intake": "open",
                     "incarnation": 1,
                     "restarts": 0,
+                    "restarts_per_minute": 0,
+                    "in_flight": 0,
+                    "exposed": True,
                     "mailbox": {"depth": 0, "size": 1000, "expired": 0},
                     "operations": [{"name": "echo", "path": "/agents/echo", "tool": "echo"}],
                 }
@@ -66,12 +86,25 @@ class Node(BaseModel):
     kind: str = Field(description="`sup`, `dyn`, `pool`, `keyed` for supervisors; `agent`, `srv`, `mcp`, … for processes.")
     status: str | None = Field(None, description="Of a process: where in its life it is.")
     strategy: str | None = Field(None, description="Of a supervisor: whom it restarts together.")
+    max_restarts: int | None = Field(None, description="Of a supervisor: how many restarts it allows within its window.")
+    restart_window: float | None = Field(None, description="Of a supervisor: that window, in seconds.")
+    restarts_in_window: int | None = Field(None, description="Of a supervisor: how many there were that count.")
+    intake: Literal["open", "draining", "suspended", "closed"] | None = Field(
+        None, description="What becomes of a message that comes now: only where it is `open`, it is taken."
+    )
     incarnation: int | None = Field(None, description="How many lives it has had.")
     restarts: int | None = None
+    restarts_per_minute: int | None = Field(None, description="Restarts within the last 60 seconds.")
+    in_flight: int | None = Field(None, description="How many messages are in hand, or wait for a reply that was put off.")
+    exposed: bool | None = Field(None, description="Whether callers can reach it.")
+    last_crash: CrashView | None = Field(None, description="For admins: how it, or one behind its name, crashed the last time.")
+    capabilities: list[str] | None = Field(None, description="What it can do.")
+    capability_metadata: dict[str, Any] | None = Field(None, description="What it says of that, by capability.")
     mailbox: MailboxView | None = None
     reason: str | None = Field(None, description="Why it takes no messages.")
     operations: list[OperationView] | None = None
     children: list[Node] | None = Field(None, description="Of a supervisor, in the order in which they start.")
+    beside: list[Node] | None = Field(None, description="Of the root: the supervisors that were attached at run time.")
 
 
 AgentName = Annotated[str, Path(description="The agent's name.", examples=["echo"])]
@@ -84,11 +117,20 @@ def agents_router(face: Face) -> APIRouter:
     router = APIRouter(tags=["agents"])
     dispatcher = face.dispatcher
 
+    def one(name: str, request: Request) -> Response:
+        runtime, catalogue, admin = dispatcher.runtime, dispatcher.catalogue, may_admin(request)
+        node = in_tree(runtime, name) if admin else exposed(runtime, catalogue, name)
+        view = TreeView(runtime, catalogue, crashes=admin, traceback=admin).of(node)
+        return Response(printed(view), media_type=JSON.decode())
+
     @router.get("/agents", response_model=Node, summary="The supervision tree", operation_id="list_agents")
-    async def tree() -> Any:  # pyright: ignore[reportUnusedFunction]
-        """Every supervisor and process, with strategy, status, incarnation, restarts and mailbox depth."""
-        runtime = dispatcher.runtime
-        return JSONResponse(tree_view(runtime, runtime.supervisor, dispatcher.catalogue))
+    async def tree(request: Request) -> Any:  # pyright: ignore[reportUnusedFunction]
+        """Every supervisor and process: strategy, status, incarnation, restarts, what waits and what is in hand.
+
+        With the scope `admin` (without authentication: on this machine) also how each crashed the last time.
+        """
+        view = TreeView(dispatcher.runtime, dispatcher.catalogue, crashes=may_admin(request))
+        return Response(await view.text(), media_type=JSON.decode())
 
     @router.get(
         "/agents/{name}",
@@ -97,11 +139,18 @@ def agents_router(face: Face) -> APIRouter:
         operation_id="read_agent",
         responses=documented(UnknownAgent),
     )
-    async def status(name: AgentName) -> Any:  # pyright: ignore[reportUnusedFunction]
-        """Status, incarnation, restarts, mailbox depth and operations of an exposed agent; of a pool, those of its members."""
-        return JSONResponse(
-            tree_view(dispatcher.runtime, exposed(dispatcher.runtime, dispatcher.catalogue, name), dispatcher.catalogue)
-        )
+    async def status(name: AgentName, request: Request) -> Any:  # pyright: ignore[reportUnusedFunction]
+        """Status, incarnation, restarts, mailbox depth and operations of an exposed agent; of a pool, those of its members.
+
+        With the scope `admin` (without authentication: on this machine) of any process and supervisor of the tree, and with the
+        traceback of its last crash.
+        """
+        return one(name, request)
+
+    @router.get("/agents/mcp://{server:path}", include_in_schema=False)
+    async def upstream(server: str, request: Request) -> Any:  # pyright: ignore[reportUnusedFunction]
+        """The same for the process that owns the connection to an external MCP server: its name has slashes."""
+        return one(f"mcp://{server}", request)
 
     @router.get(
         "/agents/{name}/state",
@@ -111,9 +160,11 @@ def agents_router(face: Face) -> APIRouter:
     )
     async def state(name: AgentName, request: Request) -> dict[str, Any]:  # pyright: ignore[reportUnusedFunction]
         """What the agent has committed. Needs the scope `admin`; without authentication it is shown on this machine only."""
-        demand_admin(request, "The state of an agent")
-        commit = dispatcher.runtime.services.commit
-        return copied(await commit.load(exposed(dispatcher.runtime, dispatcher.catalogue, name).name)) if commit is not None else {}
+        with audited(dispatcher.audit, request.scope, AuditAction.STATE_READ, agent=name):
+            demand_admin(request, "The state of an agent")
+            commit = dispatcher.runtime.services.commit
+            agent = exposed(dispatcher.runtime, dispatcher.catalogue, name).name
+            return copied(await commit.load(agent)) if commit is not None else {}
 
     return router
 

@@ -12,6 +12,7 @@ from portico.auth.principal import Principal, credential_of
 from portico.auth.shared_key import SHARED
 from portico.errors import AuthUnavailable, Unauthenticated
 from portico.routes.address import without_slash
+from portico.routes.audited import audit_refusal
 from portico.routes.exchange import PEER, PRINCIPAL, RENEW, SCOPES, respond_with_problem, route_path
 
 if TYPE_CHECKING:
@@ -21,9 +22,12 @@ if TYPE_CHECKING:
 
     from portico.auth.principal import Authenticator
     from portico.routes.protected_resource import ProtectedResource
+    from portico.runs.auditor import Auditor
 
 SUBPROTOCOL: Final = "portico.bearer."
 """What begins a WebSocket subprotocol that carries a credential: a browser can set no header, but offer subprotocols."""
+LASTING: Final = "/events"
+"""The end of the paths whose responses stay open, and may outlive their caller's key."""
 _NO_SCOPES: Final[frozenset[str]] = frozenset()
 
 
@@ -37,6 +41,7 @@ class Authentication:
         open_prefixes: paths that begin with one of them need none either.
         resource: says where a client finds out how to get a token (RFC 9728), and which; None where no tokens are taken.
         peer_scopes: what a caller may do who sends no credential, but has shown a TLS certificate (`PEER`).
+        auditor: who is told of those that are refused; None where nobody is.
     """
 
     def __init__(
@@ -47,6 +52,8 @@ class Authentication:
         open_prefixes: tuple[str, ...],
         resource: ProtectedResource | None = None,
         peer_scopes: Collection[str] = (),
+        *,
+        auditor: Auditor | None = None,
     ) -> None:
         self._app = app
         self._authenticator = authenticator
@@ -54,6 +61,7 @@ class Authentication:
         self._open_prefixes = open_prefixes
         self._resource = resource
         self._peer_scopes = frozenset(peer_scopes)
+        self._auditor = auditor
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection, or refuse it."""
@@ -65,11 +73,13 @@ class Authentication:
                 try:
                     who = await self._unknown(scope, credential)
                 except (Unauthenticated, AuthUnavailable) as error:
+                    if self._auditor is not None:
+                        audit_refusal(self._auditor, scope, error)
                     await _refuse(scope, receive, send, error)
                     return
             # Nobody, on an open path, has no scopes: None would be a gateway that knows no callers, where everybody may everything.
             scope[PRINCIPAL], scope[SCOPES] = (who.name, who.scopes) if who is not None else (None, _NO_SCOPES)
-            if kind == "websocket" and credential is not None:
+            if credential is not None and (kind == "websocket" or scope["path"].endswith(LASTING)):
                 scope[RENEW] = self._renewing(credential)
         await self._app(scope, receive, send)
 

@@ -17,9 +17,11 @@ from portico.errors import (
     UnknownRun,
 )
 from portico.routes.admin import is_admin
-from portico.routes.exchange import CALL, JSON, PRINCIPAL, SCOPES, prefix
+from portico.routes.audited import audited
+from portico.routes.exchange import CALL, JSON, PRINCIPAL, REQUEST_ID, SCOPES, prefix
 from portico.routes.problems import documented
 from portico.routes.runs import EXAMPLE_ID, EXAMPLE_TIME, MAX_PAGE, RunReference
+from portico.runs.audit_entry import AuditAction
 from portico.runs.call import Call
 from portico.runs.printing import printable, printed
 from portico.runs.run_view import dead_letter_view, reference
@@ -93,22 +95,26 @@ def dead_letters_router(face: Face) -> APIRouter:
 
         With the scope `admin` also somebody else's.
         """
-        letter = await letters.find(letter_id, request.scope.get(PRINCIPAL), everyone=is_admin(request.scope))
-        if letter.redacted:
-            raise NotRedrivable(letter.id)
-        call = Call(
-            face.dispatcher.endpoint_of(letter),
-            letter.payload,
-            one_way=letter.one_way,
-            timeout=face.run_timeout,
-            principal=letter.principal,
-            scopes=request.scope.get(SCOPES),
-            address=request.client.host if request.client else None,
-            traceparent=request.headers.get("traceparent"),
-            redrive_of=letter.id,
-        )
-        request.scope[CALL] = call
-        run = await face.dispatcher.redrive(letter, call)
+        with audited(face.dispatcher.audit, request.scope, AuditAction.REDRIVE, details={"dead_letter": letter_id}) as about:
+            letter = await letters.find(letter_id, request.scope.get(PRINCIPAL), everyone=is_admin(request.scope))
+            about.agent, about.operation = letter.agent, letter.operation
+            if letter.redacted:
+                raise NotRedrivable(letter.id)
+            call = Call(
+                face.dispatcher.endpoint_of(letter),
+                letter.payload,
+                one_way=letter.one_way,
+                timeout=face.run_timeout,
+                principal=letter.principal,
+                scopes=request.scope.get(SCOPES),
+                address=request.client.host if request.client else None,
+                request_id=request.scope.get(REQUEST_ID),
+                traceparent=request.headers.get("traceparent"),
+                redrive_of=letter.id,
+            )
+            request.scope[CALL] = call
+            run = await face.dispatcher.redrive(letter, call)
+            about.of(run)
         response.headers["location"] = f"{prefix(request.scope)}/runs/{run.run_id}"
         return reference(run)
 

@@ -14,11 +14,20 @@ from starlette.responses import Response
 from starlette.routing import Match, Mount
 from starlette.staticfiles import StaticFiles
 
-from portico.errors import BodyTooLarge, ContractViolation, MethodNotAllowed, PorticoError, RouteNotFound, nearest
+from portico.errors import (
+    BodyTooLarge,
+    ContractViolation,
+    InsufficientScope,
+    MethodNotAllowed,
+    PorticoError,
+    RouteNotFound,
+    nearest,
+)
 from portico.operations.catalogue import GATEWAY_PATHS
 from portico.operations.contract import pointer
 from portico.operations.decorators import METHODS
 from portico.routes.agents import lost_agent, lost_operation
+from portico.routes.audited import audit_refusal
 from portico.routes.exchange import REQUEST_ID, prefix, problem_of, respond_with_problem, route_path
 from portico.routes.problems import MEDIA_TYPE, headers_of, rendered, status_of
 
@@ -45,11 +54,17 @@ class Refusals:
         self._dispatcher = table.face.dispatcher
         self.handlers: Mapping[Any, Any] = {
             Exception: answer,
-            PorticoError: answer,
+            PorticoError: self._answer_known,
             HTTPException: self._answer_http,
             RequestValidationError: _answer_invalid,
         }
         """By the class of the error."""
+
+    async def _answer_known(self, request: Request, error: Exception) -> Response:
+        """An error of the family."""
+        if isinstance(error, InsufficientScope):
+            audit_refusal(self._dispatcher.audit, request.scope, error)
+        return await answer(request, error)
 
     async def _answer_http(self, request: Request, error: Exception) -> Response:
         """Starlette's own refusals."""

@@ -25,17 +25,22 @@ from portico.errors import (
 )
 from portico.operations.contract import faults_of
 from portico.routes.allowances import allowance_headers
-from portico.routes.exchange import CALL, JSON, PRINCIPAL, SCOPES, check_media_type, parse, prefix, read_body
+from portico.routes.audited import audited
+from portico.routes.exchange import CALL, JSON, PRINCIPAL, REQUEST_ID, SCOPES, check_media_type, parse, prefix, read_body
 from portico.routes.exchange import idempotency_key as key_of
 from portico.routes.json_lines import JSON_LINES
 from portico.routes.problems import documented
 from portico.routes.server_sent_events import EVENT_STREAM
+from portico.routes.usage import RunUsage
+from portico.runs.audit_entry import AuditAction
 from portico.runs.call import Call
 from portico.runs.callback import CallbackStatus
 from portico.runs.printing import printed
+from portico.runs.run import LABELS
 from portico.runs.run_view import printable_view, reference
 from portico.runs.status import RunStatus
 from portico.runs.store import RunQuery
+from portico.runs.summary import summary_of
 from portico.webhooks.guard import LONGEST as MAX_URL
 from portico.webhooks.guard import ClosedError
 from portico.webhooks.signature import ID, SIGNATURE, TIMESTAMP
@@ -102,6 +107,12 @@ class NewRun(BaseModel):
         None, description="When it is to be delivered, instead of `delay`: RFC 3339."
     )
     metadata: dict[str, Any] | None = Field(None, description="Kept with the run, and shown to the handler as `ctx.metadata`.")
+    labels: dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=256)]] | None = Field(
+        None,
+        max_length=32,
+        description="Short texts by name, such as `project` or `phase`: kept with the run, and told with its events.",
+        examples=[{"project": "atlas", "phase": "draft"}],
+    )
     callback_url: str | None = Field(
         None,
         max_length=MAX_URL,
@@ -173,8 +184,35 @@ class RunRecord(RunReference):
     error: RunError | None = Field(examples=[None])
     waiting_for: RunWait | None = Field(examples=[None])
     metadata: dict[str, Any]
+    labels: dict[str, str] = Field(description="The labels among its metadata.")
     callback: RunCallback | None = Field(description="Who is told of its end; null for nobody.", examples=[None])
     stored: bool = Field(description="Whether it is in the store, or only remembered: a plain ask.")
+    usage: RunUsage | None = Field(description="What models took in it; null where none was called.", examples=[None])
+
+
+class ToolTally(BaseModel):
+    """How often a tool was called."""
+
+    calls: int
+    errors: int = Field(description="Those among the calls that failed.")
+
+
+class RunSummary(BaseModel):
+    """A run in a few numbers, counted from its events."""
+
+    turns: int = Field(description="How often a model was called.", examples=[2])
+    tools: dict[str, ToolTally] = Field(description="The tools that models called, by name.")
+    attempts: int = Field(description="How often its handling has begun.", examples=[1])
+    recoveries: int = Field(description="How often it was handled again after a crash.", examples=[0])
+    retries: int = Field(description="How often a step of it was tried again.", examples=[0])
+    waits: int = Field(description="How often it has waited for an answer.", examples=[0])
+    complete: bool = Field(description="Whether all its events were counted; of very many only the first are, and some are gone.")
+
+
+class RunDetails(RunRecord):
+    """A run's record, with its summary."""
+
+    summary: RunSummary
 
 
 class RunPage(BaseModel):
@@ -253,11 +291,12 @@ def call_of(body: NewRun, request: Request, face: Face, key: str | None, delay_u
         principal=request.scope.get(PRINCIPAL),
         scopes=request.scope.get(SCOPES),
         address=request.client.host if request.client else None,
+        request_id=request.scope.get(REQUEST_ID),
         traceparent=request.headers.get("traceparent"),
         idempotency_key=key,
         run_id=body.run_id,
         due=_due(body, delay_until, face.dispatcher.book.clock),
-        metadata=body.metadata,
+        metadata=body.metadata if body.labels is None else {**(body.metadata or {}), LABELS: body.labels},
         callback_url=_callback(body, face),
     )
 
@@ -329,7 +368,7 @@ def _routes_of_one(router: APIRouter, face: Face) -> None:
 
     @router.get(
         "/{run_id}",
-        response_model=RunRecord,
+        response_model=RunDetails,
         summary="Read a run",
         operation_id="read_run",
         responses=documented(UnknownRun, ContractViolation),
@@ -343,7 +382,7 @@ def _routes_of_one(router: APIRouter, face: Face) -> None:
         run = await owned(run_id, request)
         if wait:
             await face.ended_within_or_drained(run, wait)
-        return _json(printable_view(run))
+        return _json({**printable_view(run), "summary": await summary_of(run)})
 
     @router.get(
         "/{run_id}/events",
@@ -373,8 +412,10 @@ def _routes_of_one(router: APIRouter, face: Face) -> None:
     )
     async def cancel(run_id: RunId, request: Request) -> Any:  # pyright: ignore[reportUnusedFunction]
         """Cancel a run: its handler and what that waits for. A run that has ended stays as it is."""
-        run = await owned(run_id, request)
-        await book.cancel(run)
+        with audited(face.dispatcher.audit, request.scope, AuditAction.CANCEL, run_id=run_id) as about:
+            run = await owned(run_id, request)
+            about.of(run)
+            await book.cancel(run)
         return _json(printable_view(run))
 
     @router.post(
@@ -387,11 +428,13 @@ def _routes_of_one(router: APIRouter, face: Face) -> None:
     )
     async def answer(run_id: RunId, request: Request) -> Any:  # pyright: ignore[reportUnusedFunction]
         """Give a run the input that it waits for: the body is the input. Only the first answer counts."""
-        run = await owned(run_id, request)
-        headers = dict(request.scope["headers"])
-        text = await read_body(request.receive, headers, face.body_limit)
-        check_media_type(headers.get(b"content-type", b""))
-        await book.answer(run, parse(text))
+        with audited(face.dispatcher.audit, request.scope, AuditAction.ANSWER, run_id=run_id) as about:
+            run = await owned(run_id, request)
+            about.of(run)
+            headers = dict(request.scope["headers"])
+            text = await read_body(request.receive, headers, face.body_limit)
+            check_media_type(headers.get(b"content-type", b""))
+            await book.answer(run, parse(text))
         return _json(printable_view(run))
 
     @router.post(
@@ -404,8 +447,10 @@ def _routes_of_one(router: APIRouter, face: Face) -> None:
     )
     async def redeliver(run_id: RunId, request: Request) -> Any:  # pyright: ignore[reportUnusedFunction]
         """Send the callback of a run that has ended again, from the first attempt on, whatever became of it."""
-        run = await owned(run_id, request)
-        await face.callbacks.redeliver(run)
+        with audited(face.dispatcher.audit, request.scope, AuditAction.REDELIVER, run_id=run_id) as about:
+            run = await owned(run_id, request)
+            about.of(run)
+            await face.callbacks.redeliver(run)
         return reference(run)
 
 

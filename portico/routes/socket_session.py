@@ -198,6 +198,8 @@ class SocketSession:
             principal=scope.get(PRINCIPAL),
             scopes=scope.get(SCOPES),
             address=client[0] if client else None,
+            face="websocket",
+            request_id=scope.get(REQUEST_ID),
             traceparent=header(scope, b"traceparent"),
             idempotency_key=frame.idempotency_key,
         )

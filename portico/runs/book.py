@@ -38,10 +38,12 @@ from portico.runs.dead_letters import DeadLetters
 from portico.runs.ending import Ending
 from portico.runs.event import EventName
 from portico.runs.failure import stored
+from portico.runs.ledger import UsageLedger
 from portico.runs.memory_store import MemoryRunStore
 from portico.runs.record import RunRecord
 from portico.runs.records import RunRecords
 from portico.runs.run import Run, status_of
+from portico.runs.sinks import Sinks
 from portico.runs.status import RunStatus
 from portico.runs.store import AcceptRun, AppendEvents, BeginRun, EndRun, ParkRun, QueueRun, RunQuery, StoreStep, StoreSuspension
 
@@ -51,7 +53,7 @@ if TYPE_CHECKING:
     from portico.kernel.delivery import Delivery
     from portico.kernel.detours import Parked, Transferred
     from portico.kernel.messages import Message
-    from portico.kernel.protocols import Ended, Lineage
+    from portico.kernel.protocols import Ended, Lineage, WatchesCalls
     from portico.kernel.runtime import Runtime
     from portico.runs.callback import Callback
     from portico.runs.event import Event
@@ -70,6 +72,9 @@ RETAIN_EVERY: Final = 300.0
 
 MOST_ATTEMPTS: Final = 20
 """How often a handling may begin that never ends because the program does: one that ends the program would do so for ever."""
+
+ACCEPTED: Final = "run.accepted"
+"""The first step of a stored run: it is stored."""
 
 PATIENCE: Final = 5.0
 """Seconds that who cancels a run waits for the store."""
@@ -102,6 +107,8 @@ class RunBook:
         """Who is told of each stored run that fails."""
         self.on_end: list[Callable[[Run], object]] = []
         """Who is told of each stored run that has ended, however it did."""
+        self.on_step: list[Callable[[str, Run], object]] = []
+        """Who is told of each step of a stored run, with its name: `run.accepted`, or an event's."""
         self.on_callback: list[Callable[[str, Callback], object]] = []
         """Who is told of each run with a callback that has ended, once its end is stored."""
         self.calling_back: set[str] = set()
@@ -111,12 +118,17 @@ class RunBook:
         self.keyed: dict[bytes, Run] = {}
         """Those that live under an idempotency key, by its scope."""
         self.dead_letters = DeadLetters(self)
+        self.sinks = Sinks(runtime.services.sinks)
+        """Who else takes events and usage."""
+        self.ledger = UsageLedger(self, self.sinks)
+        """What calls of models took."""
         self._router = runtime.router
         self._commit = commit if isinstance(commit, StoreCommit) else None
         self._recovered = False
         self._unflushed: set[Run] = set()
         self._begun: dict[str, BeginRun] = {}
         runtime.services.buried = self.dead_letters.bury
+        runtime.services.listeners.append(cast("WatchesCalls", self.ledger))
 
     # --- storing ------------------------------------------------------------------------------------------------------
 
@@ -243,6 +255,7 @@ class RunBook:
             self.plain.add(run)
             raise error if isinstance(error, PorticoError) else StoreUnavailable(str(error)) from error
         run.show(last)
+        self.tell_step(ACCEPTED, run)
 
     async def conclude(self, run: Run, reply: Message) -> None:
         """A run that was adopted has its reply. Nobody is told before that is stored."""
@@ -328,6 +341,7 @@ class RunBook:
         delivery = run.delivery
         if delivery is not None and self._router.tasks is not None:  # else the program ends; it is handled in the next life
             self.live[run.run_id] = run
+            self.tell_step(ACCEPTED, run)
             self._deliver(delivery)
 
     def _deliver(self, delivery: Delivery) -> None:
@@ -396,10 +410,17 @@ class RunBook:
             await sleep(self.clock, AGAIN_AFTER)
         self.close(run)
         run.finish(None, error)
-        self.dead_letters.total += end.dead is not None
+        if end.dead is not None:
+            self.dead_letters.count(run.agent)
         self._tell_end(run)
 
+    def tell_step(self, name: str, run: Run) -> None:
+        """A stored run has taken a step."""
+        for listener in self.on_step:
+            listener(name, run)
+
     def _tell_end(self, run: Run) -> None:
+        self.tell_step(f"run.{run.status.value}", run)
         for listener in self.on_end:
             listener(run)
         self._tell_of_callback(run.record)
@@ -687,7 +708,8 @@ class RunBook:
                 self._make_good()
 
     def _make_good(self) -> None:
-        """The store works again: what the living runs told meanwhile, and that they wait, is stored now."""
+        """The store works again: what the living runs told and used meanwhile, and that they wait, is stored now."""
+        self.ledger.make_good()
         for run in list(self.live.values()):
             changes: list[Change] = []
             if unseen := run.unseen():
@@ -723,7 +745,7 @@ class RunBook:
             dead=str(error),
         )
         self.submit(end, ended=partial(self._is_given_up, record))
-        self.dead_letters.total += 1
+        self.dead_letters.count(record.agent)
         logger.warning("run %s of %r ends: %s", record.run_id, record.agent, error)
 
     def _is_given_up(self, record: RunRecord, error: Exception | None) -> None:
@@ -761,13 +783,17 @@ class RunBook:
 
     # --- finding ------------------------------------------------------------------------------------------------------
 
+    def living(self, run_id: str) -> Run | None:
+        """The run of that id, where it is in memory."""
+        return self.live.get(run_id) or self.plain.find(run_id)
+
     def run_of(self, record: RunRecord) -> Run:
         """The run of a record: the one that lives, where it does."""
         return self.live.get(record.run_id) or Run(record.agent, record.operation, record.principal, self, record)
 
     async def find(self, run_id: str, principal: str | None, *, everyone: bool = False) -> Run:
         """The run of that id. Raises `UnknownRun` where it is not there or belongs to somebody else."""
-        run = self.live.get(run_id) or self.plain.find(run_id)
+        run = self.living(run_id)
         if run is None:
             record = await self.store.run(run_id)
             if record is not None:

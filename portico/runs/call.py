@@ -42,6 +42,10 @@ class Call:
     """What the caller may do; None where the gateway knows no callers, and then everything."""
     address: str | None = None
     """The caller's network address."""
+    face: str = "http"
+    """How it came: `http`, `websocket`, `mcp`, `cli`."""
+    request_id: str | None = None
+    """The id of the request that brought it."""
     traceparent: str | None = None
     """W3C Trace Context of the caller's span."""
     idempotency_key: str | None = None

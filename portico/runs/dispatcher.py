@@ -30,6 +30,7 @@ from portico.kernel.messages import Message, Origin, new_id, new_message, new_re
 from portico.kernel.timed_delivery import TimedDelivery
 from portico.operations.catalogue import Endpoint
 from portico.operations.operation import Operation
+from portico.runs.auditor import Doer, Unaudited
 from portico.runs.book import book_of
 from portico.runs.call import permits
 from portico.runs.callback import Callback
@@ -42,13 +43,14 @@ from portico.runs.run import Run
 from portico.runs.store import AcceptRun, Redrive, RunExists
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Sequence
     from contextlib import AbstractContextManager
 
     from portico.kernel.delivery import Delivery
     from portico.kernel.runtime import Runtime
     from portico.operations.catalogue import Catalogue
     from portico.operations.operation import RouteSpec
+    from portico.runs.auditor import Auditor
     from portico.runs.call import Call
     from portico.runs.call_observer import CallObserver, Exchange
     from portico.runs.dead_letters import DeadLetter
@@ -101,6 +103,8 @@ class Dispatcher:
         self.book = book_of(runtime)
         self.roster = Roster(runtime, routes)
         self.draining = False
+        self.audit: Auditor = Unaudited()
+        """Who is told what was done. Faces tell it of actions; of calls it hears here."""
         self._observers = list(observers)
         self._exchanges: list[Callable[..., AbstractContextManager[Exchange]]] = [
             hook for one in observers if (hook := getattr(one, "exchanging", None)) is not None
@@ -119,12 +123,16 @@ class Dispatcher:
         """What is served to the outside. Raises `UnknownAgent` or `UnknownOperation` for a route that leads nowhere."""
         return self.roster.catalogue
 
-    async def ask(self, call: Call) -> Message:
+    def ask(self, call: Call) -> Coroutine[Any, Any, Message]:
         """Wait for the reply to a plain ask, which is only remembered. A caller that is cancelled cancels the handling.
 
         Raises:
             CallError: as it ended.
         """
+        # No coroutine of its own: where nobody audits calls, this costs nothing to speak of.
+        return self._audited(call, self._ask_let_in) if self.audit.calls else self._ask_let_in(call)
+
+    async def _ask_let_in(self, call: Call) -> Message:
         endpoint = call.endpoint
         if self.draining or self._budget or self._quota is not None or endpoint.scopes:
             self._let_in(call)
@@ -150,6 +158,12 @@ class Dispatcher:
         Raises:
             Refused: it was not accepted, and there is no run.
         """
+        if self.audit.calls:
+            with self.audit.call(call, begun=True):
+                return await self._start(call)
+        return await self._start(call)
+
+    async def _start(self, call: Call) -> Run:
         self._let_in(call)
         if self._interceptors or call.endpoint.interceptors:
             admitted: asyncio.Future[Run] = asyncio.get_running_loop().create_future()
@@ -171,8 +185,14 @@ class Dispatcher:
         Raises:
             Refused: it was not accepted, and there is no run.
         """
+        if self.audit.calls:
+            with self.audit.call(call, begun=True):
+                return await self._submit_through(call)
+        return await self._submit_through(call)
+
+    async def _submit_through(self, call: Call) -> Run:
         if call.endpoint.scopes:
-            authorise(call)
+            self.authorise(call)
         if self._interceptors or call.endpoint.interceptors:
             run: Run = await self._chain(call, self._submit)(call)
             return run
@@ -216,6 +236,7 @@ class Dispatcher:
         if run.tally is not None:  # its end is counted as that of any stored run
             run.tally.plain -= 1
             run.tally.stored += 1
+            run.tally.kept += 1
             tally, run.tally = run.tally, None
         else:
             tally = None
@@ -225,6 +246,7 @@ class Dispatcher:
             if tally is not None and not run.done:
                 tally.plain += 1
                 tally.stored -= 1
+                tally.kept -= 1
                 run.tally = tally
             raise
 
@@ -270,7 +292,21 @@ class Dispatcher:
         except PorticoError as error:
             logger.error("what an earlier life of the program has left could not be taken up: %s", error)  # noqa: TRY400  # one line says it all
 
+    def authorise(self, call: Call) -> None:
+        """Raises `InsufficientScope` where the caller is known and lacks what the operation, its agent or its route demands."""
+        endpoint = call.endpoint
+        if not permits(call.scopes, endpoint.scopes):
+            operation = endpoint.operation.name
+            if self.audit.on:
+                doer = Doer(face=call.face, principal=call.principal, address=call.address, request_id=call.request_id)
+                self.audit.refused(InsufficientScope.slug, doer=doer, details={"agent": endpoint.agent, "operation": operation})
+            raise InsufficientScope(f"Operation {operation!r} of {endpoint.agent!r}", endpoint.scopes)
+
     # --- inside: the door ---------------------------------------------------------------------------------------------
+
+    async def _audited(self, call: Call, ask: Callable[[Call], Awaitable[Message]]) -> Message:
+        with self.audit.call(call, begun=False):
+            return await ask(call)
 
     def _let_in(self, call: Call) -> None:
         """What is asked of every call before anything else, and counted where it is refused."""
@@ -279,7 +315,7 @@ class Dispatcher:
                 raise Draining
             endpoint = call.endpoint
             if endpoint.scopes:
-                authorise(call)
+                self.authorise(call)
             payer = call.principal or call.address
             if payer is not None:
                 if self._budget:
@@ -388,8 +424,7 @@ class Dispatcher:
             raise
         if self.meter is not None:
             run.tally = tally = self.meter.of(run.agent, run.operation)
-            if tally is not None:
-                tally.plain += 1
+            tally.plain += 1
         return run
 
     def _admitted(self, call: Call, default_timeout: float) -> Run:
@@ -398,7 +433,7 @@ class Dispatcher:
             raise Overloaded(self._max_calls, self._mean / self._max_calls)
         operation = endpoint.operation
         run = Run(endpoint.agent, operation.name, call.principal, self.book)
-        origin = Origin(run.run_id, call.principal, call.address)
+        origin = Origin(run.run_id, call.principal, call.address, call.request_id)
         contract = operation.contract
         message = new_message(
             operation.name,
@@ -451,7 +486,7 @@ class Dispatcher:
                 took = self._router.clock.now() - began
                 self._mean += (took - self._mean) * SMOOTHING
                 if run.tally is not None:
-                    run.tally.ended(failure, took)
+                    run.tally.ended(failure, took, None if delivery is None else delivery.message.traceparent)
                 if delivery is not None:
                     self._router.deadlines.discard(delivery)
         if run.record is not None:
@@ -510,9 +545,10 @@ class Dispatcher:
         if not await run.accepted():
             return await self._replay(call, run)
         call.run = run
-        tally = self.meter.of(run.agent, run.operation) if self.meter is not None else None
-        if tally is not None:
+        if self.meter is not None:
+            tally = self.meter.of(run.agent, run.operation)
             tally.stored += 1
+            tally.sent += call.one_way
         return run
 
     def _admit_stored(self, call: Call, scope: bytes | None) -> Run:
@@ -525,6 +561,8 @@ class Dispatcher:
         record = self._record(call, keyed=scope is not None)
         message = self.book.message_of(record, record.timeout)
         message.payload, message.local = call.payload, local
+        if message.origin is not None:
+            message.origin.request_id = call.request_id
         run = self.book.open(record, message, scope=scope)
         run.contract = contract
         run.answerable, run.on_wait = call.answerable, call.on_wait
@@ -618,12 +656,6 @@ class Dispatcher:
             raise KeyReused(what)
         call.run, call.replayed = run, True
         return run
-
-
-def authorise(call: Call) -> None:
-    """Raises `InsufficientScope` where the caller is known and lacks what the operation, its agent or its route demands."""
-    if not permits(call.scopes, call.endpoint.scopes):
-        raise InsufficientScope(f"Operation {call.endpoint.operation.name!r} of {call.endpoint.agent!r}", call.endpoint.scopes)
 
 
 def _reply(answer: Any) -> Message:

@@ -51,6 +51,8 @@ class EventName(StrEnum):
     """A piece of the answer: `text`."""
     ASSISTANT_MESSAGE = "assistant.message"
     """A model's whole message: `content`."""
+    MODEL_CALL = "model.call"
+    """A model was called: `agent`, `provider`, `model`, `tokens_in`, `tokens_out`, `cost_usd`, `seconds`, `error`."""
     TOOL_CALL = "tool.call"
     """A model calls a tool: `id`, `name`, `arguments`."""
     TOOL_RESULT = "tool.result"

@@ -7,19 +7,23 @@ first are forgotten first; one that has not ended never is. Not durable: what mu
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import replace
 from heapq import nlargest
+from itertools import islice, takewhile
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from portico.errors import StoreUnavailable
 from portico.kernel.clock import SystemClock
 from portico.kernel.memory import copied
+from portico.runs.audit_entry import ChainHead
 from portico.runs.event import Event
+from portico.runs.memory_usage import MemoryUsage
 from portico.runs.status import ENDS, RunStatus
 from portico.runs.store import (
     AcceptRun,
+    AddUsage,
     AppendEvents,
     BeginRun,
     Change,
@@ -44,8 +48,11 @@ if TYPE_CHECKING:
 
     from portico.kernel.clock import Clock
     from portico.kernel.protocols import Lineage
+    from portico.runs.audit_entry import SealedEntry
+    from portico.runs.audit_store import AuditQuery
     from portico.runs.callback import Callback
     from portico.runs.record import RunRecord
+    from portico.runs.usage import UsageGroup, UsageQuery
 
 COPIED: Final = ("payload", "metadata", "output", "meta", "error", "waiting")
 """The fields of a record whose values can be changed."""
@@ -112,6 +119,9 @@ class MemoryRunStore:
         self._keys: dict[bytes, tuple[_Kept, float]] = {}
         self._states: dict[str, Any] = {}
         self._suspensions: dict[str, str] = {}
+        self._audit: deque[SealedEntry] = deque(maxlen=limit)
+        """The newest entries: where there are too many, the oldest are forgotten."""
+        self._usage = MemoryUsage(limit)
 
     @property
     def durable(self) -> bool:
@@ -163,7 +173,7 @@ class MemoryRunStore:
                 if taken_by is not None or change.record.run_id in new:
                     return RunExists(taken_by or change.record.run_id)
                 new.add(change.record.run_id)
-            elif isinstance(change, StoreState | StoreSuspension):
+            elif isinstance(change, StoreState | StoreSuspension | AddUsage):
                 continue
             elif change.run_id not in self._runs and change.run_id not in new:
                 return StoreUnavailable(f"run {change.run_id!r} was never accepted, or is kept no more.")
@@ -185,6 +195,8 @@ class MemoryRunStore:
                 _put(self._states, change.name, own)
             case StoreSuspension():
                 _put(self._suspensions, change.name, change.reason)
+            case AddUsage():
+                self._usage.add(change)
             case _:
                 self._change(self._runs[change.run_id], change, own)
 
@@ -225,6 +237,7 @@ class MemoryRunStore:
     def _remove(self, run_id: str) -> None:
         kept = self._runs.pop(run_id)
         del self._ended[run_id]
+        self._usage.forget(run_id)
         if kept.scope is not None and self._keys.get(kept.scope, (None, 0.0))[0] is kept:
             del self._keys[kept.scope]
 
@@ -233,21 +246,26 @@ class MemoryRunStore:
     async def run(self, run_id: str) -> RunRecord | None:
         """See `RunStore.run`."""
         kept = self._runs.get(run_id)
-        return kept.record() if kept else None
+        return self._record(kept) if kept else None
+
+    def _record(self, kept: _Kept) -> RunRecord:
+        record = kept.record()
+        record.usage = self._usage.of_run(record.run_id)
+        return record
 
     async def run_of_key(self, scope: bytes) -> RunRecord | None:
         """See `RunStore.run_of_key`."""
         kept, until = self._keys.get(scope, (None, 0.0))
-        return kept.record() if kept and until > self._clock.time() else None
+        return self._record(kept) if kept and until > self._clock.time() else None
 
     async def runs(self, query: RunQuery) -> list[RunRecord]:
         """See `RunStore.runs`."""
         found = (kept for kept in self._runs.values() if _answers(kept, query))
-        return [kept.record() for kept in nlargest(query.limit, found, key=lambda kept: kept.age)]
+        return [self._record(kept) for kept in nlargest(query.limit, found, key=lambda kept: kept.age)]
 
     async def unfinished(self) -> list[RunRecord]:
         """See `RunStore.unfinished`."""
-        return [kept.record() for kept in self._unfinished.values()]
+        return [self._record(kept) for kept in self._unfinished.values()]
 
     async def callbacks(self) -> list[tuple[str, Callback]]:
         """See `RunStore.callbacks`."""
@@ -276,6 +294,33 @@ class MemoryRunStore:
         """See `RunStore.suspensions`."""
         return dict(self._suspensions)
 
+    # --- the audit trail ----------------------------------------------------------------------------------------------
+
+    async def append_audit(self, entries: Sequence[SealedEntry], forget_through: int = 0) -> None:
+        """See `AuditStore.append_audit`."""
+        last = (await self.audit_head()).seq
+        self._audit += [sealed for sealed in entries if sealed.seq > last]
+        while self._audit and self._audit[0].seq <= forget_through:
+            self._audit.popleft()
+
+    async def audit_head(self) -> ChainHead:
+        """See `AuditStore.audit_head`."""
+        return ChainHead(self._audit[-1].seq, self._audit[-1].hash) if self._audit else ChainHead()
+
+    async def audit(self, query: AuditQuery) -> list[SealedEntry]:
+        """See `AuditStore.audit`."""
+        found = self._audit if query.after is not None else reversed(self._audit)
+        return list(islice((sealed for sealed in found if _is_wanted(sealed, query)), query.limit))
+
+    async def audit_older(self, than_us: int) -> tuple[ChainHead, int] | None:
+        """See `AuditStore.audit_older`."""
+        found = list(takewhile(lambda sealed: sealed.entry.at_us < than_us, self._audit))
+        return (ChainHead(found[-1].seq, found[-1].hash), len(found)) if found else None
+
+    async def usage(self, query: UsageQuery) -> list[UsageGroup]:
+        """See `RunStore.usage`."""
+        return self._usage.grouped(query)
+
     # --- what is kept -------------------------------------------------------------------------------------------------
 
     async def prune(self, retention: Retention, now: float) -> Pruned:
@@ -292,6 +337,7 @@ class MemoryRunStore:
         for scope in [scope for scope, (_, until) in self._keys.items() if until <= now]:
             del self._keys[scope]
             pruned.keys += 1
+        pruned.usage = self._usage.prune(retention, now, self._runs)
         return pruned
 
     async def summary(self) -> StoreSummary:
@@ -386,4 +432,18 @@ def _answers(kept: _Kept, query: RunQuery) -> bool:
         and (query.parent is None or kept.accepted.parent == query.parent)
         and (not query.dead or kept["dead"] is not None)
         and (query.before is None or kept.age < query.before)
+    )
+
+
+def _is_wanted(sealed: SealedEntry, query: AuditQuery) -> bool:
+    """Whether a list of the audit trail is to have the entry."""
+    entry = sealed.entry
+    return (
+        (query.after is None or sealed.seq > query.after)
+        and (query.before is None or sealed.seq < query.before)
+        and (query.agent is None or entry.agent == query.agent)
+        and (query.principal is None or entry.principal == query.principal)
+        and (query.action is None or entry.action == query.action)
+        and (query.since_us is None or entry.at_us >= query.since_us)
+        and (query.until_us is None or entry.at_us < query.until_us)
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from pydantic_core import to_json
@@ -22,3 +23,8 @@ def printable(value: Any) -> Any:
     except ValueError:
         return ascii(value)
     return value
+
+
+def ascii_json(value: Any) -> str:
+    """Plain data as JSON in ASCII alone, without control characters: it cannot break a line, or a terminal."""
+    return json.dumps(value).replace("\x7f", "\\u007f")

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from portico.runs.status import RunStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from portico.runs.callback import Callback
+    from portico.runs.usage import UsageRow
 
 
 @dataclass(slots=True, kw_only=True)
@@ -78,6 +79,8 @@ class RunRecord:
     """Why it is a dead letter; None where it is none, or was sent again."""
     number: int = 0
     """Its place in the order of acceptance; the store gives it."""
+    usage: Sequence[UsageRow] = ()
+    """What model calls took in it so far; a store gives it, and takes it only as `AddUsage`."""
     callback: Callback | None = None
     """Who is to be told of its end; None for nobody."""
     stripped: bool = False

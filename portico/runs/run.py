@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from pydantic_core import from_json, to_json
 
@@ -23,9 +24,10 @@ from portico.runs.failure import restored, stored
 from portico.runs.idempotency import digest_of
 from portico.runs.replay import Replay
 from portico.runs.status import RunStatus, step
+from portico.runs.usage import merged
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from portico.kernel.clock import Timer
     from portico.kernel.delivery import Delivery
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from portico.runs.book import RunBook
     from portico.runs.record import RunRecord
     from portico.runs.tally import Tally
+    from portico.runs.usage import UsageRow
 
 MAX_EVENTS = 10_000
 """How many events a run keeps in memory. Older ones are read from the store; of a plain ask they are gone, and readers are told."""
@@ -45,6 +48,8 @@ PAGE = 500
 """How many events are read from the store at a time."""
 
 NONE: frozenset[str] = frozenset()
+LABELS: Final = "labels"
+"""The member of a run's metadata that holds its labels."""
 
 _ENDS = {
     RunStatus.SUCCEEDED: EventName.SUCCEEDED,
@@ -52,6 +57,13 @@ _ENDS = {
     RunStatus.CANCELLED: EventName.CANCELLED,
     RunStatus.TIMED_OUT: EventName.TIMED_OUT,
 }
+
+_STEPS = {
+    (RunStatus.QUEUED, RunStatus.RUNNING): EventName.STARTED,
+    (RunStatus.RUNNING, RunStatus.WAITING): EventName.WAITING,
+    (RunStatus.WAITING, RunStatus.QUEUED): EventName.RESUMED,
+}
+"""What is told of a step to who watches the whole gateway."""
 
 
 class Run:
@@ -96,6 +108,7 @@ class Run:
         "secret_answers",
         "tally",
         "timer",
+        "used",
         "waiting",
     )
 
@@ -132,6 +145,8 @@ class Run:
         """The keys of those answers among its steps that are never stored."""
         self.parked_at = 0.0
         self.timer: Timer | None = None
+        self.used: Sequence[UsageRow] = ()
+        """What models took in it since it is in memory."""
         self.record = record
         """What was stored of it when it was accepted, or read; None for a plain ask."""
         self._book = book
@@ -219,6 +234,21 @@ class Run:
         return (self.record.metadata or {}) if self.record is not None else {}
 
     @property
+    def labels(self) -> Mapping[str, str]:
+        """What its caller labelled it with."""
+        found: Any = self.metadata.get(LABELS)
+        return labels_of(found) if found is not None else {}
+
+    @property
+    def usage(self) -> tuple[UsageRow, ...]:
+        """What models took in it so far, in all attempts and nested asks."""
+        return merged((*(self.record.usage if self.record is not None else ()), *self.used))
+
+    def use(self, row: UsageRow) -> None:
+        """A model was called in it."""
+        self.used = merged((*self.used, row))
+
+    @property
     def shown_output(self) -> Any:
         """The reply, without its secret fields where it is stored: those are for the caller alone."""
         if self.record is None or self.contract is None:
@@ -255,6 +285,8 @@ class Run:
         self._outcome = error
         self._pending = False
         self._wake()
+        if error is None:
+            self._book.tell_step("run.accepted", self)
 
     async def accepted(self) -> bool:
         """Wait until it is stored. Returns whether it was."""
@@ -308,7 +340,10 @@ class Run:
         events = self._begun_events()
         if self.record is not None:
             data = plain(data)
-        events.append(Event(events[-1].seq + 1, event_type, data, time.time(), source))
+        event = Event(events[-1].seq + 1, event_type, data, time.time(), source)
+        events.append(event)
+        if self._book.sinks.want_events:
+            self._book.sinks.happened(self, event)
         if len(events) > MAX_EVENTS:
             shown = events[-1].seq if self.record is None else self._shown
             del events[: min(MAX_EVENTS // 10, max(0, shown - events[0].seq))]  # never one that is not stored yet
@@ -347,8 +382,10 @@ class Run:
 
     def move(self, status: RunStatus) -> None:
         """Take a step. Raises `IllegalTransition` for one that there is not."""
-        self._status = step(f"run {self.run_id}", self._status, status)
+        before, self._status = self._status, step(f"run {self.run_id}", self._status, status)
         self._wake()
+        if self._book.on_step and (name := _STEPS.get((before, status))) is not None:
+            self._book.tell_step(name, self)
 
     def goes_on_with(self, agent: str, operation: str) -> None:
         """Another agent goes on with a stored run: under its own names for its steps."""
@@ -367,6 +404,8 @@ class Run:
             self.output, self.meta = reply.payload, reply.meta
         if self.delivery is not None:
             self.attempts = max(self.attempts, self.delivery.message.attempt + 1)
+            if self._book.sinks.want_events:
+                self._begun_events()
             self.delivery = None
         self.waiting = self._nested = None
         self._status = status_of(error)
@@ -571,6 +610,8 @@ class Run:
     def _begun_events(self) -> list[Event]:
         if self._events is None:
             self._events = [Event(1, EventName.STARTED, self._beginning(), self.created)]
+            if self._book.sinks.want_events and self.delivery is not None:
+                self._book.sinks.happened(self, self._events[0])
         return self._events
 
     def _beginning(self) -> dict[str, Any]:
@@ -584,7 +625,10 @@ class Run:
 
     def _write_end(self, events: list[Event]) -> None:
         if events[-1].type not in TERMINAL:
-            events.append(Event(events[-1].seq + 1, _ENDS[self._status], self._end(), self.finished or time.time()))
+            event = Event(events[-1].seq + 1, _ENDS[self._status], self._end(), self.finished or time.time())
+            events.append(event)
+            if self._book.sinks.want_events:
+                self._book.sinks.happened(self, event)
 
     async def news(self, last: int, waiting: Mapping[str, Any] | None) -> None:
         """Until there is an event after that number, or it waits for something else than that, or it has ended."""
@@ -622,6 +666,14 @@ class Run:
                 if not waiter.done():
                     waiter.set_result(None)
             self._waiters.clear()
+
+
+def labels_of(found: Any) -> dict[str, str]:
+    """The labels of a run's metadata; none where something else stands there."""
+    if not isinstance(found, Mapping):
+        return {}
+    pairs = cast("Mapping[Any, Any]", found).items()
+    return {key: value for key, value in pairs if isinstance(key, str) and isinstance(value, str)}
 
 
 def plain(data: Any) -> Any:

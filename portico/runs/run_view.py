@@ -7,13 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 from portico.runs.failure import stored
 from portico.runs.printing import printable, printed
+from portico.runs.usage import NANO, total
 from portico.runs.waiting import INPUT
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from portico.runs.callback import Callback
     from portico.runs.dead_letters import DeadLetter
     from portico.runs.event import Event
     from portico.runs.run import Run
+    from portico.runs.usage import Usage, UsageGroup, UsageRow
 
 
 def reference(run: Run) -> dict[str, Any]:
@@ -42,8 +46,37 @@ def view(run: Run) -> dict[str, Any]:
         "error": None if error is None else {"slug": error["slug"], "detail": error["detail"]},
         "waiting_for": None if waits is None else _wait(waits),
         "metadata": dict(run.metadata),
+        "labels": dict(run.labels),
         "callback": None if record is None or record.callback is None else callback_view(record.callback, ended=run.done),
         "stored": run.stored,
+        "usage": run_usage_view(run.usage) if run.usage else None,
+    }
+
+
+def run_usage_view(rows: Sequence[UsageRow]) -> dict[str, Any]:
+    """What models took in a run, and which they were."""
+    return {**usage_view(total(rows)), "models": sorted({row.model for row in rows})}
+
+
+def usage_report(groups: Sequence[UsageGroup], everything: UsageGroup, limit: int) -> dict[str, Any]:
+    """At most `limit` groups, and the sum of all."""
+    rows = [{**group.keys, **usage_view(group.usage)} for group in groups[:limit]]
+    return {"rows": rows, "total": usage_view(everything.usage), "truncated": len(groups) > limit}
+
+
+def usage_view(usage: Usage) -> dict[str, Any]:
+    """Sums. A number is null where nothing of it is known; where only a part is, `unpriced_calls` and `unknown_calls` say so."""
+    none_known = usage.calls > 0 and usage.unknown_calls == usage.calls
+    tokens = ("tokens_in", "tokens_out", "tokens_cached", "tokens_cache_written", "tokens_reasoning")
+    shown = {name: getattr(usage, name) for name in tokens}
+    return {
+        "calls": usage.calls,
+        "failed_calls": usage.failed_calls,
+        **{name: None if none_known and not value else value for name, value in shown.items()},
+        "cost_usd": None if usage.calls > 0 and usage.unpriced_calls == usage.calls else usage.cost / NANO,
+        "unpriced_calls": usage.unpriced_calls,
+        "unknown_calls": usage.unknown_calls,
+        "seconds": usage.duration_us / 1_000_000,
     }
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from portico.runs.audit_store import AuditStore
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from portico.runs.event import Event
     from portico.runs.record import RunRecord
     from portico.runs.status import RunStatus
+    from portico.runs.usage import UsageGroup, UsageQuery, UsageRow
 
 
 # --- what happens: read-only by convention, and not frozen where one is made for every run ----------------------------
@@ -128,9 +131,21 @@ class StoreSuspension:
     reason: str | None
 
 
+@dataclass(slots=True)
+class AddUsage:
+    """Model calls were made: add what they took to the sums of their day and, where they were made in a run, to those of that.
+
+    The run need not be stored: a plain ask has usage too.
+    """
+
+    row: UsageRow
+    restored: bool = False
+    """It is one of the sums themselves, from another store, of a run where it names one. Nothing where there is one already."""
+
+
 OfOneRun = BeginRun | AppendEvents | StoreStep | ParkRun | QueueRun | EndRun | Redrive | StoreCallback
 """What happens to a run that is there."""
-Change = AcceptRun | OfOneRun | StoreState | StoreSuspension
+Change = AcceptRun | OfOneRun | StoreState | StoreSuspension | AddUsage
 
 
 class RunExists(Exception):
@@ -172,6 +187,8 @@ class Retention:
     """Seconds after its end; None for ever."""
     payloads_for: float | None = None
     """Seconds after its end during which request, reply, events and steps are kept; None as long as the run."""
+    usage_for: float | None = 400 * 86400.0
+    """Seconds after which the usage of a day is removed; None for never. That of each single run goes with `runs_for`."""
     max_bytes: int | None = None
     """How large the store may be; beyond, the oldest ended runs are removed, whatever their age."""
 
@@ -183,6 +200,8 @@ class Pruned:
     runs: int = 0
     payloads: int = 0
     keys: int = 0
+    usage: int = 0
+    """Rows of usage."""
     freed: int = 0
     """Bytes by which the file may shrink, or that later writes use again."""
 
@@ -204,7 +223,7 @@ class StoreSummary:
     """Bytes, with what is not yet moved from the write-ahead log."""
 
 
-class RunStore(Protocol):
+class RunStore(AuditStore, Protocol):
     """See the module. All methods are called on the event loop, and none of them blocks it."""
 
     @property
@@ -279,6 +298,10 @@ class RunStore(Protocol):
 
     async def suspensions(self) -> dict[str, str]:
         """The reason of each suspension, by the name of the process."""
+        ...
+
+    async def usage(self, query: UsageQuery) -> list[UsageGroup]:
+        """Sums of what model calls took. Groups by run, and of one run, reach back as far as runs are kept."""
         ...
 
     async def prune(self, retention: Retention, now: float) -> Pruned:

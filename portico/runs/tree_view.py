@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+import asyncio
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, cast, runtime_checkable
 
 from portico.errors import UnknownAgent, nearest
 from portico.kernel.keyed import Keyed
 from portico.kernel.keyed_mailbox import KeyMailbox
 from portico.kernel.lifecycle import ProcessStatus
 from portico.kernel.process import AgentProcess
+from portico.runs.printing import printed
+from portico.runs.run_view import rfc3339
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    from portico.kernel.last_crash import LastCrash
+    from portico.kernel.mailbox import Mailbox
     from portico.kernel.runtime import Runtime
     from portico.kernel.supervisor import Supervisor
     from portico.operations.catalogue import Catalogue, Endpoint
+
+
+Form = TypeVar("Form")
+
+MINUTE: Final = 60.0
+"""Seconds for which restarts are counted."""
+SLICE: Final = 250
+"""Children that are looked at before others on the event loop have their turn: some milliseconds of work."""
 
 
 @runtime_checkable
@@ -33,59 +48,172 @@ def exposed(runtime: Runtime, catalogue: Catalogue, name: str) -> AgentProcess |
     return node
 
 
-def agent_view(runtime: Runtime, agent: AgentProcess, catalogue: Catalogue) -> dict[str, Any]:
-    """One process."""
-    view: dict[str, Any] = {"name": agent.name, "kind": agent.tag, "status": agent.status.value}
-    view |= _mailbox_view(runtime, agent.name) | _operations_view(agent.name, catalogue)
-    if agent.capabilities:
-        view["capabilities"] = list(agent.capabilities)
-    if isinstance(agent, Ready):
-        view |= agent.readiness()
-    return view
+def in_tree(runtime: Runtime, name: str) -> AgentProcess | Supervisor:
+    """The process or supervisor of that name, exposed or not: for an admin. Raises `UnknownAgent`.
+
+    The processes of a keyed agent are not found: their names are their callers' keys.
+    """
+    mailbox = runtime.registry.get(name)
+    node = None if isinstance(mailbox, KeyMailbox) else runtime.find(name)
+    if node is None:
+        shown = (other.name for other in runtime.registry.mailboxes.values() if not isinstance(other, KeyMailbox))
+        raise UnknownAgent(name, nearest(name, [*shown, *runtime.router.supervisions]))
+    return node
 
 
-def _mailbox_view(runtime: Runtime, name: str) -> dict[str, Any]:
-    mailbox = runtime.router.registry.get(name)
-    if mailbox is None:
-        return {}
+class TreeView:
+    """How the tree of a runtime looks.
+
+    Args:
+        runtime: whose.
+        catalogue: what of it is served.
+        crashes: whether it is shown with what a process crashed the last time: of what others sent, for admins.
+        traceback: with the traceback as well.
+    """
+
+    def __init__(self, runtime: Runtime, catalogue: Catalogue, *, crashes: bool = False, traceback: bool = False) -> None:
+        self._runtime = runtime
+        self._catalogue = catalogue
+        self._crashes = crashes
+        self._traceback = traceback
+        self._mailboxes = runtime.registry.mailboxes
+        self._ready: dict[type, bool] = {}
+        self._seen = 0
+        self._minute_ago = runtime.router.clock.now() - MINUTE
+
+    def of(self, node: AgentProcess | Supervisor) -> dict[str, Any]:
+        """A process; or a supervisor and everything below it, and of those with a name that takes calls, also what waits there.
+
+        The processes of a keyed agent are counted, not listed: their names are their callers' keys.
+        """
+        steps = self._steps(node, _as_data)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as done:
+                return done.value
+
+    async def text(self) -> bytes:
+        """The whole tree as JSON; in `beside` what was attached at run time. Others have their turn meanwhile, so it may change."""
+        root, *beside = [await self._in_slices(node) for node in self._runtime.roots]
+        return b'%s,"beside":[%s]}' % (root[:-1], b",".join(beside)) if beside else root
+
+    async def _in_slices(self, node: AgentProcess | Supervisor) -> bytes:
+        steps = self._steps(node, _as_text)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as done:
+                return done.value
+            await asyncio.sleep(0)
+
+    def _steps(
+        self, node: AgentProcess | Supervisor, made: Callable[[dict[str, Any], list[Form] | None], Form]
+    ) -> Generator[None, None, Form]:
+        """Builds a node; stops after each `SLICE` children that it has seen. `made`: of what a node says, and its children."""
+        if isinstance(node, AgentProcess):
+            return made(self._process(node), None)
+        below = node.which_children()
+        view: dict[str, Any] = {"name": node.name, "kind": node.tag, "strategy": node.strategy.value}
+        view |= {"max_restarts": node.max_restarts, "restart_window": node.restart_window}
+        view["restarts_in_window"] = node.supervision.restarts_in_window if node.supervision is not None else 0
+        if node.name in self._mailboxes:
+            view |= self._addressed(node.name)
+        if isinstance(node, Keyed):
+            return made(view | {"keys": len(below), "max_keys": node.max_keys}, None)
+        children: list[Form] = []
+        for child in below:
+            one = made(self._process(child), None) if isinstance(child, AgentProcess) else (yield from self._steps(child, made))
+            children.append(one)
+            self._seen += 1
+            if self._seen % SLICE == 0:
+                yield
+        return made(view, children)
+
+    def _process(self, agent: AgentProcess) -> dict[str, Any]:
+        view: dict[str, Any] = {"name": agent.name, "kind": agent.tag, "status": agent.status.value}
+        view |= self._addressed(agent.name)
+        if agent.capabilities:
+            view["capabilities"] = list(agent.capabilities)
+            if agent.capability_metadata:
+                view["capability_metadata"] = {tag: dict(about) for tag, about in agent.capability_metadata.items()}
+        kind = type(agent)
+        ready = self._ready.get(kind)
+        if ready is None:
+            ready = self._ready[kind] = issubclass(kind, Ready)  # a look at each agent would be half of the whole
+        if ready:
+            view |= cast("Ready", agent).readiness()
+        return view
+
+    def _addressed(self, name: str) -> dict[str, Any]:
+        """What has a name that takes messages."""
+        mailbox = self._mailboxes.get(name)
+        view: dict[str, Any] = {}
+        if mailbox is not None:
+            view = figures_of(mailbox, self._minute_ago)
+            view["incarnation"] = mailbox.incarnations
+            view["restarts"] = mailbox.restarts
+            view["mailbox"] = {"depth": view.pop("depth"), "size": mailbox.size, "expired": mailbox.expired}
+            reason = mailbox.closed if mailbox.closed is not None else mailbox.suspended
+            if reason is None and mailbox.drain is not None:
+                reason = mailbox.drain.reason
+            if reason is not None:
+                view["reason"] = reason
+            if self._crashes and mailbox.last_crash is not None:
+                view["last_crash"] = crash_view(mailbox.last_crash, traceback=self._traceback)
+        endpoints = self._catalogue.of(name)
+        view["exposed"] = self._catalogue.has(name)
+        if endpoints:
+            view["operations"] = [_operation_view(endpoint, self._catalogue) for endpoint in endpoints]
+        return view
+
+
+def _as_data(view: dict[str, Any], children: list[dict[str, Any]] | None) -> dict[str, Any]:
+    return view if children is None else {**view, "children": children}
+
+
+def _as_text(view: dict[str, Any], children: list[bytes] | None) -> bytes:
+    text = printed(view)
+    return text if children is None else b'%s,"children":[%s]}' % (text[:-1], b",".join(children))
+
+
+def figures_of(mailbox: Mailbox, minute_ago: float) -> dict[str, Any]:
+    """What changes all the time. `minute_ago`: on the runtime's clock."""
+    return {
+        "depth": len(mailbox),
+        "in_flight": mailbox.in_hand,
+        "restarts_per_minute": mailbox.restarts_since(minute_ago),
+        "intake": mailbox.intake.value,
+    }
+
+
+def crash_view(crash: LastCrash, *, traceback: bool) -> dict[str, Any]:
+    """A crash; its time in RFC 3339, UTC."""
     view: dict[str, Any] = {
-        "incarnation": mailbox.incarnations,
-        "restarts": mailbox.restarts,
-        "mailbox": {"depth": len(mailbox), "size": mailbox.size, "expired": mailbox.expired},
+        "at": rfc3339(crash.at),
+        "type": crash.type,
+        "message": crash.message,
+        "incarnation": crash.incarnation,
+        "attempt": crash.attempt,
     }
-    reason = mailbox.closed if mailbox.closed is not None else mailbox.suspended
-    return view if reason is None else {**view, "reason": reason}
-
-
-def _operations_view(name: str, catalogue: Catalogue) -> dict[str, Any]:
-    operations = [_operation_view(endpoint, catalogue) for endpoint in catalogue if endpoint.agent == name]
-    return {"operations": operations} if operations else {}
-
-
-def _operation_view(endpoint: Endpoint, catalogue: Catalogue) -> dict[str, Any]:
-    resource = endpoint.operation.resource
-    offers = {
-        "tool": catalogue.tool_of(endpoint),
-        "resource": resource.uri if resource is not None else None,
-        "prompt": catalogue.prompt_of(endpoint),
-    }
-    view: dict[str, Any] = {"name": endpoint.operation.name, "path": endpoint.path}
-    return view | {kind: what for kind, what in offers.items() if what is not None}
+    return {**view, "traceback": crash.traceback} if traceback else view
 
 
 def tree_view(runtime: Runtime, node: AgentProcess | Supervisor, catalogue: Catalogue) -> dict[str, Any]:
-    """A supervisor and everything below it; of those with a name that takes calls, also what waits there.
+    """A node and everything below it, as everybody may see it."""
+    return TreeView(runtime, catalogue).of(node)
 
-    The processes of a keyed agent are counted, not listed: their names are their callers' keys.
-    """
-    if isinstance(node, AgentProcess):
-        return agent_view(runtime, node, catalogue)
-    children = node.which_children()
-    view: dict[str, Any] = {"name": node.name, "kind": node.tag, "strategy": node.strategy.value}
-    view |= _mailbox_view(runtime, node.name) | _operations_view(node.name, catalogue)
-    if isinstance(node, Keyed):
-        return view | {"keys": len(children), "max_keys": node.max_keys}
-    return view | {"children": [tree_view(runtime, child, catalogue) for child in children]}
+
+def _operation_view(endpoint: Endpoint, catalogue: Catalogue) -> dict[str, Any]:
+    view: dict[str, Any] = {"name": endpoint.operation.name, "path": endpoint.path}
+    tool, resource, prompt = catalogue.tool_of(endpoint), endpoint.operation.resource, catalogue.prompt_of(endpoint)
+    if tool is not None:
+        view["tool"] = tool
+    if resource is not None:
+        view["resource"] = resource.uri
+    if prompt is not None:
+        view["prompt"] = prompt
+    return view
 
 
 def readiness(runtime: Runtime) -> tuple[bool, dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Runs, states and suspensions as JSON Lines (https://jsonlines.org): to look at, to keep, and to move to another store.
+"""Runs, states, suspensions and usage as JSON Lines (https://jsonlines.org): to look at, to keep, and to move to another store.
 
 One object a line, with a `kind`. A run's events and steps follow it. Bytes are base64, under a name that says so.
 """
@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic_core import from_json, to_json
 
+from portico.runs import usage
 from portico.runs.callback import restored
 from portico.runs.event import Event
 from portico.runs.record import RunRecord
 from portico.runs.status import RunStatus
-from portico.runs.store import AcceptRun, AppendEvents, RunExists, StoreState, StoreStep, StoreSuspension
+from portico.runs.store import AcceptRun, AddUsage, AppendEvents, RunExists, StoreState, StoreStep, StoreSuspension
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 BYTES: Final = "_base64"
 """Ends the name of a value that is bytes."""
+LEFT_OUT: Final = ("number", "usage")
+"""The fields of a run that are not in its line: the store that it is loaded into numbers it, and usage has lines of its own."""
 AT_ONCE: Final = 200
 """How many transactions of a load are under way at a time."""
 
@@ -117,6 +120,8 @@ async def _lines(store: SqliteStore) -> AsyncIterator[dict[str, Any]]:
         yield {"kind": "state", "name": name, "state": state}
     for name, reason in (await store.suspensions()).items():
         yield {"kind": "suspension", "name": name, "reason": reason}
+    for row in await store.all_usage():
+        yield {"kind": "usage", **usage.plain(row)}
 
 
 def _run_line(dumped: Dumped) -> dict[str, Any]:
@@ -132,7 +137,7 @@ def _line(value: RunRecord | Event) -> dict[str, Any]:
     line: dict[str, Any] = {}
     for field in fields(value):
         given = getattr(value, field.name)
-        if field.name != "number" and (field.default is MISSING or given != field.default):
+        if field.name not in LEFT_OUT and (field.default is MISSING or given != field.default):
             line |= _named(field.name, given)
     return line
 
@@ -145,7 +150,7 @@ def _named(name: str, value: Any) -> dict[str, Any]:
 
 
 def _transactions(file: Iterable[bytes]) -> Iterator[list[Change]]:
-    """What is to be loaded together: a run with its events and steps, or one state or suspension."""
+    """What is to be loaded together: a run with its events and steps, or one state, suspension or sum of usage."""
     together: list[Change] = []
     for number, text in enumerate(file, 1):
         if not text.strip():
@@ -181,5 +186,7 @@ def _change(line: dict[str, Any]) -> Change:
             return StoreState(**values)
         case "suspension":
             return StoreSuspension(**values)
+        case "usage":
+            return AddUsage(usage.row_of(values), restored=True)
         case _:
             raise ValueError(f"its kind is {kind!r}")

@@ -6,6 +6,7 @@ from math import ceil
 from typing import TYPE_CHECKING, Any, Final
 
 from portico.runs.store import Pruned
+from portico.runs.usage import day_of
 
 if TYPE_CHECKING:
     import sqlite3
@@ -36,6 +37,12 @@ NO_EVENTS: Final = (
 NO_STEPS: Final = "DELETE FROM steps WHERE number = ?1 AND key IN (SELECT key FROM steps WHERE number = ?1 LIMIT ?2)"
 NO_CALLBACK: Final = "DELETE FROM callbacks WHERE number = ?"
 NO_BODIES: Final = "DELETE FROM bodies WHERE number = ?"
+NO_USAGE: Final = "DELETE FROM run_usage WHERE run_id = (SELECT run_id FROM runs WHERE number = ?)"
+OLD_USAGE: Final = """DELETE FROM usage WHERE (day, agent, principal, provider, model) IN
+(SELECT day, agent, principal, provider, model FROM usage WHERE day < ? LIMIT ?)"""
+OLD_RUN_USAGE: Final = """DELETE FROM run_usage WHERE (run_id, day, agent, principal, provider, model) IN
+(SELECT run_id, day, agent, principal, provider, model FROM run_usage WHERE day < ?
+AND NOT EXISTS (SELECT 1 FROM runs WHERE runs.run_id = run_usage.run_id) LIMIT ?)"""
 NO_RUN: Final = "DELETE FROM runs WHERE number = ?"
 NO_PAYLOAD: Final = "UPDATE runs SET payload = NULL, output = NULL, stripped = 1 WHERE number = ?"
 
@@ -60,6 +67,9 @@ class Pruner:
             kept_before = NEVER if retention.runs_for is None else now - retention.runs_for
             pruned.runs += await self._remove_beyond(retention.max_bytes, kept_before)
         pruned.keys += await self._remove_keys(now)
+        for sql, kept_for in ((OLD_RUN_USAGE, retention.runs_for), (OLD_USAGE, retention.usage_for)):
+            if kept_for is not None:
+                pruned.usage += await self._remove_usage(sql, day_of(now - kept_for))
         pruned.freed = max(0, used - await self._read(used_bytes))
         while await self._write(_vacuum):
             pass
@@ -98,6 +108,12 @@ class Pruner:
             last = scopes[-1]
         return removed
 
+    async def _remove_usage(self, sql: str, before: str) -> int:
+        removed = 0
+        while rows := await self._write(_remove_usage, sql, before):
+            removed += rows
+        return removed
+
     async def _in_slices(self, do: Callable[[sqlite3.Connection, Sequence[int]], int], numbers: Sequence[int]) -> None:
         """Do it to all of these runs."""
         while numbers:
@@ -118,7 +134,7 @@ def used_bytes(database: sqlite3.Connection) -> int:
 
 def remove(database: sqlite3.Connection, numbers: Sequence[int]) -> int:
     """Remove these runs, one after another, as far as a slice goes. Returns how many are gone."""
-    return _as_far_as_a_slice_goes(database, numbers, (NO_EVENTS, NO_STEPS), (NO_BODIES, NO_CALLBACK, KEY_OF, NO_RUN))
+    return _as_far_as_a_slice_goes(database, numbers, (NO_EVENTS, NO_STEPS), (NO_BODIES, NO_CALLBACK, NO_USAGE, KEY_OF, NO_RUN))
 
 
 def strip(database: sqlite3.Connection, numbers: Sequence[int]) -> int:
@@ -158,6 +174,10 @@ def _expired(database: sqlite3.Connection, last: bytes, now: float) -> list[byte
 
 def _remove_keys(database: sqlite3.Connection, scopes: Sequence[bytes], now: float) -> int:
     return database.executemany(NO_KEY, [(scope, now) for scope in scopes]).rowcount
+
+
+def _remove_usage(database: sqlite3.Connection, sql: str, before: str) -> int:
+    return database.execute(sql, (before, SLICE)).rowcount
 
 
 def _count(database: sqlite3.Connection) -> int:

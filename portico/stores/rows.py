@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from pydantic_core import from_json
+
 from portico.runs.callback import restored
 from portico.runs.event import Event
 from portico.runs.record import RunRecord
 from portico.runs.status import ENDS, RunStatus
+from portico.runs.usage import SUMS, Usage, UsageGroup, UsageKey, UsageRow
 from portico.stores.coding import decode
 
 if TYPE_CHECKING:
@@ -16,12 +19,15 @@ if TYPE_CHECKING:
 
     from portico.runs.callback import Callback
     from portico.runs.store import RunQuery
+    from portico.runs.usage import UsageQuery
 
+_USAGE: Final = ", ".join(("day", "run_usage.agent", "run_usage.principal", "provider", "model", *SUMS))
 RUN: Final = """run_id, status, agent, operation, principal, address, parent, one_way, once, redacted, priority, timeout, created,
 due, traceparent, metadata, redrive_of, fingerprint, attempts, started, finished, meta, error, waiting, last_seq, dead, stripped,
 number, coalesce(payload, (SELECT data FROM bodies WHERE number = runs.number AND part = 0)),
 coalesce(output, (SELECT data FROM bodies WHERE number = runs.number AND part = 1)),
-(SELECT callback FROM callbacks WHERE number = runs.number)"""
+(SELECT callback FROM callbacks WHERE number = runs.number),
+(SELECT json_group_array(json_array(USAGE)) FROM run_usage WHERE run_usage.run_id = runs.run_id)""".replace("USAGE", _USAGE)
 """The columns of a run, as `record` reads them; part 0 of a body is the request, 1 the reply."""
 
 
@@ -68,7 +74,20 @@ def record(row: tuple[Any, ...]) -> RunRecord:
         payload=decode(row[28]),
         output=decode(row[29]),
         callback=restored(decode(row[30])),
+        usage=usage_rows(row[0], row[31]),
     )
+
+
+def usage_rows(run_id: str, data: str) -> tuple[UsageRow, ...]:
+    """The usage of a run, from a JSON list of its rows."""
+    return () if data == "[]" else tuple(usage_row((run_id, *values)) for values in from_json(data))
+
+
+def usage_row(row: tuple[Any, ...]) -> UsageRow:
+    """The usage of a row of `run_usage`, or of `usage` with an empty run before it."""
+    run_id, day, agent, principal, provider, model, *sums = row
+    usage = Usage(*sums)
+    return UsageRow(run_id=run_id, day=day, agent=agent, principal=principal or None, provider=provider, model=model, usage=usage)
 
 
 def event(row: tuple[Any, ...]) -> Event:
@@ -100,7 +119,7 @@ def select_dump(database: sqlite3.Connection, after: int, limit: int) -> list[Du
     """At most `limit` runs with a number above `after`, in the order of acceptance."""
     sql = f"""SELECT {RUN}, scope, (SELECT until FROM keys WHERE scope = runs.scope AND number = runs.number)
     FROM runs WHERE number > ? ORDER BY number LIMIT ?"""  # noqa: S608  # our own words
-    return [Dumped(record(row), None if row[32] is None else (row[31], row[32])) for row in database.execute(sql, (after, limit))]
+    return [Dumped(record(row), None if row[33] is None else (row[32], row[33])) for row in database.execute(sql, (after, limit))]
 
 
 def select_page(database: sqlite3.Connection, query: RunQuery) -> list[RunRecord]:
@@ -141,3 +160,46 @@ def _plan(query: RunQuery) -> tuple[str, list[str], list[Any]]:
         conditions.append("parent = ?")
         values.append(query.parent)
     return index, conditions, values
+
+
+def select_usage(database: sqlite3.Connection, query: UsageQuery) -> list[UsageGroup]:
+    """See `RunStore.usage`."""
+    of_runs = query.run is not None or UsageKey.RUN in query.by
+    conditions, values = _usage_conditions(query)
+    where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
+    columns = [USAGE_COLUMNS[key] for key in query.by]
+    group = f"GROUP BY {', '.join(columns)}" if columns else ""
+    order = ", ".join([*(["day"] if UsageKey.DAY in query.by else []), "sum(cost) DESC", "sum(calls) DESC", *columns])
+    sums = [f"coalesce(sum({name}), 0)" for name in SUMS]
+    sql = f"""SELECT {", ".join([*columns, *sums])} FROM {"run_usage" if of_runs else "usage"} {where} {group}
+    ORDER BY {order} LIMIT ?"""  # noqa: S608  # our own words
+    return [_group(query, row) for row in database.execute(sql, (*values, query.limit)).fetchall()]
+
+
+def select_all_usage(database: sqlite3.Connection) -> list[UsageRow]:
+    """Every sum: those of days, and those of runs."""
+    rows = database.execute("SELECT '', usage.* FROM usage UNION ALL SELECT * FROM run_usage").fetchall()
+    return [usage_row(row) for row in rows]
+
+
+USAGE_COLUMNS: Final = {key: "run_id" if key is UsageKey.RUN else key.value for key in UsageKey}
+
+
+def _usage_conditions(query: UsageQuery) -> tuple[list[str], list[Any]]:
+    given = {
+        "day >= ?": query.since,
+        "day <= ?": query.until,
+        "agent = ?": query.agent,
+        "provider = ?": query.provider,
+        "model = ?": query.model,
+        "run_id = ?": query.run,
+        "principal = ?": None if query.everyone else query.principal or "",
+    }
+    found = {condition: value for condition, value in given.items() if value is not None}
+    return list(found), list(found.values())
+
+
+def _group(query: UsageQuery, row: tuple[Any, ...]) -> UsageGroup:
+    count = len(query.by)
+    keys = {key.value: value or None for key, value in zip(query.by, row[:count], strict=True)}
+    return UsageGroup(keys, Usage(*row[count:]))

@@ -11,12 +11,14 @@ from itertools import chain
 from typing import TYPE_CHECKING, Final, Literal
 
 from portico.errors import StoreError
+from portico.runs.usage import SUMS
+from portico.stores.audit_table import AUDIT
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 FILE: Final = "portico.db"
-VERSION: Final = 2
+VERSION: Final = 3
 APPLICATION: Final = 0x506F7274
 """Says in the file's header whose it is: "Port"."""
 
@@ -76,10 +78,28 @@ CREATE TABLE records (key TEXT PRIMARY KEY, record BLOB) WITHOUT ROWID;
 CALLBACKS: Final = "CREATE TABLE callbacks (number INTEGER PRIMARY KEY, next_at REAL, callback BLOB NOT NULL)"
 """What version 2 has more. It stands apart from the runs, of which few have one: what is written of the others is as it was."""
 
-STEPS: Final = (TABLES, f"{CALLBACKS}; CREATE INDEX callbacks_pending ON callbacks (next_at) WHERE next_at IS NOT NULL;")
+USAGE_SUMS: Final = ", ".join(f"{name} INTEGER NOT NULL" for name in SUMS)
+USAGE: Final = f"""CREATE TABLE usage (day TEXT, agent TEXT, principal TEXT, provider TEXT, model TEXT, {USAGE_SUMS},
+PRIMARY KEY (day, agent, principal, provider, model)) WITHOUT ROWID"""
+"""What version 3 has more: what model calls took, by day. A principal without a name is the empty text."""
+RUN_USAGE: Final = f"""CREATE TABLE run_usage (
+run_id TEXT, day TEXT, agent TEXT, principal TEXT, provider TEXT, model TEXT, {USAGE_SUMS},
+PRIMARY KEY (run_id, day, agent, principal, provider, model)) WITHOUT ROWID"""
+"""The same of each run, also of plain asks, which have no row among the runs; kept as long as runs are."""
+
+VERSION_3: Final = (USAGE, RUN_USAGE, AUDIT)
+"""The tables that version 3 brought."""
+
+STEPS: Final = (
+    TABLES,
+    f"{CALLBACKS}; CREATE INDEX callbacks_pending ON callbacks (next_at) WHERE next_at IS NOT NULL;",
+    f"{'; '.join(VERSION_3)}; CREATE INDEX run_usage_day ON run_usage (day);",
+)
 """What makes each version of the one before it; the first makes version 1 of an empty file."""
 
-STAND_INS: Final = ((), (CALLBACKS.replace("CREATE TABLE", "CREATE TEMP TABLE"),))
+STAND_INS: Final = tuple(
+    tuple(table.replace("CREATE TABLE", "CREATE TEMP TABLE") for table in tables) for tables in ((), (CALLBACKS,), VERSION_3)
+)
 """The empty tables that a reader lays over a file of an older version, by the version that brought them; a file is never changed
 by who reads it."""
 

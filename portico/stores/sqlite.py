@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from portico.errors import StoreError, StoreUnavailable
 from portico.kernel.clock import SystemClock
 from portico.runs.store import Pruned, Retention, RunQuery, StoreSummary
-from portico.stores import inspection, rows
+from portico.stores import audit_table, inspection, rows
 from portico.stores.coding import decode, encode, text
 from portico.stores.faults import sentence
 from portico.stores.giving_way import GivingWay
@@ -32,10 +32,13 @@ if TYPE_CHECKING:
 
     from portico.kernel.clock import Clock
     from portico.kernel.protocols import Lineage
+    from portico.runs.audit_entry import ChainHead, SealedEntry
+    from portico.runs.audit_store import AuditQuery
     from portico.runs.callback import Callback
     from portico.runs.event import Event
     from portico.runs.record import RunRecord
     from portico.runs.store import Change
+    from portico.runs.usage import UsageGroup, UsageQuery, UsageRow
     from portico.stores.rows import Dumped
 
 KEY_HOLDER: Final = "number = (SELECT number FROM keys WHERE scope = ? AND until > ?)"
@@ -44,6 +47,8 @@ WHERE number = (SELECT number FROM runs WHERE run_id = ?) AND seq > ? ORDER BY s
 STEPS: Final = "SELECT key, value FROM steps WHERE number = (SELECT number FROM runs WHERE run_id = ?)"
 PAGE: Final = 200
 """How many runs are read at a time, where all are."""
+AUDIT_SIZE: Final = 500
+"""About how many bytes one entry of the audit trail has."""
 PUT: Final = "INSERT INTO records (key, record) VALUES (?, ?) ON CONFLICT DO UPDATE SET record = excluded.record"
 
 
@@ -93,6 +98,13 @@ class SqliteStore:
     def failure(self) -> str | None:
         """See `RunStore.failure`."""
         return self._writer.failure if self._writer is not None else None
+
+    def journal_figures(self) -> dict[str, Any]:
+        """What `/metrics` shows of the writer: `waiting`, `oldest` (seconds), the histograms `waits` and `commits`."""
+        writer = self._writer
+        if writer is None:
+            return {}
+        return {"waiting": writer.waiting, "oldest": writer.oldest, "waits": writer.waits, "commits": writer.commits}
 
     # --- opening and closing ------------------------------------------------------------------------------------------
 
@@ -147,10 +159,10 @@ class SqliteStore:
             raise StoreUnavailable("the store was opened for reading only." if self._read_only else CLOSED)
         self._writer.submit(work)
 
-    async def _write(self, do: Callable[..., Any], *values: Any, size: int = 0, writes: bool = True) -> Any:
+    async def _write(self, do: Callable[..., Any], *values: Any, size: int = 0, writes: bool = True, quick: bool = False) -> Any:
         """Call `do(connection, *values)` in the writer's next transaction. Returns what it returned."""
         done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._submit(Work(lambda database: do(database, *values), partial(_settle, done), size=size, writes=writes))
+        self._submit(Work(lambda database: do(database, *values), partial(_settle, done), size=size, writes=writes, quick=quick))
         return await done
 
     async def _read(self, do: Callable[..., Any], *values: Any) -> Any:
@@ -199,6 +211,10 @@ class SqliteStore:
         """See `RunStore.suspensions`."""
         return dict(await self._read(_rows, "SELECT name, reason FROM suspensions ORDER BY name"))
 
+    async def usage(self, query: UsageQuery) -> list[UsageGroup]:
+        """See `RunStore.usage`."""
+        return await self._read(rows.select_usage, query)
+
     # --- what is kept -------------------------------------------------------------------------------------------------
 
     async def prune(self, retention: Retention, now: float) -> Pruned:
@@ -224,6 +240,29 @@ class SqliteStore:
     async def states(self) -> list[tuple[str, dict[str, Any]]]:
         """Every state, by the name of its process."""
         return await self._read(_pairs, "SELECT name, state FROM states ORDER BY name")
+
+    # --- the audit trail ----------------------------------------------------------------------------------------------
+
+    async def append_audit(self, entries: Sequence[SealedEntry], forget_through: int = 0) -> None:
+        """See `AuditStore.append_audit`."""
+        rows = audit_table.rows_of(entries)
+        await self._write(audit_table.append, rows, forget_through, size=AUDIT_SIZE * len(rows), quick=not forget_through)
+
+    async def audit_head(self) -> ChainHead:
+        """See `AuditStore.audit_head`."""
+        return await self._read(audit_table.head)
+
+    async def audit(self, query: AuditQuery) -> list[SealedEntry]:
+        """See `AuditStore.audit`."""
+        return await self._read(audit_table.page, query)
+
+    async def audit_older(self, than_us: int) -> tuple[ChainHead, int] | None:
+        """See `AuditStore.audit_older`."""
+        return await self._read(audit_table.older, than_us)
+
+    async def all_usage(self) -> list[UsageRow]:
+        """Every sum of usage: those of days, and those of runs."""
+        return await self._read(rows.select_all_usage)
 
     # --- records ------------------------------------------------------------------------------------------------------
 

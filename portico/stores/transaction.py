@@ -13,6 +13,7 @@ from portico.errors import StoreUnavailable
 from portico.runs.status import ENDS
 from portico.runs.store import (
     AcceptRun,
+    AddUsage,
     AppendEvents,
     BeginRun,
     Change,
@@ -27,6 +28,7 @@ from portico.runs.store import (
     StoreStep,
     StoreSuspension,
 )
+from portico.runs.usage import SUMS
 from portico.stores.coding import encode, text
 from portico.stores.schema import INLINE, OUTPUT, PAYLOAD
 
@@ -76,6 +78,13 @@ STATE: Final = "INSERT INTO states (name, state) VALUES (?, ?) ON CONFLICT DO UP
 NO_STATE: Final = "DELETE FROM states WHERE name = ?"
 SUSPENSION: Final = "INSERT INTO suspensions (name, reason) VALUES (?, ?) ON CONFLICT DO UPDATE SET reason = excluded.reason"
 NO_SUSPENSION: Final = "DELETE FROM suspensions WHERE name = ?"
+_SUMS: Final = ", ".join(f"{name} = {name} + excluded.{name}" for name in SUMS)
+_USAGE: Final = f"INTO usage VALUES ({', '.join('?' * (5 + len(SUMS)))}) ON CONFLICT DO"
+_RUN_USAGE: Final = f"INTO run_usage VALUES ({', '.join('?' * (6 + len(SUMS)))}) ON CONFLICT DO"
+ADD_USAGE: Final = f"INSERT {_USAGE} UPDATE SET {_SUMS}"
+ADD_RUN_USAGE: Final = f"INSERT {_RUN_USAGE} UPDATE SET {_SUMS}"
+PUT_USAGE: Final = f"INSERT {_USAGE} NOTHING"
+PUT_RUN_USAGE: Final = f"INSERT {_RUN_USAGE} NOTHING"
 
 
 class Transaction:
@@ -133,6 +142,8 @@ class Transaction:
                 self._add(_store_state, text(change.name), self._data(change.state))
             case StoreSuspension():
                 self._add(_store_suspension, text(change.name), _text(change.reason))
+            case AddUsage():
+                self._encode_usage(change)
             case _:
                 self._wanted[change.run_id] = None
                 self._encode_step(change)
@@ -173,6 +184,12 @@ class Transaction:
 
     def _callback(self, callback: Callback) -> tuple[float | None, bytes | None]:
         return callback.next_at, self._data(asdict(callback))
+
+    def _encode_usage(self, change: AddUsage) -> None:
+        row = change.row
+        named = (row.day, text(row.agent), text(row.principal or ""), text(row.provider), text(row.model))
+        sums = tuple(getattr(row.usage, name) for name in SUMS)
+        self._add(_put_usage if change.restored else _add_usage, text(row.run_id), (*named, *sums))
 
     def _encode_accept(self, change: AcceptRun) -> None:
         record = change.record
@@ -362,3 +379,18 @@ def _store_suspension(database: sqlite3.Connection, numbers: Numbers, name: str,
         database.execute(NO_SUSPENSION, (name,))
     else:
         database.execute(SUSPENSION, (name, reason))
+
+
+def _add_usage(database: sqlite3.Connection, numbers: Numbers, run_id: str, row: tuple[Any, ...]) -> None:
+    del numbers
+    database.execute(ADD_USAGE, row)
+    if run_id:
+        database.execute(ADD_RUN_USAGE, (run_id, *row))
+
+
+def _put_usage(database: sqlite3.Connection, numbers: Numbers, run_id: str, row: tuple[Any, ...]) -> None:
+    del numbers
+    if run_id:
+        database.execute(PUT_RUN_USAGE, (run_id, *row))
+    else:
+        database.execute(PUT_USAGE, row)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import PydanticUserError
 
+from portico.audit.sinks import check_sink
 from portico.errors import ConfigurationError, InvalidOperation, PorticoError
 from portico.kernel.keyed import Keyed
 from portico.kernel.messages import DEFAULT_TYPE
@@ -28,10 +29,12 @@ from portico.topology.validation import UNNAMED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
     from portico.operations.catalogue import Endpoint
     from portico.topology.model import (
         ModelSettings,
+        PriceSettings,
         RouteSettings,
         ServerOfTools,
         StoreSettings,
@@ -290,6 +293,19 @@ class Checks:
         if runs is not None and payloads is not None and payloads > runs:
             self.mistakes.add((*at, "retention", "payloads"), "this is longer than 'runs': no payload outlives its run.")
 
+    def audit(self, settings: TopologySettings) -> None:
+        """Each sink is one, and the trail's settings stand in one place."""
+        if settings.audit is None:
+            return
+        for index, sink in enumerate(settings.audit.sinks):
+            try:
+                check_sink(sink)
+            except ConfigurationError as error:
+                self.mistakes.add(("audit", "sinks", index), error.detail)
+        for key in settings.server.model_fields_set:
+            if key == "audit" or key.startswith("audit_"):
+                self.mistakes.add(("server", key), "'audit' is there as well: they are two spellings of one thing.")
+
     # --- tools and models ---------------------------------------------------------------------------------------------
 
     def tool_servers(self, servers: list[ServerOfTools]) -> None:
@@ -344,6 +360,22 @@ class Checks:
                 from_settings(models.providers, models.default)
             except ConfigurationError as error:
                 self.mistakes.add(at, error.detail)
+
+    def prices(self, settings: PriceSettings, directory: Path | None) -> None:
+        """Every price is one, and the file of prices can be read."""
+        from portico.llm.prices import Price  # noqa: PLC0415  # as above
+        from portico.topology.parts import build_prices  # noqa: PLC0415
+
+        at: Location = ("prices",)
+        for model, price in settings.models.items():
+            try:
+                Price.of(model, price)
+            except ConfigurationError as error:
+                self.mistakes.add((*at, "models", model), error.detail)
+        try:
+            build_prices(settings.model_copy(update={"models": {}}), directory)
+        except ConfigurationError as error:
+            self.mistakes.add((*at, "file"), error.detail)
 
     def _tool_references(self, value: Any, at: Location) -> None:
         """Every `mcp://server/…` in a `config:` names a server of the document."""

@@ -50,6 +50,11 @@ def _lower(value: Any) -> Any:
     return str(value).lower() if isinstance(value, str) else value
 
 
+def _level(value: Any) -> Any:
+    """A word; YAML takes `off` for false."""
+    return "off" if value is False else _lower(value)
+
+
 def _upper(value: Any) -> Any:
     return str(value).upper() if isinstance(value, str) else value
 
@@ -126,6 +131,11 @@ Age = Annotated[
 """Seconds; None for ever."""
 Size = Annotated[int, Field(ge=1), BeforeValidator(_size, json_schema_input_type=int | str)]
 """Bytes."""
+AuditLevel = Annotated[
+    Literal["off", "actions", "calls", "messages"],
+    BeforeValidator(_level, json_schema_input_type=Literal["off", "actions", "calls", "messages"]),
+]
+"""How much is recorded."""
 Port = Annotated[int, Field(ge=0, le=65535), BeforeValidator(_meant)]
 FreeForm = Annotated[dict[str, Any], BeforeValidator(_plain)]
 Restart = Annotated[Literal["permanent", "transient", "temporary"], BeforeValidator(_lower)]
@@ -360,9 +370,12 @@ class ServerSettings(Section):
     drain_timeout: Seconds | None = None
     middleware: list[Text] | None = None
     interceptors: list[Text] | None = None
+    sinks: list[Text] | None = None
     rate_limit: Annotated[list[Text], BeforeValidator(_listed)] | None = None
     max_calls: Count | None = None
     docs: Annotated[DocsSettings, BeforeValidator(_docs)] | None = None
+    console_enabled: Flag | None = None
+    console_path: Text | None = None
     mcp_path: Text | None = None
     mcp_allow: Annotated[list[Text], BeforeValidator(_listed)] | None = None
     mcp_deny: Annotated[list[Text], BeforeValidator(_listed)] | None = None
@@ -377,6 +390,10 @@ class ServerSettings(Section):
     mcp_max_sessions: Count | None = None
     mcp_session_idle_timeout: Seconds | None = None
     metrics_enabled: Flag | None = None
+    audit: AuditLevel | None = None
+    audit_keep: Seconds | None = None
+    audit_journal: Flag | None = None
+    audit_sinks: list[Text] | None = None
     access_log: Flag | None = None
     log_format: Annotated[Literal["text", "json"], BeforeValidator(_lower)] | None = None
     title: Text | None = None
@@ -400,6 +417,8 @@ class RetentionSettings(Section):
     """Seconds after its end that a run can be found; None for ever."""
     payloads: Age = None
     """Seconds after its end that its payload, its reply and the data of its events are kept; None for as long as the run."""
+    usage: Age = 400 * 86_400.0
+    """Seconds after which the usage of a day is forgotten; None for never. That of each single run goes with the run."""
     size: Size | None = None
     """Bytes that the store may take; None for any number."""
 
@@ -422,6 +441,27 @@ def _store(value: Any) -> Any:
     if value.lower() not in STORES:
         raise PydanticKnownError("literal_error", {"expected": " or ".join(map(repr, STORES))})
     return {"type": value.lower()}
+
+
+# --- the audit trail --------------------------------------------------------------------------------------------------
+
+
+class AuditSettings(Section):
+    """The audit trail: the same as `server.audit`, `audit_keep`, `audit_journal` and `audit_sinks`, in one place."""
+
+    level: AuditLevel = "actions"
+    """How much is recorded: each word has what those before it have."""
+    keep: Age = None
+    """How long the journal keeps entries; None for ever."""
+    journal: Flag = True
+    """Whether the store of the runs keeps them."""
+    sinks: list[Text] = Field(default_factory=list[Text])
+    """Where they go besides: `file:PATH`, `unix:///dev/log`, `udp://`, `tcp://` or `tls://host:port`, `otlp`, or a dotted path."""
+
+
+def _audit(value: Any) -> Any:
+    """The short spelling: a word."""
+    return {"level": value} if isinstance(value, str) or value is False else value
 
 
 # --- tools and models -------------------------------------------------------------------------------------------------
@@ -539,6 +579,17 @@ def _as_mapping(value: Any) -> Any:
     return found
 
 
+class PriceSettings(Section):
+    """`prices:`: what models cost, where their providers do not tell it."""
+
+    bundled: Flag = True
+    """Whether the prices of genai-prices count where there are none of one's own."""
+    file: Text | None = None
+    """A YAML or JSON file with `models`. A relative one is taken from the topology's directory."""
+    models: dict[Text, FreeForm] = Field(default_factory=dict[str, dict[str, Any]])
+    """By model: `input`, `output`, `cached_input`, `cache_write` in US dollars for a million tokens. They win over the file."""
+
+
 class PluginSettings(Section):
     """`plugins:`, the seed's place for models."""
 
@@ -556,6 +607,8 @@ class TopologySettings(Section):
     store: Annotated[StoreSettings, BeforeValidator(_store, json_schema_input_type=Literal["memory", "sqlite"] | StoreSettings)] = (
         StoreSettings()
     )
+    audit: Annotated[AuditSettings, BeforeValidator(_audit, json_schema_input_type=AuditLevel | AuditSettings)] | None = None
     mcp: ToolsSettings | None = None
     models: ModelSettings | None = None
+    prices: PriceSettings = PriceSettings()
     plugins: PluginSettings = PluginSettings()

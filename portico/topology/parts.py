@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-    from pathlib import Path
 
     from portico.kernel.protocols import ModelProvider, ToolSet
     from portico.kernel.supervisor import Supervisor
+    from portico.llm.prices import Prices
     from portico.mcp_bridge.config import MCPServerConfig
-    from portico.topology.model import ModelSettings, ServerOfTools, StoreSettings, ToolsSettings
+    from portico.runs.store import Retention
+    from portico.topology.model import ModelSettings, PriceSettings, RetentionSettings, ServerOfTools, StoreSettings, ToolsSettings
 
 MCP_STATE: Final = "mcp"
 """Where in the data directory the bridge keeps what it knows of external servers: pins, tokens."""
@@ -28,6 +30,8 @@ class Parts:
     """`self.llm`; None where no models are declared."""
     tool_registry: ToolSet | None
     """`self.tools`; None where it has no `mcp:`."""
+    prices: Prices
+    """What models cost."""
 
     @property
     def closing(self) -> list[Callable[[], Awaitable[None]]]:
@@ -81,10 +85,16 @@ def build_store(directory: Path | str, settings: StoreSettings | None = None) ->
     if settings is None:
         store, retention = SqliteStore(directory), Retention()
     else:
-        kept = settings.retention
         store = SqliteStore(directory, synchronous=settings.synchronous)
-        retention = Retention(runs_for=kept.runs, payloads_for=kept.payloads, max_bytes=kept.size)
+        retention = retention_of(settings.retention)
     return {"commit": StoreCommit(store, retention), "state_store": store}
+
+
+def retention_of(kept: RetentionSettings) -> Retention:
+    """How long a store keeps what has ended."""
+    from portico.runs.store import Retention  # noqa: PLC0415  # as above
+
+    return Retention(runs_for=kept.runs, payloads_for=kept.payloads, usage_for=kept.usage, max_bytes=kept.size)
 
 
 def build_models(models: ModelSettings | None) -> ModelProvider | None:
@@ -94,3 +104,15 @@ def build_models(models: ModelSettings | None) -> ModelProvider | None:
     from portico.llm.providers import from_settings  # noqa: PLC0415  # only where models are declared
 
     return from_settings(models.providers, models.default)
+
+
+def build_prices(settings: PriceSettings, directory: Path | None) -> Prices:
+    """What models cost. Raises `ConfigurationError` for a price that is none, or a file that cannot be read."""
+    from portico.llm.prices import Prices  # noqa: PLC0415  # as above
+
+    prices = Prices(bundled=settings.bundled)
+    if settings.file is not None:
+        prices.load_pricing_from_file((directory or Path()).joinpath(settings.file))
+    for model, price in settings.models.items():
+        prices.register_pricing(model, **price)
+    return prices

@@ -9,6 +9,7 @@ import os
 from typing import TYPE_CHECKING, Any, Self
 
 from portico.kernel import runtime as kernel
+from portico.llm.prices import Prices
 from portico.topology.late_tools import LateTools
 
 if TYPE_CHECKING:
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 class Runtime(kernel.Runtime):
     """One supervised tree: built by hand, with the arguments of the kernel's `Runtime`, or from a topology.
 
-    Where it is given no tools, its agents can bring some along all the same: `await self.connect_mcp(…)`.
+    Where it is given no prices, those of genai-prices count. Where it is given no tools, its agents can bring some along all the
+    same: `await self.connect_mcp(…)`.
 
     Args:
         args: as of the kernel's `Runtime`.
@@ -37,6 +39,8 @@ class Runtime(kernel.Runtime):
 
             settings = {**build_store(data), **settings}
         super().__init__(*args, **settings)
+        if self.services.prices is None:
+            self.services.prices = Prices()
         if self.services.tools is None:
             self.services.tools = LateTools(self)
 
@@ -83,5 +87,6 @@ class Runtime(kernel.Runtime):
             "model_provider": parts.model_provider,
             "tool_registry": parts.tool_registry,
             "closing": parts.closing,
+            "prices": parts.prices,
         }
         return cls(parts.supervisor, **{**given, **settings})

@@ -14,7 +14,7 @@ from portico.topology.checks import Checks, DeclaredRoute
 from portico.topology.classes import Classes, Maker, importable
 from portico.topology.mistakes import Mistakes
 from portico.topology.model import ModelSettings, ServerOfTools, ServerSettings, StoreSettings, TopologySettings
-from portico.topology.parts import Parts, build_models, build_tools
+from portico.topology.parts import Parts, build_models, build_prices, build_tools
 from portico.topology.source import adopt, parse, read
 from portico.topology.validation import UNNAMED, validated
 
@@ -73,7 +73,8 @@ class Topology:
         """Fresh parts for one runtime. Raises `ConfigurationError` where a provider or a server cannot be made."""
         tools_supervisor, tools = build_tools(self.settings.mcp, self.directory, self.data_directory)
         first = (tools_supervisor,) if tools_supervisor is not None else ()
-        return Parts(self.tree.build(first=first), build_models(self.models), tools)
+        prices = build_prices(self.settings.prices, self.directory)
+        return Parts(self.tree.build(first=first), build_models(self.models), tools, prices)
 
     @staticmethod
     def json_schema() -> dict[str, Any]:
@@ -131,8 +132,10 @@ def _checked(data: Any, classes: Classes) -> Topology:
         tree = checks.tree(settings)
         routes = checks.routes(settings.routes)
     checks.store(settings.store)
+    checks.audit(settings)
     checks.tool_servers(servers)
     checks.models(settings)
+    checks.prices(settings.prices, classes.directory)
     mistakes.check()
     assert tree is not None  # noqa: S101  # a missing tree is a mistake
     return Topology(mistakes.source, classes.directory, tree, routes, settings)

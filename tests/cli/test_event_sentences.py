@@ -40,6 +40,17 @@ def told(name: str, data: Any, seq: int | None = 2) -> str:
         (EventName.LOG, {"level": "info", "data": {"a": 1}, "logger": None}, 'info: {"a": 1}'),
         (EventName.DELTA, {"text": "one\ntwo"}, r'answer goes on: "one\ntwo"'),
         (EventName.ASSISTANT_MESSAGE, {"content": "Hello."}, "the model says: Hello."),
+        (
+            EventName.MODEL_CALL,
+            {"model": "m", "tokens_in": 1200, "tokens_out": 7, "cost_usd": 0.0005, "seconds": 1.25, "error": None},
+            "model m answered in 1.2 s: 1,200 tokens read, 7 written, $0.0005",
+        ),
+        (
+            EventName.MODEL_CALL,
+            {"model": "m", "tokens_in": None, "tokens_out": 7, "cost_usd": None, "seconds": 1, "error": None},
+            "model m answered in 1.0 s: ? tokens read, 7 written",
+        ),
+        (EventName.MODEL_CALL, {"model": "m", "error": "ModelError"}, "model m gave no answer: ModelError"),
         (EventName.TOOL_CALL, {"id": "1", "name": "t", "arguments": {"a": 1}}, 'the model calls tool t with {"a": 1}'),
         (EventName.TOOL_RESULT, {"id": "1", "name": "t", "result": "R"}, "tool t answered: R"),
         (EventName.TOOL_RESULT, {"id": "1", "name": "t", "error": "E"}, "tool t failed: E"),

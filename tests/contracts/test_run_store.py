@@ -34,10 +34,11 @@ from portico.runs.store import (
     StoreStep,
     StoreSuspension,
 )
+from portico.runs.usage import NANO, SUMS, Usage, UsageGroup, UsageKey, UsageQuery, total
 from portico.stores.sqlite import SqliteStore
 from portico.testing.manual_clock import ManualClock
 from tests.contracts.json_values import FALSY, JSON, TEXT, exact
-from tests.stores.stores import NOW, a_run, accepted, ended, stored, submitted
+from tests.stores.stores import A_CALL, NOW, a_run, accepted, ended, stored, submitted, used
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
@@ -925,3 +926,109 @@ async def test_a_durable_store_refuses_what_would_not_come_back_as_it_is(value: 
             with pytest.raises(ValueError):
                 store.submit([accepted("other"), change], never)
         assert await store.unfinished() == []
+
+
+# --- usage ------------------------------------------------------------------------------------------------------------
+
+
+@over_every_store
+async def test_usage_is_summed_up_by_whatever_is_asked_for(opened: Opened) -> None:
+    async with opened() as store:
+        await stored(store, accepted("one", principal="alice"), used("one", principal="alice"))
+        await stored(store, used("one", principal="alice", agent="other"), used("plain", principal="bob"))
+        await stored(store, used("one", Usage(calls=2, unpriced_calls=2, unknown_calls=1), principal="alice", model="odd"))
+        await stored(store, used("late", day="2027-01-16"), used())
+        everything = await store.usage(UsageQuery(everyone=True))
+        by_model = await store.usage(UsageQuery(everyone=True, by=[UsageKey.MODEL]))
+        by_principal = await store.usage(UsageQuery(everyone=True, by=[UsageKey.PRINCIPAL, UsageKey.AGENT]))
+        by_day = await store.usage(UsageQuery(everyone=True, by=[UsageKey.DAY]))
+        by_run = await store.usage(UsageQuery(everyone=True, by=[UsageKey.RUN]))
+    assert everything == [
+        UsageGroup({}, Usage(7, 0, 500, 50, cost=125_000, unpriced_calls=2, unknown_calls=1, duration_us=7_500_000))
+    ]
+    assert [(group.keys, group.usage.calls) for group in by_model] == [({"model": "gpt-4o-mini"}, 5), ({"model": "odd"}, 2)]
+    assert [(*group.keys.values(), group.usage.calls) for group in by_principal] == [
+        (None, "echo", 2),
+        ("alice", "echo", 3),
+        ("alice", "other", 1),
+        ("bob", "echo", 1),
+    ]
+    assert [(group.keys["day"], group.usage.calls) for group in by_day] == [("2027-01-15", 6), ("2027-01-16", 1)]
+    assert [(group.keys["run"], group.usage.calls) for group in by_run] == [("one", 4), ("late", 1), ("plain", 1)]
+
+
+@over_every_store
+async def test_usage_is_found_by_every_condition(opened: Opened) -> None:
+    async with opened() as store:
+        await stored(store, used("a", principal="alice"), used("b", principal="bob", agent="other", day="2027-01-20"))
+        await stored(store, used("c", provider="vllm", model="llama"))
+
+        async def calls(**asked: Any) -> int:
+            asked.setdefault("everyone", True)
+            (group,) = await store.usage(UsageQuery(**asked))
+            return group.usage.calls
+
+        assert await calls() == 3
+        assert await calls(since="2027-01-16") == 1
+        assert await calls(until="2027-01-16") == 2
+        assert await calls(since="2027-01-20", until="2027-01-20") == 1
+        assert await calls(agent="other") == 1
+        assert await calls(provider="vllm") == 1
+        assert await calls(model="llama") == 1
+        assert await calls(run="a") == 1
+        assert await calls(run="nobody") == 0
+        assert await calls(everyone=False, principal="alice") == 1
+        assert await calls(everyone=False) == 1
+        assert await calls(everyone=False, principal="alice", run="b") == 0
+        assert len(await store.usage(UsageQuery(everyone=True, by=[UsageKey.RUN], limit=2))) == 2
+
+
+@over_every_store
+async def test_a_run_has_the_usage_of_all_its_calls(opened: Opened) -> None:
+    async with opened() as store:
+        await stored(store, accepted("run"), used("run"))
+        await stored(store, used("run"), used("run", agent="nested"), used("another"))
+        (listed,) = await store.runs(RunQuery(everyone=True))
+        assert {row.agent: row.usage.calls for row in (await got(store, "run")).usage} == {"echo": 2, "nested": 1}
+        assert total(listed.usage) == Usage(3, 0, 300, 30, cost=75_000, duration_us=4_500_000)
+
+
+@over_every_store
+async def test_usage_of_a_transaction_that_is_refused_is_not_stored(opened: Opened) -> None:
+    async with opened() as store:
+        await stored(store, accepted("run"))
+        with pytest.raises(RunExists):
+            await stored(store, used("run"), accepted("run"))
+        assert (await got(store, "run")).usage == ()
+        assert await store.usage(UsageQuery(everyone=True)) == [UsageGroup({}, Usage())]
+
+
+@over_every_store
+@given(calls=st.lists(st.tuples(st.sampled_from(["a", "b"]), st.sampled_from([None, "é"]), st.integers(0, 9 * NANO)), max_size=8))
+@settings(deadline=None, max_examples=20)
+async def test_sums_of_usage_are_exact(opened: Opened, calls: list[tuple[str, str | None, int]]) -> None:
+    async with opened() as store:
+        for agent, principal, value in calls:
+            usage = Usage(**dict.fromkeys(SUMS, value))
+            await stored(store, used("run", usage, agent=agent, principal=principal))
+        groups = await store.usage(UsageQuery(everyone=True, by=[UsageKey.AGENT, UsageKey.PRINCIPAL]))
+        for group in groups:
+            among = [value for *key, value in calls if key == list(group.keys.values())]
+            assert group.usage == Usage(**dict.fromkeys(SUMS, sum(among)))
+        (everything,) = await store.usage(UsageQuery(everyone=True))
+        assert everything.usage.cost == sum(value for *_, value in calls)
+
+
+@over_every_store
+async def test_usage_of_days_outlives_the_runs(opened: Opened) -> None:
+    async with opened() as store:
+        await stored(store, accepted("old"), used("old"), used("plain"), ended("old"))
+        await stored(store, accepted("unfinished"), used("unfinished"))
+        await store.prune(Retention(runs_for=5 * 86400.0, usage_for=20 * 86400.0), NOW + 10 * 86400.0)
+        by_run = await store.usage(UsageQuery(everyone=True, by=[UsageKey.RUN]))
+        assert [group.keys["run"] for group in by_run] == ["unfinished"]
+        assert (await store.usage(UsageQuery(everyone=True)))[0].usage.calls == 3
+        removed = await store.prune(Retention(runs_for=None, usage_for=20 * 86400.0), NOW + 30 * 86400.0)
+        assert removed.usage == 1
+        assert (await store.usage(UsageQuery(everyone=True)))[0].usage.calls == 0
+        assert total((await got(store, "unfinished")).usage) == A_CALL

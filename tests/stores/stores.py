@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from portico.runs.record import RunRecord
 from portico.runs.status import RunStatus
-from portico.runs.store import AcceptRun, EndRun
+from portico.runs.store import AcceptRun, AddUsage, EndRun
+from portico.runs.usage import Usage, UsageRow
 
 if TYPE_CHECKING:
     from portico.kernel.protocols import Lineage
@@ -30,6 +31,16 @@ def accepted(run_id: str, *, scope: bytes | None = None, key_until: float = 0.0,
 def ended(run_id: str, at: float = NOW + 1, status: RunStatus = RunStatus.SUCCEEDED, **fields: Any) -> EndRun:
     """The end of a run at its first attempt."""
     return EndRun(run_id, status, at, 1, **fields)
+
+
+A_CALL: Final = Usage(calls=1, tokens_in=100, tokens_out=10, cost=25_000, duration_us=1_500_000)
+"""What a call of a model may take."""
+
+
+def used(run_id: str = "", usage: Usage = A_CALL, **fields: Any) -> AddUsage:
+    """That a model was called."""
+    values: dict[str, Any] = {"day": "2027-01-15", "agent": "echo", "provider": "openai", "model": "gpt-4o-mini", **fields}
+    return AddUsage(UsageRow(run_id=run_id, usage=usage, **values))
 
 
 def submitted(store: RunStore, *changes: Change, lineage: Lineage | None = None) -> asyncio.Future[Exception | None]:

@@ -15,10 +15,11 @@ from portico.runs.event import Event
 from portico.runs.memory_store import MemoryRunStore
 from portico.runs.status import RunStatus
 from portico.runs.store import AppendEvents, ParkRun, RunQuery, StoreState, StoreStep, StoreSuspension
+from portico.runs.usage import UsageKey, UsageQuery
 from portico.stores.jsonl import export, load
 from portico.stores.sqlite import SqliteStore
 from portico.testing.manual_clock import ManualClock
-from tests.stores.stores import NOW, accepted, ended, stored
+from tests.stores.stores import NOW, accepted, ended, stored, used
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -55,6 +56,7 @@ async def fill(store: RunStore) -> None:
     await stored(store, accepted("told", created=NOW - 2, callback=callback), ended("told"))
     await stored(store, accepted("waiting", payload={"_base64": "x"}), ParkRun("waiting", {"kind": "input"}))
     await stored(store, StoreState("echo", {"n": 1}), StoreSuspension("echo", "broken"))
+    await stored(store, used("done", principal="alice"), used("plain"), used("plain"), used())
 
 
 async def everything(store: RunStore) -> list[Any]:
@@ -62,6 +64,8 @@ async def everything(store: RunStore) -> list[Any]:
     key = await store.run_of_key(b"scope")
     return [
         [replace(run, number=0) for run in runs],
+        sorted(map(str, await store.usage(UsageQuery(everyone=True, by=list(UsageKey))))),
+        sorted(map(str, await store.usage(UsageQuery(everyone=True, by=[UsageKey.PRINCIPAL, UsageKey.DAY])))),
         [await store.events(run.run_id, limit=5000) for run in runs],
         [await store.steps(run.run_id) for run in runs],
         await store.callbacks(),
@@ -77,7 +81,7 @@ async def test_a_store_that_was_written_and_loaded_is_the_same(tmp_path: Path) -
     async with opened(tmp_path / "one") as one, opened(tmp_path / "two") as two:
         await fill(one)
         lines = await export(one, file)
-        assert lines == len(file.getvalue().splitlines()) == 4 + 1201 + 2 + 2
+        assert lines == len(file.getvalue().splitlines()) == 4 + 1201 + 2 + 2 + 4
         assert await load(two, file.getvalue().splitlines()) == lines
         assert await everything(two) == await everything(one)
         assert await two.verify() == []
@@ -104,7 +108,9 @@ async def test_what_a_store_has_already_is_left_as_it_is(tmp_path: Path) -> None
         await load(two, file.getvalue().splitlines())
         assert [run.run_id for run in await two.unfinished()] == ["done", "more", "waiting"]
         assert await two.events("done") == []
-        assert await load(two, file.getvalue().splitlines()) == 2  # the state and the suspension, once more
+        once = await two.usage(UsageQuery(everyone=True))
+        assert await load(two, file.getvalue().splitlines()) == 2 + 4  # the state, the suspension and the usage, once more
+        assert await two.usage(UsageQuery(everyone=True)) == once
 
 
 @pytest.mark.parametrize(

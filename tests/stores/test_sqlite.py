@@ -28,10 +28,11 @@ from portico.runs.callback import Callback
 from portico.runs.event import Event
 from portico.runs.status import RunStatus
 from portico.runs.store import AppendEvents, Retention, RunQuery, StoreCallback, StoreState
+from portico.runs.usage import Usage, UsageGroup, UsageKey, UsageQuery, total
 from portico.stores import writer
 from portico.stores.schema import open_writing
 from portico.stores.sqlite import SqliteStore
-from tests.stores.stores import NOW, accepted, ended, stored, submitted
+from tests.stores.stores import A_CALL, NOW, accepted, ended, stored, submitted, used
 
 if TYPE_CHECKING:
     import asyncio
@@ -328,10 +329,14 @@ async def test_a_file_of_version_1_is_brought_up_to_date_with_all_that_is_in_it(
         assert await store.steps("done") == {"a": {"n": 1}}
         assert await store.state("echo") == {"n": 1}
         assert await store.callbacks() == []
-        await stored(store, StoreCallback("done", callback))
+        assert await store.usage(UsageQuery(everyone=True, by=list(UsageKey))) == []
+        await stored(store, StoreCallback("done", callback), used("done"))
         await stored(store, accepted("new", callback=callback), ended("new"))
     async with opened(tmp_path) as store:
         assert sorted(await store.callbacks()) == [("done", callback), ("new", callback)]
+        done = await store.run("done")
+        assert done is not None
+        assert total(done.usage) == A_CALL
         assert await store.verify() == []
 
 
@@ -343,6 +348,8 @@ async def test_a_file_of_version_1_can_be_read_and_stays_as_it_is(tmp_path: Path
     try:
         assert [run.run_id for run in await store.runs(RunQuery(everyone=True))] == ["waiting", "done"]
         assert await store.callbacks() == []
+        assert await store.usage(UsageQuery(everyone=True, by=[UsageKey.RUN])) == []
+        assert await store.usage(UsageQuery(everyone=True)) == [UsageGroup({}, Usage())]
         assert await store.verify() == []
     finally:
         await store.close()

@@ -27,6 +27,8 @@ PRINCIPAL = "portico.principal"
 """The ASGI scope key under which authentication leaves who calls: a string, or None."""
 SCOPES = "portico.scopes"
 """The ASGI scope key of what the caller may do: a frozenset of strings, or None where the gateway knows no callers."""
+REQUEST_ID = "portico.request_id"
+"""The ASGI scope key of the request's id."""
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
@@ -42,6 +44,8 @@ def call_of(endpoint: Endpoint, payload: Any, context: ServerRequestContext[Any]
         principal=scope.get(PRINCIPAL),
         scopes=scope.get(SCOPES),
         address=client[0] if client else None,
+        face="mcp",
+        request_id=scope.get(REQUEST_ID),
         traceparent=traceparent_of(cast("Mapping[str, Any] | None", context.meta)),
         answerable=answerable(context.session.client_capabilities),
     )

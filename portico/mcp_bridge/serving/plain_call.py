@@ -17,7 +17,7 @@ from mcp.types.version import LATEST_MODERN_VERSION
 from pydantic_core import from_json, to_json
 
 from portico.errors import ContractViolation
-from portico.mcp_bridge.serving.caller import PRINCIPAL, SCOPES, traceparent_of
+from portico.mcp_bridge.serving.caller import PRINCIPAL, REQUEST_ID, SCOPES, traceparent_of
 from portico.mcp_bridge.serving.input_requests import answerable
 from portico.mcp_bridge.serving.tasks import TASKS
 from portico.runs.call import Call, permits
@@ -190,6 +190,8 @@ def asked(served: Served, plain: PlainCall, kinds: frozenset[str] | None, scope:
         principal=scope.get(PRINCIPAL),
         scopes=scope.get(SCOPES),
         address=client[0] if client else None,
+        face="mcp",
+        request_id=scope.get(REQUEST_ID),
         traceparent=traceparent_of(meta) if "traceparent" in meta else None,
         answerable=kinds,
     )

@@ -14,7 +14,6 @@ from portico.mcp_bridge.serving.answering import answer
 from portico.mcp_bridge.serving.caller import call_of, scopes_of
 from portico.mcp_bridge.serving.errors import error_result, protocol_error
 from portico.mcp_bridge.serving.pages import cursor_of, hints, page_of
-from portico.runs.dispatcher import authorise
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -59,7 +58,8 @@ class Tools:
             raise protocol_error(UnknownTool(params.name, nearest(params.name, served.tools_for(scopes_of(context)))))
         call = call_of(tool.endpoint, None, context, timeout=served.options.run_timeout)
         try:
-            authorise(call)  # before its arguments are looked at: what they should be is nothing to tell who may not call
+            # Before its arguments are looked at: what they should be is nothing to tell who may not call.
+            served.dispatcher.authorise(call)
             call.payload = tool.payload(params.arguments)
         except (ContractViolation, InsufficientScope) as error:
             return error_result(error)

@@ -1,0 +1,59 @@
+// WaitingList: the runs that wait for somebody's answer, the longest waiting first; how many there are stands in the navigation.
+import { Observable } from "./observable.js";
+import { Problem } from "./problem.js";
+
+/** How many are read; beyond that there are more than anybody answers at a sitting. */
+const MOST = 200;
+/** Milliseconds between two readings. */
+const PACE = 800;
+
+export class WaitingList extends Observable {
+  /** Records of runs, the oldest first. */
+  runs = [];
+  /** "unread", "read" or "failed". */
+  state = "unread";
+  /** Why it failed: a Problem, or null. */
+  problem = null;
+  /** Whether there are more than were read. */
+  more = false;
+  #api;
+  #timer = 0;
+  #last = 0;
+
+  constructor(api, stream) {
+    super();
+    this.#api = api;
+    stream.on("hello", () => this.readSoon());
+    stream.on("gap", () => this.readSoon());
+    stream.on("run", (data, kind) => {
+      const leaves = data.status !== "waiting" && this.runs.some((run) => run.run_id === data.run_id);
+      if (kind === "run.waiting" || leaves) this.readSoon();
+    });
+  }
+
+  readSoon() {
+    this.#timer ||= setTimeout(() => this.#read(), Math.max(0, this.#last + PACE - Date.now()));
+  }
+
+  clear() {
+    this.runs = [];
+    this.state = "unread";
+    this.changed();
+  }
+
+  async #read() {
+    this.#last = Date.now();
+    try {
+      const page = await this.#api.get(`runs?status=waiting&everyone=true&limit=${MOST}`);
+      this.runs = page.runs.filter((run) => run.waiting_for?.kind === "input").reverse();
+      this.more = page.next !== null;
+      this.state = "read";
+      this.problem = null;
+    } catch (error) {
+      this.problem = Problem.from(error);
+      if (this.state !== "read") this.state = "failed";
+    }
+    this.#timer = 0;
+    this.changed();
+  }
+}

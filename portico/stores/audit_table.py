@@ -1,0 +1,108 @@
+"""The audit trail in `portico.db`: a row for each sealed entry, with a column for each of its fields.
+
+Nothing is derived: whatever somebody changes in a row, the row's hash no longer fits. Called on the threads of the store.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final
+
+from portico.runs.audit_entry import AuditEntry, ChainHead, SealedEntry
+from portico.stores.coding import text
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterable
+
+    from portico.runs.audit_store import AuditQuery
+
+AUDIT: Final = """CREATE TABLE audit (seq INTEGER PRIMARY KEY, prev TEXT NOT NULL, hash TEXT NOT NULL, at_us INTEGER NOT NULL,
+action TEXT NOT NULL, outcome TEXT NOT NULL, principal TEXT, address TEXT, face TEXT, agent TEXT, operation TEXT, run_id TEXT,
+request_id TEXT, trace_id TEXT, duration_us INTEGER, details TEXT)"""
+"""The table, which came with version 3."""
+
+FIELDS: Final = (
+    "at_us",
+    "action",
+    "outcome",
+    "principal",
+    "address",
+    "face",
+    "agent",
+    "operation",
+    "run_id",
+    "request_id",
+    "trace_id",
+    "duration_us",
+)
+"""The columns that are fields of an entry as they are."""
+COLUMNS: Final = f"seq, prev, hash, {', '.join(FIELDS)}, details"
+APPEND: Final = f"INSERT INTO audit ({COLUMNS}) VALUES (?, ?, ?{', ?' * len(FIELDS)}, ?) ON CONFLICT DO NOTHING"  # noqa: S608  # our own words
+HEAD: Final = "SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1"
+FORGET: Final = "DELETE FROM audit WHERE seq <= ?"
+OLDER: Final = """SELECT seq, hash, (SELECT count(*) FROM audit AS other WHERE other.seq <= audit.seq) FROM audit
+WHERE seq < coalesce((SELECT min(seq) FROM audit WHERE at_us >= ?), 9223372036854775807) ORDER BY seq DESC LIMIT 1"""
+
+
+def rows_of(entries: Iterable[SealedEntry]) -> list[tuple[Any, ...]]:
+    """What is written of entries."""
+    return [_row(sealed) for sealed in entries]
+
+
+def append(database: sqlite3.Connection, rows: list[tuple[Any, ...]], forget_through: int) -> None:
+    """Write them, and remove what is kept no longer."""
+    database.executemany(APPEND, rows)
+    if forget_through:
+        database.execute(FORGET, (forget_through,))
+
+
+def head(database: sqlite3.Connection) -> ChainHead:
+    """See `AuditStore.audit_head`."""
+    row = database.execute(HEAD).fetchone()
+    return ChainHead() if row is None else ChainHead(*row)
+
+
+def older(database: sqlite3.Connection, than_us: int) -> tuple[ChainHead, int] | None:
+    """See `AuditStore.audit_older`."""
+    row = database.execute(OLDER, (than_us,)).fetchone()
+    return None if row is None else (ChainHead(row[0], row[1]), row[2])
+
+
+def page(database: sqlite3.Connection, query: AuditQuery) -> list[SealedEntry]:
+    """See `AuditStore.audit`."""
+    conditions = {
+        "seq > ?": query.after,
+        "seq < ?": query.before,
+        "agent = ?": query.agent,
+        "principal = ?": query.principal,
+        "action = ?": query.action,
+        "at_us >= ?": query.since_us,
+        "at_us < ?": query.until_us,
+    }
+    given = {condition: value for condition, value in conditions.items() if value is not None}
+    where = f"WHERE {' AND '.join(given)}" if given else ""
+    order = "DESC" if query.after is None else "ASC"
+    sql = f"SELECT {COLUMNS} FROM audit {where} ORDER BY seq {order} LIMIT ?"  # noqa: S608  # our own words
+    values = [text(value) if isinstance(value, str) else value for value in given.values()]
+    return [_sealed(row) for row in database.execute(sql, (*values, query.limit)).fetchall()]
+
+
+def _row(sealed: SealedEntry) -> tuple[Any, ...]:
+    entry = sealed.entry
+    details = None if entry.details is None else json.dumps(entry.details, ensure_ascii=False, sort_keys=True)
+    return (sealed.seq, sealed.prev, sealed.hash, *(getattr(entry, name) for name in FIELDS), details)
+
+
+def _sealed(row: tuple[Any, ...]) -> SealedEntry:
+    seq, prev, own_hash, *fields, details = row
+    entry = AuditEntry(**dict(zip(FIELDS, fields, strict=True)), details=None if details is None else _details(details))
+    return SealedEntry(seq, entry, prev, own_hash)
+
+
+def _details(stored: str) -> Any:
+    """What is no JSON was not written by us: it is shown as it is, and its hash does not fit."""
+    try:
+        return json.loads(stored)
+    except ValueError:
+        return {"unreadable": stored}

@@ -1,0 +1,71 @@
+"""Agents that the live page's tests look at; `topology.yaml` serves them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, Field
+
+from portico.kernel.process import AgentProcess
+from portico.kernel.protocols import Context
+from portico.operations.decorators import operation
+
+if TYPE_CHECKING:
+    from portico.kernel.messages import Message
+
+SCRIPT = "<script>document.title='taken over'</script><img src=x onerror=\"document.title='taken over'\">"
+
+
+class Echo(AgentProcess):
+    """Says what it hears."""
+
+    async def handle(self, message: Message) -> Any:
+        return message.payload
+
+
+class Order(BaseModel):
+    """What the baker is asked for."""
+
+    cake: str = Field("Sachertorte", min_length=2, description="Which one.")
+    pieces: int = Field(1, ge=1, le=12, description="How many.")
+
+
+class Baker(AgentProcess):
+    """Several operations, each with a contract."""
+
+    @operation
+    async def bake(self, ctx: Context, order: Order) -> dict[str, Any]:
+        """Bake a cake."""
+        for number in range(order.pieces):
+            ctx.delta(f"piece {number + 1} ")
+        return {"cake": order.cake, "pieces": order.pieces}
+
+    @operation(idempotent=False)
+    async def burn(self, what: str = "the cake") -> str:
+        """Crash."""
+        raise RuntimeError(f"burnt: {what}")
+
+
+class Slow(AgentProcess):
+    """Takes its time."""
+
+    @operation
+    async def nap(self, seconds: float = 1.0) -> str:
+        """Sleep."""
+        await asyncio.sleep(seconds)
+        return "rested"
+
+
+class Hostile(AgentProcess):
+    """Answers, and crashes, with what no page may believe."""
+
+    @operation
+    async def answer(self) -> dict[str, str]:
+        """Text that looks like a page, turns round, rings, and never ends."""
+        return {"script": SCRIPT, "unseen": "left\u202eright\u0007\u200bend", "long": "x" * 1_048_576}
+
+    @operation(idempotent=False)
+    async def crash(self) -> None:
+        """Crash with a message of a megabyte."""
+        raise RuntimeError(SCRIPT + "\u202eright\u0007" + "y" * 1_048_576)
