@@ -26,11 +26,12 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from websockets.asyncio.client import connect
 
 from portico.app.factory import create_app
+from portico.app.settings import GatewayConfig
 from tests.app.serving import ANY_PORT
 from tests.openapi.serving import served
 from tests.telemetry.receiver import Received, Receiver, receiving
 from tests.telemetry.test_traces import CALLER, SERVER, TRACE, gateway, lineage, topology
-from tests.webhooks.receivers import answered
+from tests.webhooks.receivers import SECRET, answered
 from tests.webhooks.receivers import receiving as receiving_callbacks
 
 if TYPE_CHECKING:
@@ -59,8 +60,8 @@ async def test_every_path_of_the_gateway_has_one_server_span(receiver: Receiver,
         async with client.stream(method, path, headers=headers, **more) as answer:
             assert answer.status_code
 
-    monkeypatch.setenv("PORTICO_API_KEY", "secret")
-    async with gateway(receiver, monkeypatch, topology("Front", "Back")) as face:
+    settings = GatewayConfig(port=0, api_key="secret")
+    async with gateway(receiver, monkeypatch, topology("Front", "Back"), settings=settings) as face:
         client = face.client
         paths = (await client.get("/openapi.json", headers={"authorization": "Bearer secret"})).json()["paths"]
         assert len(paths) > 20
@@ -164,8 +165,11 @@ def test_portico_ask_sends_its_trace(receiver: Receiver, tmp_path: Path) -> None
 
 
 async def test_what_tells_of_a_runs_end_belongs_to_its_trace(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
-    secret = {"PORTICO_CALLBACK_SECRET": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "PORTICO_CALLBACK_ALLOWED_HOSTS": "127.0.0.1"}
-    async with receiving_callbacks(answered(200)) as told, gateway(receiver, monkeypatch, topology("Back"), **secret) as face:
+    settings = GatewayConfig(port=0, callback_secret=SECRET, callback_allowed_hosts=["127.0.0.1"])
+    async with (
+        receiving_callbacks(answered(200)) as told,
+        gateway(receiver, monkeypatch, topology("Back"), settings=settings) as face,
+    ):
         body = {"agent": "back", "payload": {"marker": "m"}, "callback_url": told.url()}
         answer = await face.client.post("/runs", json=body, headers={"traceparent": CALLER})
         assert answer.status_code == 202, answer.text

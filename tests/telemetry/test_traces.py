@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     import httpx
 
+    from portico.app.settings import GatewayConfig
+
 pytestmark = pytest.mark.anyio
 
 INTERNAL, SERVER, CLIENT = 1, 2, 3
@@ -34,7 +36,12 @@ def receiver() -> Iterator[Receiver]:
 
 @asynccontextmanager
 async def gateway(
-    receiver: Receiver, monkeypatch: pytest.MonkeyPatch, topology: Mapping[str, Any], name: str = "near", **environ: str
+    receiver: Receiver,
+    monkeypatch: pytest.MonkeyPatch,
+    topology: Mapping[str, Any],
+    name: str = "near",
+    settings: GatewayConfig = ANY_PORT,
+    **environ: str,
 ) -> AsyncGenerator[Served]:
     """A gateway whose spans have arrived when this ends."""
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.endpoint)
@@ -42,7 +49,7 @@ async def gateway(
     monkeypatch.setenv("OTEL_SERVICE_NAME", name)
     for variable, value in environ.items():
         monkeypatch.setenv(variable, value)
-    async with asyncio.timeout(40), listening(create_app(topology, ANY_PORT)) as served:
+    async with asyncio.timeout(40), listening(create_app(topology, settings), settings) as served:
         yield served
 
 
