@@ -102,7 +102,7 @@ def create_app(source: KernelRuntime | Topology | Path | str | Mapping[str, Any]
     guard = Guard(settings.callback_allowed_hosts)
     face = Face(
         dispatcher,
-        Deliverer(dispatcher.book, settings.callback_secret, guard),
+        Deliverer(dispatcher.book, settings.callback_secret, guard, observers=observers),
         request_timeout=settings.request_timeout,
         run_timeout=settings.run_timeout,
         body_limit=settings.body_limit,
