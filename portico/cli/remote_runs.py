@@ -7,24 +7,18 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from portico.cli.refusals import refusal
 from portico.cli.story import Story
-from portico.client import (
-    Client,
-    ClientError,
-    ConnectionFailed,
-    PorticoAPIError,
-    TimedOut,
-    Unauthenticated,
-)
-from portico.client.answers import phrase
+from portico.client import Client, ClientError, ConnectionFailed
 from portico.errors import CallError, UnknownRun
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 
-    from portico.client import Event
+    from portico.client import Event, UsageRow
 
 TIMEOUT: Final = 60.0
 """Seconds for an answer, to cancel a run takes as long as its handler needs to stop; and for which a server may be away."""
@@ -66,6 +60,13 @@ class RemoteRuns:
         with self._sentences():
             return [dict(letter.data) for letter in self._client.dead_letters.list(agent=agent, limit=limit, page=PAGE)]
 
+    def usage(self, by: Sequence[str], limit: int, filters: Mapping[str, str | None]) -> dict[str, Any]:
+        """What models took. Raises `CallError`."""
+        with self._sentences():
+            report = self._client.usage(by, limit=limit, **filters)
+        rows = [{**row.keys, **_sums(row)} for row in report.rows]
+        return {"rows": rows, "total": _sums(report.total), "truncated": report.truncated}
+
     def story(self, run_id: str) -> Story:
         """What became of a run so far. Raises `CallError`."""
         record = self.record(run_id)
@@ -88,7 +89,7 @@ class RemoteRuns:
             with self._sentences(), self._client.runs.events(_checked(run_id), on_lost=lost) as events:
                 for event in events:
                     met = True
-                    yield _shown(event)
+                    yield as_told(event)
         except CallError as error:
             if met and error.extra.get("status") == 0:
                 reason = f"The connection was lost, and no gateway has answered for {TIMEOUT:g} s. {error.detail}"
@@ -111,7 +112,7 @@ class RemoteRuns:
         with self._sentences(), self._client.runs.events(record["run_id"], resume=False, silence=silence) as events:
             try:
                 for event in events:
-                    found.append(_shown(event))
+                    found.append(as_told(event))
                     if not ended and time.monotonic() > until:
                         break
             except ConnectionFailed as error:
@@ -149,28 +150,17 @@ class RemoteRuns:
         """An error of the client as a `CallError`, with the status of the answer; 0 where there was none."""
         try:
             yield
-        except TimedOut as error:
-            raise CallError(f"{self._url} did not answer in time.", status=0) from error
-        except ConnectionFailed as error:
-            reason = f"{self._url} ended the connection without an answer ({error.reason})."
-            if not error.sent:
-                nobody = f"No gateway answers at {self._url} ({error.reason})."
-                reason = f"{nobody} Start one with `portico serve`, or name its address with --url."
-            raise CallError(reason, status=0) from error
-        except Unauthenticated as error:
-            wrong = "does not know the API key in PORTICO_API_KEY" if self._keyed else "needs an API key: set PORTICO_API_KEY to it"
-            raise CallError(f"The gateway at {self._url} {wrong}.", status=error.status) from error
         except ClientError as error:
-            status: int = getattr(error, "status", None) or 0
-            if isinstance(error, PorticoAPIError) and error.slug:
-                raise CallError(error.detail, status=status) from error
-            raise CallError(
-                f"{self._url} answered {phrase(status)}, and not as a gateway of this version of Portico does: look at --url.",
-                status=status,
-            ) from error
+            raise refusal(error, self._url, keyed=self._keyed) from error
 
 
-def _shown(event: Event) -> dict[str, Any]:
+def _sums(row: UsageRow) -> dict[str, Any]:
+    sums = asdict(row)
+    sums.pop("keys")
+    return sums
+
+
+def as_told(event: Event) -> dict[str, Any]:
     """An event as the gateway has it."""
     at = event.at.isoformat().replace("+00:00", "Z") if event.at is not None else None
     return {"seq": event.seq, "type": event.type, "at": at, "data": event.data}

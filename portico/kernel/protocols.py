@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from portico.kernel.delivery import Delivery
     from portico.kernel.detours import Parked, Transferred
     from portico.kernel.events import KernelEvent
+    from portico.kernel.mailbox import Mailbox
     from portico.kernel.messages import Message
     from portico.kernel.process import AgentProcess
     from portico.kernel.questions import Messages, Question
@@ -655,8 +656,10 @@ class Exchange:
 
     transport: str = ""
     """`pipe`, or `tcp`."""
-    url: str | None = None
-    """Where the server is, without credentials; None over pipes."""
+    address: str | None = None
+    """The server's host; None over pipes."""
+    port: int | None = None
+    """And its port."""
     protocol_version: str | None = None
     """Of MCP."""
     session_id: str | None = None
@@ -667,6 +670,8 @@ class Exchange:
     """How often the call was sent."""
     error_code: int | None = None
     """Of the JSON-RPC error that the server answered with."""
+    failed: bool = False
+    """Whether its answer is the error of the tool."""
 
 
 @dataclass(slots=True, eq=False)
@@ -683,10 +688,14 @@ class ToolExecution:
     """The model's id of the call; None where no model wanted it."""
     description: str
     """What the tool says of itself."""
+    schema: Mapping[str, Any]
+    """JSON Schema of the arguments."""
     delivery: Delivery | None
     """What the agent has in hand; None outside any handling."""
     traceparent: str | None = None
     """What is sent meanwhile carries this; None: what the delivery says."""
+    tracestate: str | None = None
+    """Goes with it to other programs; set by whoever makes the trace."""
     exchange: Exchange | None = None
     """How an external server was called; None for tools of this program."""
     result: Any = None
@@ -725,6 +734,14 @@ class Faults(Protocol):
         ...
 
 
+class HandlingMeter(Protocol):
+    """Is told of every handling. It stands on the way of every message: it takes well below a microsecond, and never raises."""
+
+    def handled(self, mailbox: Mailbox, message_type: str, seconds: float) -> None:
+        """A message was handled, well or not, in so many seconds; the time for which it waited is not among them."""
+        ...
+
+
 @dataclass(slots=True)
 class Services:
     """What a process is bound to. Made by the runtime, one for the whole tree."""
@@ -743,7 +760,7 @@ class Services:
     """What is injected before each handling."""
     observers: list[Observer] = field(default_factory=list[Observer])
     """Those who see everything: each handling takes the long way round because of them."""
-    listeners: list[WatchesCalls] = field(default_factory=list["WatchesCalls"])
+    listeners: list[WatchesCalls] = field(default_factory=list[WatchesCalls])
     """Those who only hear of calls of models and tools, and cost a handling nothing."""
     sinks: Sequence[object] = ()
     """Who takes the events of runs and what models took, as `portico.runs.sinks` has it."""
@@ -751,3 +768,5 @@ class Services:
     """What is known of the runs of this runtime; made and used by the room of that name."""
     buried: Callable[[Delivery, str], object] | None = None
     """Called with every message that will not be delivered (again), and the reason."""
+    meters: list[HandlingMeter] = field(default_factory=list[HandlingMeter])
+    """Those who are told how long each handling took."""

@@ -44,6 +44,7 @@ from portico.runs.store import AcceptRun, Redrive, RunExists
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Sequence
+    from contextlib import AbstractContextManager
 
     from portico.kernel.delivery import Delivery
     from portico.kernel.runtime import Runtime
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
     from portico.operations.operation import RouteSpec
     from portico.runs.auditor import Auditor
     from portico.runs.call import Call
-    from portico.runs.call_observer import CallObserver
+    from portico.runs.call_observer import CallObserver, Exchange
     from portico.runs.dead_letters import DeadLetter
     from portico.runs.interceptor import Interceptor, Next
     from portico.runs.meter import Meter
@@ -105,6 +106,9 @@ class Dispatcher:
         self.audit: Auditor = Unaudited()
         """Who is told what was done. Faces tell it of actions; of calls it hears here."""
         self._observers = list(observers)
+        self._exchanges: list[Callable[..., AbstractContextManager[Exchange]]] = [
+            hook for one in observers if (hook := getattr(one, "exchanging", None)) is not None
+        ]
         self._interceptors = tuple(interceptors)
         self._quota = quota
         self._max_calls = max_calls
@@ -232,6 +236,7 @@ class Dispatcher:
         if run.tally is not None:  # its end is counted as that of any stored run
             run.tally.plain -= 1
             run.tally.stored += 1
+            run.tally.kept += 1
             tally, run.tally = run.tally, None
         else:
             tally = None
@@ -241,6 +246,7 @@ class Dispatcher:
             if tally is not None and not run.done:
                 tally.plain += 1
                 tally.stored -= 1
+                tally.kept -= 1
                 run.tally = tally
             raise
 
@@ -396,6 +402,15 @@ class Dispatcher:
             self._enter(stack, call)
             return await self._accept(call)
 
+    @property
+    def observes_exchanges(self) -> bool:
+        """Whether an observer wants to be told of requests that come over no HTTP."""
+        return bool(self._exchanges)
+
+    def exchanging(self, **words: Any) -> AbstractContextManager[Exchange]:
+        """Around one request that comes over no HTTP; the first observer that wants to know is told. See `ExchangesObserved`."""
+        return self._exchanges[0](**words)
+
     def _enter(self, stack: ExitStack, call: Call) -> None:
         for observer in self._observers:
             call.traceparent = hooks.enter(stack, observer.dispatching, call) or call.traceparent
@@ -409,8 +424,7 @@ class Dispatcher:
             raise
         if self.meter is not None:
             run.tally = tally = self.meter.of(run.agent, run.operation)
-            if tally is not None:
-                tally.plain += 1
+            tally.plain += 1
         return run
 
     def _admitted(self, call: Call, default_timeout: float) -> Run:
@@ -472,7 +486,7 @@ class Dispatcher:
                 took = self._router.clock.now() - began
                 self._mean += (took - self._mean) * SMOOTHING
                 if run.tally is not None:
-                    run.tally.ended(failure, took)
+                    run.tally.ended(failure, took, None if delivery is None else delivery.message.traceparent)
                 if delivery is not None:
                     self._router.deadlines.discard(delivery)
         if run.record is not None:
@@ -531,9 +545,10 @@ class Dispatcher:
         if not await run.accepted():
             return await self._replay(call, run)
         call.run = run
-        tally = self.meter.of(run.agent, run.operation) if self.meter is not None else None
-        if tally is not None:
+        if self.meter is not None:
+            tally = self.meter.of(run.agent, run.operation)
             tally.stored += 1
+            tally.sent += call.one_way
         return run
 
     def _admit_stored(self, call: Call, scope: bytes | None) -> Run:

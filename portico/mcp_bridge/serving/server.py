@@ -12,8 +12,10 @@ from mcp.types import NotificationParams, SetLevelRequestParams
 
 from portico.mcp_bridge.serving import log_levels
 from portico.mcp_bridge.serving.completion import Completions
+from portico.mcp_bridge.serving.exchanges import Exchanges
 from portico.mcp_bridge.serving.prompts import Prompts
 from portico.mcp_bridge.serving.resources import Resources
+from portico.mcp_bridge.serving.serving_meter import Metered
 from portico.mcp_bridge.serving.subscriptions import Subscriptions
 from portico.mcp_bridge.serving.tasks import Tasks
 from portico.mcp_bridge.serving.tools import Tools
@@ -45,7 +47,9 @@ def build_server(served: Served) -> Server[Any]:
         on_get_prompt=prompts.on_get,
         on_completion=Completions(served, prompts, resources).on_complete,
     )
+    server.middleware[:] = [Exchanges(served.dispatcher)]  # the SDK's own would make server spans beside ours
     server.add_notification_handler("notifications/initialized", NotificationParams, served.news.on_initialized)
+    server.middleware.append(Metered(served))
     Tasks(served).register(server)
     server.add_request_handler(log_levels.METHOD, SetLevelRequestParams, log_levels.on_set_level)
     return server
