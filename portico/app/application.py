@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from portico.routes.face import Face
     from portico.runs.dispatcher import Dispatcher
     from portico.telemetry.exporting import Telemetry
+    from portico.telemetry.log_export import LogExport
     from portico.telemetry.metrics import Metrics
 
 
@@ -58,6 +59,8 @@ class Gateway:
     """What is counted; None where that is switched off."""
     audit: AuditTrail
     """Who did what."""
+    logs: LogExport | None
+    """Where log records go; None where no endpoint for them is configured."""
 
     @asynccontextmanager
     async def running(self, _: FastAPI) -> AsyncGenerator[None]:
@@ -69,6 +72,9 @@ class Gateway:
                 observers.append(self.telemetry.observer)
                 stack.callback(observers.remove, self.telemetry.observer)
                 stack.push_async_callback(asyncio.to_thread, self.telemetry.shutdown)  # it may wait for a collector
+            if self.logs is not None:
+                self.logs.start()
+                stack.push_async_callback(asyncio.to_thread, self.logs.stop)
             if self.metrics is not None:
                 self.metrics.lag.start()
                 stack.callback(self.metrics.lag.stop)

@@ -8,26 +8,24 @@ from typing import TYPE_CHECKING
 from portico.audit.settings import AuditLevel, AuditSettings
 from portico.audit.sinks import sink_of
 from portico.audit.trail import AuditTrail
-from portico.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Mapping
+    from collections.abc import AsyncGenerator
     from pathlib import Path
 
     from portico.app.settings import GatewayConfig
     from portico.audit.sink import AuditSink
     from portico.runs.dispatcher import Dispatcher
+    from portico.telemetry.outlets import Outlets
 
 
-def open_trail(
-    dispatcher: Dispatcher, settings: GatewayConfig, environ: Mapping[str, str], directory: Path | None = None
-) -> AuditTrail:
+def open_trail(dispatcher: Dispatcher, settings: GatewayConfig, outlets: Outlets, directory: Path | None = None) -> AuditTrail:
     """The trail of what comes through this door, which tells it from now on.
 
     Args:
         dispatcher: the door.
         settings: what is recorded, and where it goes.
-        environ: the environment: OpenTelemetry's own variables.
+        outlets: where OpenTelemetry's signals go.
         directory: from where relative paths go; None for the working directory.
 
     Raises:
@@ -38,7 +36,7 @@ def open_trail(
         level=AuditLevel[settings.audit.upper()],
         keep=settings.audit_keep,
         journal=settings.audit_journal,
-        sinks=[sink_of(what, directory, lambda: _otlp(environ)) for what in settings.audit_sinks],
+        sinks=[sink_of(what, directory, lambda: _otlp(outlets)) for what in settings.audit_sinks],
     )
     trail = AuditTrail(made, dispatcher.book.store)
     dispatcher.audit = trail
@@ -61,5 +59,7 @@ async def auditing(trail: AuditTrail, dispatcher: Dispatcher) -> AsyncGenerator[
             observers.remove(trail)
 
 
-def _otlp(environ: Mapping[str, str]) -> AuditSink:
-    raise ConfigurationError(f"The audit sink 'otlp' needs an endpoint; {len(environ)} variables name none.")
+def _otlp(outlets: Outlets) -> AuditSink:
+    from portico.telemetry.audit_records import OtlpAuditSink  # noqa: PLC0415  # only where it is wanted
+
+    return OtlpAuditSink(outlets)

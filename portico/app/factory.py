@@ -41,7 +41,7 @@ from portico.runs.commit import StoreCommit
 from portico.telemetry.metrics import Metrics
 from portico.telemetry.outlets import Outlets
 from portico.telemetry.route_templates import RouteTemplates
-from portico.telemetry.setup import traces
+from portico.telemetry.setup import logs, traces
 from portico.topology.runtime import Runtime
 from portico.topology.topology import Topology
 from portico.version import __version__
@@ -104,7 +104,7 @@ def create_app(source: KernelRuntime | Topology | Path | str | Mapping[str, Any]
         runtime = Runtime.from_topology(topology, data=settings.data)
         routes, directory = topology.routes, topology.directory
     dispatcher = open_door(runtime, routes, settings, observers=observers)
-    trail = open_trail(dispatcher, settings, os.environ, directory)
+    trail = open_trail(dispatcher, settings, outlets, directory)
     guard = Guard(settings.callback_allowed_hosts)
     face = Face(
         dispatcher,
@@ -134,6 +134,7 @@ def create_app(source: KernelRuntime | Topology | Path | str | Mapping[str, Any]
         telemetry,
         Metrics(dispatcher, lambda: len(face.streams)) if settings.metrics_enabled else None,
         trail,
+        logs(outlets, settings.secrets),
     )
     app = GatewayApp(
         gateway,

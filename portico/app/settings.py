@@ -305,6 +305,11 @@ class GatewayConfig:
             )
 
     @property
+    def secrets(self) -> list[str]:
+        """The credentials in it, which no log line may have."""
+        return [*([self.api_key] if self.api_key else []), *(self.callback_secret or "").split(",")]
+
+    @property
     def mcp_paths(self) -> tuple[str, ...]:
         """Where MCP is served: the endpoint, and where the oldest form is served, its stream and its messages."""
         if self.mcp_path is None:

@@ -10,6 +10,7 @@ import typer
 
 from portico.cli import (
     ask,
+    audit,
     check,
     connect,
     init,
@@ -24,6 +25,7 @@ from portico.cli import (
     soak,
     store,
     tree,
+    usage,
 )
 from portico.errors import PorticoError
 from portico.version import __version__
@@ -46,10 +48,12 @@ app.command("ask")(ask.ask)
 app.command("mcp")(mcp.mcp)
 app.command("mcp-approve")(mcp_approve.mcp_approve)
 app.command("mcp-login")(mcp_login.mcp_login)
+app.command("usage")(usage.usage)
 app.command("init")(init.init)
 app.command("soak")(soak.soak)
 app.add_typer(runs.app)
 app.add_typer(store.app)
+app.add_typer(audit.app)
 app.add_typer(keys.app)
 app.add_typer(connect.app)
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from portico.cli.json_lines import JsonLines
+from portico.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 DEFAULT_TOPOLOGY = Path("topology.yaml")
 
@@ -18,25 +22,25 @@ TopologyOption = Annotated[Path, typer.Option("--topology", "-t", help="The topo
 LogLevel = Annotated[str, typer.Option("--log-level", help="debug, info, warning or error.")]
 
 
-def log_to_stderr(level: str, *, as_json: bool = False) -> None:
-    """Log lines on standard error, from `level` on. Standard output is for what was asked for."""
-    names = ("debug", "info", "warning", "error")
-    if level.lower() not in names:
-        raise typer.BadParameter(f"{level!r} is not a log level: {', '.join(names)}.", param_hint="--log-level")
-    logging.basicConfig(
-        stream=sys.stderr, level=level.upper(), format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", force=True
-    )
-    if as_json:
-        for handler in logging.getLogger().handlers:
-            handler.setFormatter(JsonLines())
-    for name in ("httpx", "httpx2"):  # they print whole addresses, with the keys that stand in some
-        logging.getLogger(name).setLevel(logging.WARNING)
+def log_to_stderr(level: str, *, as_json: bool = False, secrets: Iterable[str] = ()) -> None:
+    """Log lines on standard error, from `level` on. Standard output is for what was asked for. `secrets` never come out."""
+    from portico.telemetry.logs import configure_logging
+    from portico.telemetry.redaction import secrets_in
+
+    try:
+        known = {*secrets, *secrets_in(os.environ)}
+        configure_logging(level, "json" if as_json else "text", secrets=known, environ=os.environ)
+    except ConfigurationError as error:
+        raise typer.BadParameter(error.detail, param_hint="--log-level") from None
 
 
 def log_accesses() -> None:
     """The lines of `portico.access` on standard error as they are, whatever the level and the form of the rest."""
+    from portico.telemetry.log_lines import PlainLines
+    from portico.telemetry.redaction import Redaction, secrets_in
+
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(PlainLines(Redaction(secrets_in(os.environ))))
     access = logging.getLogger("portico.access")
     access.handlers, access.propagate = [handler], False
     access.setLevel(logging.INFO)

@@ -50,6 +50,7 @@ async def _ask(path: Path, agent: str, operation: str | None, payload: Any, time
     from portico.app.loading import load_topology, server_settings
     from portico.app.settings import GatewayConfig
     from portico.runs.call import Call
+    from portico.telemetry.outlets import Outlets
     from portico.topology.runtime import Runtime
 
     topology = load_topology(path)
@@ -57,5 +58,5 @@ async def _ask(path: Path, agent: str, operation: str | None, payload: Any, time
     async with Runtime.from_topology(topology) as runtime:
         dispatcher = open_door(runtime, topology.routes, settings)
         endpoint = dispatcher.catalogue.find(agent, operation)
-        async with auditing(open_trail(dispatcher, settings, os.environ, topology.directory), dispatcher):
+        async with auditing(open_trail(dispatcher, settings, Outlets(os.environ), topology.directory), dispatcher):
             return (await dispatcher.ask(Call(endpoint, payload, timeout=timeout, face="cli"))).payload

@@ -51,6 +51,7 @@ async def _serve(path: Path, data: str | None) -> None:
     from portico.app.settings import GatewayConfig
     from portico.mcp_bridge.serving.stdio import serve_stdio
     from portico.mcp_bridge.wire import claimed_wire
+    from portico.telemetry.outlets import Outlets
     from portico.topology.runtime import Runtime
 
     with claimed_wire(for_good=True) as wire:  # first of all: a module that prints at import would speak on the wire
@@ -58,7 +59,7 @@ async def _serve(path: Path, data: str | None) -> None:
         settings = GatewayConfig.from_environ(os.environ, server_settings(topology))
         async with Runtime.from_topology(topology, data=data) as runtime:
             dispatcher = open_door(runtime, topology.routes, settings)
-            trail = open_trail(dispatcher, settings, os.environ, topology.directory)
+            trail = open_trail(dispatcher, settings, Outlets(os.environ), topology.directory)
             async with auditing(trail, dispatcher):
                 await dispatcher.recover()
                 await serve_stdio(dispatcher, wire, options=serving_options(settings))

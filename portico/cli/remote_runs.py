@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from portico.cli.story import Story
@@ -22,9 +23,9 @@ from portico.client.answers import phrase
 from portico.errors import CallError, UnknownRun
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 
-    from portico.client import Event
+    from portico.client import Event, UsageRow
 
 TIMEOUT: Final = 60.0
 """Seconds for an answer, to cancel a run takes as long as its handler needs to stop; and for which a server may be away."""
@@ -65,6 +66,13 @@ class RemoteRuns:
         """At most `limit` dead letters, the newest first. Raises `CallError`."""
         with self._sentences():
             return [dict(letter.data) for letter in self._client.dead_letters.list(agent=agent, limit=limit, page=PAGE)]
+
+    def usage(self, by: Sequence[str], limit: int, filters: Mapping[str, str | None]) -> dict[str, Any]:
+        """What models took. Raises `CallError`."""
+        with self._sentences():
+            report = self._client.usage(by, limit=limit, **filters)
+        rows = [{**row.keys, **_sums(row)} for row in report.rows]
+        return {"rows": rows, "total": _sums(report.total), "truncated": report.truncated}
 
     def story(self, run_id: str) -> Story:
         """What became of a run so far. Raises `CallError`."""
@@ -168,6 +176,12 @@ class RemoteRuns:
                 f"{self._url} answered {phrase(status)}, and not as a gateway of this version of Portico does: look at --url.",
                 status=status,
             ) from error
+
+
+def _sums(row: UsageRow) -> dict[str, Any]:
+    sums = asdict(row)
+    sums.pop("keys")
+    return sums
 
 
 def _shown(event: Event) -> dict[str, Any]:

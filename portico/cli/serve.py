@@ -65,11 +65,13 @@ def _run(path: Path, given: dict[str, Any], log_level: str, supervised: str | No
     listener = inherited(supervised) if supervised is not None else None
     from portico.app.loading import load_topology, server_settings
     from portico.app.settings import GatewayConfig
+    from portico.telemetry.redaction import secrets_in
 
     topology = load_topology(path)
     settings = GatewayConfig.from_environ(os.environ, server_settings(topology), **given).with_keys_of(topology.data_directory)
     settings.refuse_exposure()
-    log_to_stderr(log_level, as_json=settings.log_format == "json")
+    secrets = [*settings.secrets, *secrets_in(topology.settings.model_dump(mode="json"))]
+    log_to_stderr(log_level, as_json=settings.log_format == "json", secrets=secrets)
     if settings.access_log:
         log_accesses()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:

@@ -16,12 +16,13 @@ from portico.errors import UnknownRun
 from portico.runs.event import Event, EventName
 from portico.runs.printing import printed
 from portico.runs.run import Run
-from portico.runs.run_view import rfc3339, view
+from portico.runs.run_view import rfc3339, usage_report, view
 from portico.runs.status import RunStatus
 from portico.runs.store import RunQuery
+from portico.runs.usage import UsageKey, UsageQuery
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from portico.runs.record import RunRecord
@@ -54,6 +55,19 @@ class StoredRuns:
 
         query = RunQuery(everyone=True, agent=agent, dead=True, limit=limit)
         return [_letter(record) for record in asyncio.run(self._records(query))]
+
+    def usage(self, by: Sequence[str], limit: int, filters: Mapping[str, str | None]) -> dict[str, Any]:
+        """What models took, in whosever runs."""
+        import asyncio
+
+        return asyncio.run(self._usage([UsageKey(key) for key in by], limit, filters))
+
+    async def _usage(self, by: Sequence[UsageKey], limit: int, filters: Mapping[str, Any]) -> dict[str, Any]:
+        whose = {"everyone": filters["principal"] is None}
+        async with opened(self._directory) as store:
+            groups = await store.usage(UsageQuery(by=by, limit=limit + 1, **whose, **filters)) if by else []
+            (everything,) = await store.usage(UsageQuery(**whose, **filters))
+        return usage_report(groups, everything, limit)
 
     def story(self, run_id: str) -> Story:
         """What became of a run so far. Raises `UnknownRun`."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from portico.cli.display import between, columns, cut, fields, one_line, said, shown, time_of_day
 from portico.cli.event_sentences import sentence
+from portico.runs.usage import format_cost
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -52,6 +53,9 @@ class Story:
             "ended": self._end(),
             "attempts": str(run["attempts"]),
             "family": "\n".join(self._family()),
+            "labels": _labels(run.get("labels")),
+            "models": _models(run.get("usage")),
+            "tools": _tools(run.get("summary")),
             "metadata": shown(run["metadata"]) if run["metadata"] else "",
             "input": shown(run["input"]) if run["stored"] else "not kept: a plain ask is remembered, not stored",
         }
@@ -93,6 +97,30 @@ class Story:
                 told["schema"] = shown(waits["schema"]) if waits["schema"] else ""
         callback = run.get("callback")  # an older gateway has none
         return told | ({"callback": _callback(callback)} if callback is not None else {})
+
+
+def _labels(labels: Mapping[str, str] | None) -> str:
+    return cut(", ".join(f"{key}={value}" for key, value in (labels or {}).items()))
+
+
+def _models(usage: Mapping[str, Any] | None) -> str:
+    """What models took; empty where none was called, or where an older gateway does not tell."""
+    if not usage:
+        return ""
+    tokens = " and ".join(
+        f"{'?' if usage[name] is None else format(usage[name], ',')} tokens {words}"
+        for name, words in (("tokens_in", "read"), ("tokens_out", "written"))
+    )
+    partial = f", {usage['unpriced_calls']} without a price" if usage["unpriced_calls"] else ""
+    return f"{usage['calls']} calls of {cut(', '.join(usage['models']))}: {tokens}, {format_cost(usage['cost_usd'])}{partial}"
+
+
+def _tools(summary: Mapping[str, Any] | None) -> str:
+    """Which tools were called how often."""
+    tools: Mapping[str, Any] = (summary or {}).get("tools") or {}
+    return cut(
+        ", ".join(f"{name} {one['calls']}" + (f" ({one['errors']} failed)" if one["errors"] else "") for name, one in tools.items())
+    )
 
 
 def _callback(callback: Mapping[str, Any]) -> str:

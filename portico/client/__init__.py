@@ -26,7 +26,7 @@ from portico.client.errors import (
     Unauthenticated,
     Unavailable,
 )
-from portico.client.records import DeadLetter, Event, Run, RunReference
+from portico.client.records import DeadLetter, Event, Run, RunReference, UsageReport, UsageRow
 from portico.client.sync_client import Client, DeadLetters, EventStream, Runs
 
 __all__ = [
@@ -62,4 +62,6 @@ __all__ = [
     "TimedOut",
     "Unauthenticated",
     "Unavailable",
+    "UsageReport",
+    "UsageRow",
 ]

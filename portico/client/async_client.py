@@ -16,13 +16,13 @@ from portico.client.following import SILENCE
 from portico.client.plan import Close, Opened, Pause, Read, Send, Step, T
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Mapping
-    from datetime import datetime
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Mapping, Sequence
+    from datetime import date, datetime
     from types import TracebackType
 
     from portico.client.following import Following
     from portico.client.plan import Plan
-    from portico.client.records import DeadLetter, Event, Run, RunReference
+    from portico.client.records import DeadLetter, Event, Run, RunReference, UsageReport
 
 
 class AsyncClient:
@@ -303,6 +303,31 @@ class AsyncClient:
         except StopIteration as end:
             return end.value
 
+    def audit(
+        self,
+        *,
+        after: int | None = None,
+        agent: str | None = None,
+        principal: str | None = None,
+        action: str | None = None,
+        limit: int | None = None,
+        page: int = 500,
+    ) -> AsyncIterator[dict[str, Any]]:
+        """The audit trail, as you iterate: the newest first; with `after`, those behind that number, the oldest first.
+
+        Each entry is the plain data that the gateway has, as `portico audit verify` takes it. Needs the scope `admin`.
+
+        Args:
+            after: the number of an entry; 0 for the whole trail.
+            agent: only what was done to this agent.
+            principal: only what this principal did.
+            action: only this action.
+            limit: how many at most; None for all.
+            page: how many are read at a time, at most 1000.
+        """
+        conditions = {"agent": agent, "principal": principal, "action": action}
+        return self.tell(self.calls.audit(after=after, limit=limit, page=page, conditions=conditions))
+
     async def tell(self, plan: Generator[Step | T, Any, None]) -> AsyncGenerator[T]:
         """Carry a plan of `calls` out, and hand on what it tells."""
         opened: Opened | None = None
@@ -341,6 +366,42 @@ class AsyncClient:
             case _:
                 raise TypeError(step)
         return None
+
+    # --- usage --------------------------------------------------------------------------------------------------------
+
+    async def usage(
+        self,
+        by: Sequence[str] = (),
+        *,
+        since: date | str | None = None,
+        until: date | str | None = None,
+        agent: str | None = None,
+        principal: str | None = None,
+        provider: str | None = None,
+        model: str | None = None,
+        run: str | None = None,
+        limit: int | None = None,
+    ) -> UsageReport:
+        """What models took: yours, or everybody's where you are an admin.
+
+        Args:
+            by: what to sum up by: `day`, `run`, `agent`, `principal`, `provider`, `model`. None of them: only the total.
+            since: the first day, UTC.
+            until: the last day, UTC.
+            agent: only calls of this agent.
+            principal: only calls on this one's behalf.
+            provider: only calls of this provider.
+            model: only calls of this model.
+            run: only calls in this run.
+            limit: how many rows, at most; 1000 unless given.
+
+        Raises:
+            Forbidden: somebody else's.
+            ContractViolated: there is nothing of that name to sum up by.
+        """
+        days = {"since": None if since is None else str(since), "until": None if until is None else str(until)}
+        conditions = {**days, "agent": agent, "principal": principal, "provider": provider, "model": model, "run": run}
+        return await self.carry_out(self.calls.usage(by, limit, conditions))
 
 
 class AsyncEventStream(Generic[T]):

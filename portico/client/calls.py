@@ -19,13 +19,13 @@ from portico.client.attempts import Attempts, merged
 from portico.client.errors import StillRunning
 from portico.client.following import EVENT_STREAM, Following, following
 from portico.client.plan import Outgoing, Pause, path_of
-from portico.client.records import DeadLetter, Run
+from portico.client.records import DeadLetter, Run, UsageReport
 from portico.errors import ConfigurationError, InvalidPayload
 from portico.loopback import is_loopback
 from portico.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
     from portico.client.plan import Plan, Send, T, Telling
@@ -250,6 +250,15 @@ class Calls:
             lost=on_lost,
         )
 
+    # --- usage --------------------------------------------------------------------------------------------------------
+
+    def usage(self, by: Sequence[str], limit: int | None, conditions: Mapping[str, str | None]) -> Plan[UsageReport]:
+        """What models took."""
+        query = {"by": ",".join(by) or None, "limit": limit, **conditions}
+        return self._read(
+            "GET", "/usage", UsageReport.read, query={key: value for key, value in query.items() if value is not None}
+        )
+
     # --- dead letters -------------------------------------------------------------------------------------------------
 
     def dead_letters(self, *, agent: str | None, limit: int | None, page: int) -> Telling[DeadLetter]:
@@ -260,6 +269,26 @@ class Calls:
         """Send one again."""
         request = Outgoing("POST", path_of("dead-letters", letter_id, "redrive"), self.timeout, idempotent=False)
         return answers.reference((yield from self._attempts.answered(request)))
+
+    # --- the audit trail ----------------------------------------------------------------------------------------------
+
+    def audit(
+        self, *, after: int | None, limit: int | None, page: int, conditions: Mapping[str, str | None]
+    ) -> Telling[dict[str, Any]]:
+        """Entries: from `after` on the oldest first, else the newest first."""
+        query: dict[str, Any] = {key: value for key, value in conditions.items() if value is not None}
+        place, left = "before" if after is None else "after", math.inf if limit is None else limit
+        if after is not None:
+            query[place] = after
+        while left > 0:
+            query["limit"] = int(min(page, left))
+            request = Outgoing("GET", "/audit", self.timeout, idempotent=True, query=dict(query))
+            answered = yield from self._attempts.answered(request)
+            found, query[place] = answers.page(answered, "entries", dict[str, Any])
+            yield from found
+            left -= len(found)
+            if query[place] is None:
+                return
 
     # --- inside -------------------------------------------------------------------------------------------------------
 

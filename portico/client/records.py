@@ -60,6 +60,8 @@ class Run:
     metadata: Mapping[str, Any]
     stored: bool
     """Whether it is in the store, or only remembered: a plain ask."""
+    usage: Mapping[str, Any] | None
+    """What models took in it: `calls`, `tokens_in`, `tokens_out`, `cost_usd`, `models` …; None where none was called."""
     data: Mapping[str, Any] = field(repr=False)
     """The record as the gateway has it."""
 
@@ -77,10 +79,11 @@ class Run:
     def read(cls, data: Mapping[str, Any]) -> Self:
         """A record as the gateway has it."""
         times = {name: _time(data[name]) for name in ("created_at", "due_at", "finished_at")}
-        return cls(**{name: data[name] for name in _RUN if name not in times}, **times, data=data)
+        usage = data.get("usage")  # an older gateway does not tell it
+        return cls(**{name: data[name] for name in _RUN if name not in times}, **times, usage=usage, data=data)
 
 
-_RUN: Final = tuple(name for name in Run.__dataclass_fields__ if name != "data")
+_RUN: Final = tuple(name for name in Run.__dataclass_fields__ if name not in {"usage", "data"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +136,56 @@ class DeadLetter:
 
 
 _LETTER: Final = tuple(name for name in DeadLetter.__dataclass_fields__ if name != "data")
+
+
+@dataclass(frozen=True, slots=True)
+class UsageRow:
+    """What models took, of calls that have something in common. A number is None where nothing of it is known."""
+
+    keys: Mapping[str, str | None]
+    """What they have in common, by what was asked for: `day`, `run`, `agent`, `principal`, `provider`, `model`."""
+    calls: int
+    failed_calls: int
+    """Those among the calls that gave no answer."""
+    tokens_in: int | None
+    tokens_out: int | None
+    tokens_cached: int | None
+    tokens_cache_written: int | None
+    tokens_reasoning: int | None
+    cost_usd: float | None
+    """US dollars, of the calls that have a price."""
+    unpriced_calls: int
+    """Calls that have no price: their money is missing in `cost_usd`."""
+    unknown_calls: int
+    """Calls whose tokens are not known: they are missing in the sums."""
+    seconds: float
+    """How long the calls took, one after another."""
+
+    @classmethod
+    def read(cls, data: Mapping[str, Any]) -> Self:
+        """A row as the gateway has it."""
+        sums = {name: data[name] for name in _SUMS}
+        return cls(keys={name: value for name, value in data.items() if name not in sums}, **sums)
+
+
+_SUMS: Final = tuple(name for name in UsageRow.__dataclass_fields__ if name != "keys")
+
+
+@dataclass(frozen=True, slots=True)
+class UsageReport:
+    """What models took."""
+
+    rows: tuple[UsageRow, ...]
+    """By day in the order of days, else those that cost most first."""
+    total: UsageRow
+    """The sum of all that was asked for, also of rows that are left out."""
+    truncated: bool
+    """Whether rows are left out: there are more than were asked for."""
+
+    @classmethod
+    def read(cls, data: Mapping[str, Any]) -> Self:
+        """A report as the gateway has it."""
+        return cls(tuple(map(UsageRow.read, data["rows"])), UsageRow.read(data["total"]), data["truncated"])
 
 
 def _time(text: str | None) -> Any:

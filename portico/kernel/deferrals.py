@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from portico.kernel.delivery import Delivery
     from portico.kernel.incarnation import Incarnation
     from portico.kernel.messages import Message
+    from portico.kernel.protocols import Invocable
     from portico.kernel.router import Router
 
 
@@ -39,6 +40,11 @@ class Deferrals:
     def number(self) -> int:
         """See `Holder.number`."""
         return self._life.number
+
+    @property
+    def operations(self) -> Mapping[str, Invocable]:
+        """See `Holder.operations`."""
+        return self._life.process.operations
 
     @property
     def final(self) -> bool:

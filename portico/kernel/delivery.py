@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Mapping
 
     from portico.errors import PorticoError
     from portico.kernel.detours import Detour
     from portico.kernel.messages import Message
-    from portico.kernel.protocols import DurableJournal, Journal
+    from portico.kernel.protocols import DurableJournal, Invocable, Journal
     from portico.kernel.router import Router
 
 
@@ -28,6 +29,11 @@ class Holder(Protocol):
     @property
     def number(self) -> int:
         """Which incarnation of its process that is: 1 for the first."""
+        ...
+
+    @property
+    def operations(self) -> Mapping[str, Invocable]:
+        """What that process can be asked."""
         ...
 
     @property

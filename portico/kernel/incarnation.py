@@ -40,13 +40,14 @@ from portico.kernel.protocols import Lineage
 from portico.kernel.receiver import CrashError, DeafError, Receiver
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterable
+    from collections.abc import Coroutine, Iterable, Mapping
 
     from portico.kernel.delivery import Delivery
     from portico.kernel.detours import Transferred
     from portico.kernel.mailbox import Mailbox
     from portico.kernel.process import AgentProcess
     from portico.kernel.protocols import Ended as CommitEnded
+    from portico.kernel.protocols import Invocable
     from portico.kernel.router import Router
     from portico.kernel.supervision import Ear
 
@@ -80,6 +81,11 @@ class Committing:
     def number(self) -> int:
         """See `Holder.number`."""
         return self._life.number
+
+    @property
+    def operations(self) -> Mapping[str, Invocable]:
+        """See `Holder.operations`."""
+        return self._life.process.operations
 
     def cancel_handling(self, delivery: Delivery) -> None:
         """See `Holder.cancel_handling`: there is nothing to cancel here any more."""

@@ -655,8 +655,10 @@ class Exchange:
 
     transport: str = ""
     """`pipe`, or `tcp`."""
-    url: str | None = None
-    """Where the server is, without credentials; None over pipes."""
+    address: str | None = None
+    """The server's host; None over pipes."""
+    port: int | None = None
+    """And its port."""
     protocol_version: str | None = None
     """Of MCP."""
     session_id: str | None = None
@@ -667,6 +669,8 @@ class Exchange:
     """How often the call was sent."""
     error_code: int | None = None
     """Of the JSON-RPC error that the server answered with."""
+    failed: bool = False
+    """Whether its answer is the error of the tool."""
 
 
 @dataclass(slots=True, eq=False)
@@ -683,10 +687,14 @@ class ToolExecution:
     """The model's id of the call; None where no model wanted it."""
     description: str
     """What the tool says of itself."""
+    schema: Mapping[str, Any]
+    """JSON Schema of the arguments."""
     delivery: Delivery | None
     """What the agent has in hand; None outside any handling."""
     traceparent: str | None = None
     """What is sent meanwhile carries this; None: what the delivery says."""
+    tracestate: str | None = None
+    """Goes with it to other programs; set by whoever makes the trace."""
     exchange: Exchange | None = None
     """How an external server was called; None for tools of this program."""
     result: Any = None

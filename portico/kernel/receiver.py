@@ -24,11 +24,13 @@ from portico.kernel.messages import Message, Sent, new_reply
 from portico.kernel.process import DEFERRED, ErrorAction
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from portico.kernel.clock import Timer
     from portico.kernel.delivery import Delivery
     from portico.kernel.detours import Detour
     from portico.kernel.incarnation import Incarnation
-    from portico.kernel.protocols import Codec, DurableJournal
+    from portico.kernel.protocols import Codec, DurableJournal, Invocable
     from portico.kernel.router import Router
 
 logger = logging.getLogger("portico.kernel")
@@ -81,6 +83,11 @@ class Receiver:
     def number(self) -> int:
         """See `Holder.number`."""
         return self._life.number
+
+    @property
+    def operations(self) -> Mapping[str, Invocable]:
+        """See `Holder.operations`."""
+        return self._life.process.operations
 
     @property
     def final(self) -> bool:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from portico.errors import DuplicateName, LifecycleError, ProcessExited, StartError, StartTimeout
 from portico.kernel.child import Child, Leaving, Then
+from portico.kernel.current import current
 from portico.kernel.delivery import Delivery
 from portico.kernel.events import EventKind, SupervisorReport
 from portico.kernel.exits import Ended, Exit, ExitKind, Started, Unfinished, described
@@ -653,7 +654,8 @@ class Supervision:
         if exit_.error is not None and exit_.kind is not ExitKind.SHUTDOWN:
             self._note_crash(child.name, exit_.error, exit_)
         self.router.emit(EventKind.PROCESS_CRASHED, child.name, error=exit_.error, reason=exit_.reason)
-        self._report("child_terminated", exit_.reason, child.name, exit_.error)
+        in_hand = exit_.unfinished[0].delivery if exit_.unfinished else None
+        self._report("child_terminated", exit_.reason, child.name, exit_.error, in_hand)
 
     def _note_crash(self, name: str, error: BaseException, exit_: Exit | None = None) -> None:
         """Keep what a process crashed with, for who looks at it, or at the name behind which it stands."""
@@ -664,9 +666,15 @@ class Supervision:
             if front is not None:
                 front.last_crash = mailbox.last_crash
 
-    def _report(self, context: str, reason: str, offender: str, error: BaseException | None = None) -> None:
+    def _report(
+        self, context: str, reason: str, offender: str, error: BaseException | None = None, in_hand: Delivery | None = None
+    ) -> None:
         report = SupervisorReport(self.name, context, reason, offender)
-        logger.warning("%s", report, exc_info=error)
+        token = current.set(in_hand)  # whoever formats the line sees what it belongs to
+        try:
+            logger.warning("%s", report, exc_info=error, extra={"portico_router": self.router})  # for secret fields
+        finally:
+            current.reset(token)
         self.router.emit(EventKind.SUPERVISOR_REPORT, offender, report=report)
 
     # --- what others ask for ------------------------------------------------------------------------------------------

@@ -95,7 +95,7 @@ class Tap:
             return await invoke()
         in_hand = current.get()
         agent = self._agent if in_hand is None else in_hand.message.recipient
-        call = ToolExecution(agent, tool.name, arguments, call_id, tool.description, in_hand)
+        call = ToolExecution(agent, tool.name, arguments, call_id, tool.description, tool.input_schema, in_hand)
         with ExitStack() as stack:
             for hook in self._tools:
                 call.traceparent = hooks.enter(stack, hook, call) or call.traceparent

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from portico.errors import Interrupted
 from portico.kernel.messages import new_id
 from portico.routes.exchange import BEGUN, PREFIX, REQUEST_ID, ClientLeftError, header, respond_with_problem
+from portico.telemetry.log_context import request_in_hand
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable
@@ -40,6 +41,7 @@ class RequestId:
             await (self._connect if scope["type"] == "websocket" else self._app)(scope, receive, send)
             return
         stamp = _begun(scope)
+        token = request_in_hand.set(scope)
         always = self._always
         begun = ended = False
 
@@ -66,10 +68,13 @@ class RequestId:
                 await respond_with_problem(scope, stamped, error)
             elif not ended:
                 raise  # the server closes the connection: the client sees that the response is cut short
+        finally:
+            request_in_hand.reset(token)
 
     async def _connect(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a WebSocket: its id is on the answer to the handshake."""
         stamp, begun = _begun(scope), False
+        token = request_in_hand.set(scope)
 
         def stamped(message: Message) -> Awaitable[None]:
             nonlocal begun
@@ -93,6 +98,8 @@ class RequestId:
                     await send({"type": "websocket.close", "code": 1011})
             else:
                 await respond_with_problem(scope, stamped, error)
+        finally:
+            request_in_hand.reset(token)
 
 
 def _begun(scope: Scope) -> tuple[bytes, bytes]:

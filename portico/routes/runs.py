@@ -36,9 +36,11 @@ from portico.runs.audit_entry import AuditAction
 from portico.runs.call import Call
 from portico.runs.callback import CallbackStatus
 from portico.runs.printing import printed
+from portico.runs.run import LABELS
 from portico.runs.run_view import printable_view, reference
 from portico.runs.status import RunStatus
 from portico.runs.store import RunQuery
+from portico.runs.summary import summary_of
 from portico.webhooks.guard import LONGEST as MAX_URL
 from portico.webhooks.guard import ClosedError
 from portico.webhooks.signature import ID, SIGNATURE, TIMESTAMP
@@ -105,6 +107,12 @@ class NewRun(BaseModel):
         None, description="When it is to be delivered, instead of `delay`: RFC 3339."
     )
     metadata: dict[str, Any] | None = Field(None, description="Kept with the run, and shown to the handler as `ctx.metadata`.")
+    labels: dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=256)]] | None = Field(
+        None,
+        max_length=32,
+        description="Short texts by name, such as `project` or `phase`: kept with the run, and told with its events.",
+        examples=[{"project": "atlas", "phase": "draft"}],
+    )
     callback_url: str | None = Field(
         None,
         max_length=MAX_URL,
@@ -176,9 +184,35 @@ class RunRecord(RunReference):
     error: RunError | None = Field(examples=[None])
     waiting_for: RunWait | None = Field(examples=[None])
     metadata: dict[str, Any]
+    labels: dict[str, str] = Field(description="The labels among its metadata.")
     callback: RunCallback | None = Field(description="Who is told of its end; null for nobody.", examples=[None])
     stored: bool = Field(description="Whether it is in the store, or only remembered: a plain ask.")
     usage: RunUsage | None = Field(description="What models took in it; null where none was called.", examples=[None])
+
+
+class ToolTally(BaseModel):
+    """How often a tool was called."""
+
+    calls: int
+    errors: int = Field(description="Those among the calls that failed.")
+
+
+class RunSummary(BaseModel):
+    """A run in a few numbers, counted from its events."""
+
+    turns: int = Field(description="How often a model was called.", examples=[2])
+    tools: dict[str, ToolTally] = Field(description="The tools that models called, by name.")
+    attempts: int = Field(description="How often its handling has begun.", examples=[1])
+    recoveries: int = Field(description="How often it was handled again after a crash.", examples=[0])
+    retries: int = Field(description="How often a step of it was tried again.", examples=[0])
+    waits: int = Field(description="How often it has waited for an answer.", examples=[0])
+    complete: bool = Field(description="Whether all its events were counted; of very many only the first are, and some are gone.")
+
+
+class RunDetails(RunRecord):
+    """A run's record, with its summary."""
+
+    summary: RunSummary
 
 
 class RunPage(BaseModel):
@@ -262,7 +296,7 @@ def call_of(body: NewRun, request: Request, face: Face, key: str | None, delay_u
         idempotency_key=key,
         run_id=body.run_id,
         due=_due(body, delay_until, face.dispatcher.book.clock),
-        metadata=body.metadata,
+        metadata=body.metadata if body.labels is None else {**(body.metadata or {}), LABELS: body.labels},
         callback_url=_callback(body, face),
     )
 
@@ -334,7 +368,7 @@ def _routes_of_one(router: APIRouter, face: Face) -> None:
 
     @router.get(
         "/{run_id}",
-        response_model=RunRecord,
+        response_model=RunDetails,
         summary="Read a run",
         operation_id="read_run",
         responses=documented(UnknownRun, ContractViolation),
@@ -348,7 +382,7 @@ def _routes_of_one(router: APIRouter, face: Face) -> None:
         run = await owned(run_id, request)
         if wait:
             await face.ended_within_or_drained(run, wait)
-        return _json(printable_view(run))
+        return _json({**printable_view(run), "summary": await summary_of(run)})
 
     @router.get(
         "/{run_id}/events",

@@ -12,12 +12,11 @@ from portico.routes.admin import may_admin
 from portico.routes.exchange import JSON, PRINCIPAL
 from portico.routes.problems import documented
 from portico.runs.printing import printed
-from portico.runs.run_view import usage_view
+from portico.runs.run_view import usage_report
 from portico.runs.usage import UsageKey, UsageQuery
 
 if TYPE_CHECKING:
     from portico.routes.face import Face
-    from portico.runs.usage import UsageGroup
 
 MOST_ROWS = 10_000
 """How many rows one answer may have."""
@@ -105,12 +104,7 @@ def usage_router(face: Face) -> APIRouter:
         by = _keys(asked.by)
         groups = await store.usage(UsageQuery(by=by, limit=asked.limit + 1, **filters)) if by else []
         (everything,) = await store.usage(UsageQuery(**filters))
-        body = {
-            "rows": [_row(group) for group in groups[: asked.limit]],
-            "total": usage_view(everything.usage),
-            "truncated": len(groups) > asked.limit,
-        }
-        return Response(printed(body), media_type=JSON.decode())
+        return Response(printed(usage_report(groups, everything, asked.limit)), media_type=JSON.decode())
 
     return router
 
@@ -134,7 +128,3 @@ def _keys(by: str) -> list[UsageKey]:
             message = f"{word!r} is none of: {', '.join(known)}"
             raise ContractViolation(OPERATION, [{"path": "/by", "message": message, "type": "enum", "in": "query"}])
     return [UsageKey(word) for word in words]
-
-
-def _row(group: UsageGroup) -> dict[str, Any]:
-    return {**group.keys, **usage_view(group.usage)}

@@ -44,6 +44,7 @@ from portico.runs.store import AcceptRun, Redrive, RunExists
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Sequence
+    from contextlib import AbstractContextManager
 
     from portico.kernel.delivery import Delivery
     from portico.kernel.runtime import Runtime
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
     from portico.operations.operation import RouteSpec
     from portico.runs.auditor import Auditor
     from portico.runs.call import Call
-    from portico.runs.call_observer import CallObserver
+    from portico.runs.call_observer import CallObserver, Exchange
     from portico.runs.dead_letters import DeadLetter
     from portico.runs.interceptor import Interceptor, Next
     from portico.runs.meter import Meter
@@ -105,6 +106,9 @@ class Dispatcher:
         self.audit: Auditor = Unaudited()
         """Who is told what was done. Faces tell it of actions; of calls it hears here."""
         self._observers = list(observers)
+        self._exchanges: list[Callable[..., AbstractContextManager[Exchange]]] = [
+            hook for one in observers if (hook := getattr(one, "exchanging", None)) is not None
+        ]
         self._interceptors = tuple(interceptors)
         self._quota = quota
         self._max_calls = max_calls
@@ -395,6 +399,15 @@ class Dispatcher:
         with ExitStack() as stack:
             self._enter(stack, call)
             return await self._accept(call)
+
+    @property
+    def observes_exchanges(self) -> bool:
+        """Whether an observer wants to be told of requests that come over no HTTP."""
+        return bool(self._exchanges)
+
+    def exchanging(self, **words: Any) -> AbstractContextManager[Exchange]:
+        """Around one request that comes over no HTTP; the first observer that wants to know is told. See `ExchangesObserved`."""
+        return self._exchanges[0](**words)
 
     def _enter(self, stack: ExitStack, call: Call) -> None:
         for observer in self._observers:

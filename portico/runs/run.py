@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from pydantic_core import from_json, to_json
 
@@ -26,7 +27,7 @@ from portico.runs.status import RunStatus, step
 from portico.runs.usage import merged
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from portico.kernel.clock import Timer
     from portico.kernel.delivery import Delivery
@@ -228,7 +229,8 @@ class Run:
     @property
     def labels(self) -> Mapping[str, str]:
         """What its caller labelled it with."""
-        return self.metadata.get(LABELS) or {}
+        found: Any = self.metadata.get(LABELS)
+        return labels_of(found) if found is not None else {}
 
     @property
     def usage(self) -> tuple[UsageRow, ...]:
@@ -653,6 +655,14 @@ class Run:
                 if not waiter.done():
                     waiter.set_result(None)
             self._waiters.clear()
+
+
+def labels_of(found: Any) -> dict[str, str]:
+    """The labels of a run's metadata; none where something else stands there."""
+    if not isinstance(found, Mapping):
+        return {}
+    pairs = cast("Mapping[Any, Any]", found).items()
+    return {key: value for key, value in pairs if isinstance(key, str) and isinstance(value, str)}
 
 
 def plain(data: Any) -> Any:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from portico.runs.dead_letters import DeadLetter
     from portico.runs.event import Event
     from portico.runs.run import Run
-    from portico.runs.usage import Usage, UsageRow
+    from portico.runs.usage import Usage, UsageGroup, UsageRow
 
 
 def reference(run: Run) -> dict[str, Any]:
@@ -46,6 +46,7 @@ def view(run: Run) -> dict[str, Any]:
         "error": None if error is None else {"slug": error["slug"], "detail": error["detail"]},
         "waiting_for": None if waits is None else _wait(waits),
         "metadata": dict(run.metadata),
+        "labels": dict(run.labels),
         "callback": None if record is None or record.callback is None else callback_view(record.callback, ended=run.done),
         "stored": run.stored,
         "usage": run_usage_view(run.usage) if run.usage else None,
@@ -55,6 +56,12 @@ def view(run: Run) -> dict[str, Any]:
 def run_usage_view(rows: Sequence[UsageRow]) -> dict[str, Any]:
     """What models took in a run, and which they were."""
     return {**usage_view(total(rows)), "models": sorted({row.model for row in rows})}
+
+
+def usage_report(groups: Sequence[UsageGroup], everything: UsageGroup, limit: int) -> dict[str, Any]:
+    """At most `limit` groups, and the sum of all."""
+    rows = [{**group.keys, **usage_view(group.usage)} for group in groups[:limit]]
+    return {"rows": rows, "total": usage_view(everything.usage), "truncated": len(groups) > limit}
 
 
 def usage_view(usage: Usage) -> dict[str, Any]:

@@ -104,9 +104,13 @@ class Telemetry:
     def instrument(self, app: FastAPI) -> None:
         """Give every request one server span. Before the first request; the application is made with FastAPI's own spans off.
 
-        Not by the middleware of opentelemetry-instrumentation-asgi: it takes as long as everything else of a request together,
-        and knows no route outside FastAPI's router.
+        Not by the middleware of opentelemetry-instrumentation-fastapi, not even for what FastAPI serves: a request's span begins
+        before anybody knows who will serve or refuse it, that middleware takes as long as everything else of a request together,
+        and it writes the query down. Where a program was started by `opentelemetry-instrument`, it is taken off this application.
         """
+        instrumentation: Any = sys.modules.get("opentelemetry.instrumentation.fastapi")
+        if instrumentation is not None and getattr(app, "_is_instrumented_by_opentelemetry", False):
+            instrumentation.FastAPIInstrumentor.uninstrument_app(app)
         app.add_middleware(cast("Any", ServerSpans), self._spans, RouteTemplates(app.router.routes), self._excluded)
 
     def shutdown(self, timeout: float = 3.0) -> None:

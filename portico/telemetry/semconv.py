@@ -1,6 +1,7 @@
 """Names of spans, events, attributes and metrics: they stand here once, so that dashboards can rely on them.
 
-What OpenTelemetry names itself (`error.type`, `http.route`) is written as it names it; the rest begins with `portico.`.
+What OpenTelemetry names itself (`error.type`, `http.route`, `gen_ai.…`, `mcp.…`) is written as it names it, of one version of its
+conventions; the rest begins with `portico.`.
 """
 
 from __future__ import annotations
@@ -26,6 +27,36 @@ def dispatch_span(agent: str, operation: str) -> str:
 def handle_span(agent: str, operation: str) -> str:
     """One handling of one message by one incarnation."""
     return f"handle {agent}.{operation}"
+
+
+def chat_span(model: str) -> str:
+    """One call of a model."""
+    return f"{CHAT} {model}" if model else CHAT
+
+
+def tool_span(tool: str) -> str:
+    """One call of a tool of this program."""
+    return f"{EXECUTE_TOOL} {tool}"
+
+
+def mcp_span(method: str, target: str | None) -> str:
+    """One request of MCP, on either side of it."""
+    return f"{method} {target}" if target else method
+
+
+def start_span(agent: str) -> str:
+    """One life of a process, from its making to its first message."""
+    return f"start {agent}"
+
+
+def stop_span(agent: str) -> str:
+    """The end of a process, from the wish for it to its last word."""
+    return f"stop {agent}"
+
+
+def callback_span(method: str) -> str:
+    """One attempt to tell somebody of a run's end: by the conventions for HTTP clients, the method and nothing of the address."""
+    return method
 
 
 # --- attributes -------------------------------------------------------------------------------------------------------
@@ -60,6 +91,55 @@ SERVER_PORT: Final = "server.port"
 CLIENT_ADDRESS: Final = "client.address"
 PROTOCOL_VERSION: Final = "network.protocol.version"
 USER_AGENT: Final = "user_agent.original"
+HTTP_RESEND: Final = "http.request.resend_count"
+URL_FULL: Final = "url.full"
+PROTOCOL_NAME: Final = "network.protocol.name"
+TRANSPORT: Final = "network.transport"
+
+GEN_AI_OPERATION: Final = "gen_ai.operation.name"
+CHAT: Final = "chat"
+EXECUTE_TOOL: Final = "execute_tool"
+INVOKE_AGENT: Final = "invoke_agent"
+"""Values of `gen_ai.operation.name`."""
+GEN_AI_PROVIDER: Final = "gen_ai.provider.name"
+GEN_AI_AGENT: Final = "gen_ai.agent.name"
+GEN_AI_REQUEST_MODEL: Final = "gen_ai.request.model"
+GEN_AI_STREAM: Final = "gen_ai.request.stream"
+GEN_AI_RESPONSE_ID: Final = "gen_ai.response.id"
+GEN_AI_RESPONSE_MODEL: Final = "gen_ai.response.model"
+GEN_AI_FINISH_REASONS: Final = "gen_ai.response.finish_reasons"
+GEN_AI_FIRST_CHUNK: Final = "gen_ai.response.time_to_first_chunk"
+"""Seconds."""
+GEN_AI_TOKENS_IN: Final = "gen_ai.usage.input_tokens"
+GEN_AI_TOKENS_OUT: Final = "gen_ai.usage.output_tokens"
+GEN_AI_TOOL: Final = "gen_ai.tool.name"
+GEN_AI_TOOL_TYPE: Final = "gen_ai.tool.type"
+FUNCTION: Final = "function"
+EXTENSION: Final = "extension"
+"""Values of `gen_ai.tool.type`: a tool of this program, and one of an external server."""
+GEN_AI_TOOL_DESCRIPTION: Final = "gen_ai.tool.description"
+GEN_AI_CALL_ID: Final = "gen_ai.tool.call.id"
+GEN_AI_PROMPT: Final = "gen_ai.prompt.name"
+GEN_AI_INPUT: Final = "gen_ai.input.messages"
+GEN_AI_OUTPUT: Final = "gen_ai.output.messages"
+GEN_AI_INSTRUCTIONS: Final = "gen_ai.system_instructions"
+GEN_AI_ARGUMENTS: Final = "gen_ai.tool.call.arguments"
+GEN_AI_RESULT: Final = "gen_ai.tool.call.result"
+"""The last five are content: never without `OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT`."""
+
+MCP_METHOD: Final = "mcp.method.name"
+MCP_VERSION: Final = "mcp.protocol.version"
+MCP_SESSION: Final = "mcp.session.id"
+MCP_RESOURCE: Final = "mcp.resource.uri"
+JSONRPC_ID: Final = "jsonrpc.request.id"
+RPC_STATUS: Final = "rpc.response.status_code"
+"""The code of a JSON-RPC error."""
+TOOL_ERROR: Final = "tool_error"
+"""`error.type` of a result of MCP that is an error."""
+MCP_SERVER: Final = "portico.mcp.server"
+"""The external server, as the settings name it."""
+TOOLS_CALL: Final = "tools/call"
+"""`mcp.method.name` of what agents call."""
 
 
 def exception(error: BaseException, *, escaped: bool) -> dict[str, str]:
@@ -80,6 +160,25 @@ CRASHED: Final = "portico.agent.crashed"
 """The handler crashed on this message: on its own span, and on the span of who waits for it."""
 DEAD_LETTER: Final = "portico.message.dead_letter"
 """The message will not be delivered again: on the span of who waits for it."""
+
+# --- log records: attributes ------------------------------------------------------------------------------------------
+
+REQUEST_ID: Final = "portico.request_id"
+"""The request that a line belongs to."""
+USER_ID: Final = "user.id"
+"""The principal for whom something is done."""
+EXCEPTION_TYPE: Final = "exception.type"
+EXCEPTION_TRACE: Final = "exception.stacktrace"
+CODE_STACKTRACE: Final = "code.stacktrace"
+
+# --- log records ------------------------------------------------------------------------------------------------------
+
+AUDIT_EVENT: Final = "portico.audit"
+"""The name of the event that a log record is which is an entry of the audit trail."""
+AUDIT_ATTRIBUTES: Final = "portico.audit."
+"""What the attributes of such a record begin with: the names of the entry's fields follow."""
+AUDIT_DETAILS: Final = "portico.audit.details."
+"""The same of the entry's details."""
 
 # --- metrics (Prometheus: base units, the unit last; a counter's `_total` is added where it is written) ---------------
 

@@ -1,6 +1,7 @@
-"""ServerSpans: one server span for every HTTP request, by OpenTelemetry's semantic conventions for HTTP.
+"""ServerSpans: one server span for every HTTP request, by OpenTelemetry's conventions for HTTP, and for MCP where it is one of it.
 
-The outermost ASGI middleware. The query is not among the attributes: it may hold what nobody else is to read.
+The outermost ASGI middleware. Where a host's instrumentation has made the request's server span already, that one stands, and is
+told the route. The query is not among the attributes: it may hold what nobody else is to read.
 """
 
 from __future__ import annotations
@@ -8,9 +9,11 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-from opentelemetry.trace import SpanKind, Status, StatusCode
+from opentelemetry.trace import SpanKind, Status, StatusCode, get_current_span
 
+from portico.runs.call_observer import EXCHANGE
 from portico.telemetry import semconv
+from portico.telemetry.exchanged import SpanExchange
 from portico.telemetry.spans import Current, LiveSpan, placed
 
 if TYPE_CHECKING:
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
 METHODS: Final = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE"})
 """Those that a span is named after; any other is `HTTP`, since names are few."""
 _SERVER_ERROR: Final = 500
+_HANDSHAKES: Final = {"websocket.accept": 101, "websocket.close": 403, "websocket.http.response.start": 403}
+"""The messages that answer a handshake, and the status that each of them means where it says none."""
 _PORTS: Final = {"http": 80, "https": 443}
 
 
@@ -46,8 +51,13 @@ class ServerSpans:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
-        if scope["type"] != "http" or (self._excluded is not None and self._excluded.search(scope["path"])):
+        kind = scope["type"]
+        if kind == "lifespan" or (self._excluded is not None and self._excluded.search(scope["path"])):
             await self.app(scope, receive, send)
+            return
+        host: Any = get_current_span()
+        if host.is_recording() and getattr(host, "kind", None) is SpanKind.SERVER:
+            await self._inside(host, scope, receive, send)
             return
         traceparent = state = None
         for name, value in scope["headers"]:
@@ -55,7 +65,7 @@ class ServerSpans:
                 traceparent = value.decode("latin-1")
             elif name == b"tracestate":
                 state = value.decode("latin-1")
-        method: str = scope["method"]
+        method: str = scope["method"] if kind == "http" else "GET"
         known = method in METHODS
         span = self._spans.begin(
             method if known else "HTTP",
@@ -65,15 +75,18 @@ class ServerSpans:
         )
         current = Current(span)
         current.enter()
+        exchange = scope[EXCHANGE] = SpanExchange(span)
         try:
-            if isinstance(span, LiveSpan):
-                await self._recorded(span, scope, receive, send)
-            else:
+            if not isinstance(span, LiveSpan):
                 await self.app(scope, receive, send)
+            elif kind == "http":
+                await self._recorded(span, exchange, scope, receive, send)
+            else:
+                await self._opened(span, scope, receive, send, current)
         finally:
             current.leave()
 
-    async def _recorded(self, span: LiveSpan, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _recorded(self, span: LiveSpan, exchange: SpanExchange, scope: Scope, receive: Receive, send: Send) -> None:
         _describe(span.attributes, scope)
 
         async def named(message: Message) -> None:
@@ -84,12 +97,44 @@ class ServerSpans:
         try:
             await self.app(scope, receive, named)
         except Exception as error:
-            span.attributes[semconv.ERROR_TYPE] = type(error).__qualname__
-            span.set_status(Status(StatusCode.ERROR, f"{type(error).__name__}: {error}"))
-            span.record_exception(error)
+            _raised(span, error)
+            raise
+        finally:
+            exchange.end()
+            span.end()
+
+    async def _opened(self, span: LiveSpan, scope: Scope, receive: Receive, send: Send, current: Current) -> None:
+        """A WebSocket: the request is over with its handshake. What comes afterwards has traces of its own."""
+        _describe(span.attributes, scope)
+
+        async def named(message: Message) -> None:
+            kind = message["type"]
+            if span.ended is None and kind in _HANDSHAKES:
+                self._answered(span, scope, message.get("status", _HANDSHAKES[kind]))
+                span.end()
+                current.leave()
+            await send(message)
+
+        try:
+            await self.app(scope, receive, named)
+        except Exception as error:
+            if span.ended is None:
+                _raised(span, error)
             raise
         finally:
             span.end()
+
+    async def _inside(self, host: Any, scope: Scope, receive: Receive, send: Send) -> None:
+        """Another instrumentation has made the span; its names are its own, but the route only we know."""
+        method: str = scope.get("method", "GET")
+
+        async def named(message: Message) -> None:
+            if message["type"] == "http.response.start" and (path := self._template(scope)) is not None:
+                host.set_attribute(semconv.HTTP_ROUTE, f"{scope.get('root_path', '')}{path}")
+                host.update_name(f"{method if method in METHODS else 'HTTP'} {scope.get('root_path', '')}{path}")
+            await send(message)
+
+        await self.app(scope, receive, named)
 
     def _answered(self, span: LiveSpan, scope: Scope, status: int) -> None:
         attributes, path = span.attributes, self._template(scope)
@@ -102,9 +147,16 @@ class ServerSpans:
             span.set_status(Status(StatusCode.ERROR))
 
 
+def _raised(span: LiveSpan, error: Exception) -> None:
+    span.attributes[semconv.ERROR_TYPE] = type(error).__qualname__
+    span.set_status(Status(StatusCode.ERROR, f"{type(error).__name__}: {error}"))
+    span.record_exception(error)
+
+
 def _describe(attributes: dict[str, Any], scope: Scope) -> None:
     """What is known of a request before it is answered."""
     scheme: str = scope.get("scheme", "http")
+    scheme = {"ws": "http", "wss": "https"}.get(scheme, scheme)
     if attributes[semconv.HTTP_METHOD] == "_OTHER":
         attributes[semconv.HTTP_METHOD_ORIGINAL] = scope["method"]
     attributes[semconv.URL_SCHEME] = scheme

@@ -14,9 +14,10 @@ from portico.telemetry.outlets import Outlets
 from portico.telemetry.target import Signal
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from portico.telemetry.exporting import Telemetry
+    from portico.telemetry.log_export import LogExport
 
 logger = logging.getLogger("portico.telemetry")
 
@@ -38,6 +39,20 @@ def configure(environ: Mapping[str, str], service_name: str = "portico") -> Tele
         MissingExtra: an endpoint is named, but `portico[otel]` (or `[otel-grpc]`) is not installed.
     """
     return traces(Outlets(environ, service_name))
+
+
+def logs(outlets: Outlets, secrets: Iterable[str]) -> LogExport | None:
+    """Log records to the endpoint that the environment names for them; None where it names none. `secrets` never come out.
+
+    Raises:
+        MissingExtra: an endpoint is named, but `portico[otel]` (or `[otel-grpc]`) is not installed.
+    """
+    if outlets.target(Signal.LOGS) is None:
+        return None
+    from portico.telemetry.log_export import LogExport  # noqa: PLC0415  # only where it is wanted
+    from portico.telemetry.redaction import Redaction, secrets_in  # noqa: PLC0415
+
+    return LogExport(outlets, Redaction({*secrets, *secrets_in(outlets.environ)}))
 
 
 def traces(outlets: Outlets) -> Telemetry | None:

@@ -226,6 +226,12 @@ class LiveSpan(Span):
 
     # --- for ourselves --------------------------------------------------------------------------------------------------
 
+    def adopt(self, parent: Place | None) -> None:
+        """It turns out to belong to a trace that was begun elsewhere; nothing has been made below it yet."""
+        if parent is not None and parent.sampled:
+            self.parent = parent
+            self.place = Place(parent.trace_id, self.place.span_id, self.place.flags, state=parent.state)
+
     def readable(self, scope: InstrumentationScope) -> ReadableSpan:
         """As exporters read it."""
         spans, limits = self._spans, self._spans.limits
@@ -253,7 +259,7 @@ class Spans:
     """Makes spans of one provider, which has the sampler, and passes on what has ended."""
 
     def __init__(self, provider: TracerProvider) -> None:
-        tracer: Any = provider.get_tracer(semconv.SCOPE, __version__)
+        tracer: Any = provider.get_tracer(semconv.SCOPE, __version__, schema_url=semconv.SCHEMA_URL)
         self.provider = provider
         self.limits = SpanLimits()
         self._sampler = provider.sampler
@@ -262,7 +268,7 @@ class Spans:
         self._ids = provider.id_generator
         self._random = RANDOM if provider.id_generator.is_trace_id_random() else 0
         self._ended = tracer.span_processor.on_end
-        self._scope = InstrumentationScope(semconv.SCOPE, __version__)
+        self._scope = InstrumentationScope(semconv.SCOPE, __version__, semconv.SCHEMA_URL)
 
     def begin(self, name: str, kind: SpanKind, parent: Place | None, attributes: dict[str, Any]) -> LiveSpan | UnsampledSpan:
         """A span that has begun. `parent`: None for a trace of its own. `attributes` is the span's from now on."""

@@ -10,12 +10,14 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.context import attach, detach
-from opentelemetry.trace import Link, SpanKind, Status, StatusCode, get_current_span, set_span_in_context
+from opentelemetry.trace import INVALID_SPAN, Link, SpanKind, Status, StatusCode, get_current_span, set_span_in_context
 
 from portico.errors import AgentError, Cancelled, ContractViolation, CrashBudgetSpent, PorticoError, UnknownAgent, UnknownOperation
 from portico.kernel.current import current
 from portico.kernel.events import EventKind
 from portico.telemetry import semconv
+from portico.telemetry.exchanged import Exchanging
+from portico.telemetry.outgoing import ModelSpan, ToolSpan
 from portico.telemetry.spans import NOWHERE, Current, LiveSpan, UnsampledSpan, is_unsampled, place_of, placed
 
 if TYPE_CHECKING:
@@ -25,7 +27,9 @@ if TYPE_CHECKING:
 
     from portico.kernel.events import KernelEvent
     from portico.kernel.messages import Message
+    from portico.kernel.protocols import ModelCall, ToolExecution
     from portico.runs.call import Call
+    from portico.runs.call_observer import Exchange
     from portico.telemetry.spans import Place, Spans
 
 _CALLERS_FAULT = (ContractViolation, UnknownAgent, UnknownOperation, CrashBudgetSpent, Cancelled)
@@ -52,6 +56,8 @@ class Tracing:
             call.traceparent = server.traceparent
             return None
         agent, operation = call.endpoint.agent, call.endpoint.operation.name
+        if isinstance(server, LiveSpan) and server.ended is not None:
+            server = INVALID_SPAN  # of an earlier request: this task has outlived it
         parent, link = _parent_of(call, place_of(server))
         attributes: dict[str, Any] = {semconv.AGENT: agent, semconv.OPERATION: operation, semconv.ONE_WAY: call.one_way}
         span = self._spans.begin(semconv.dispatch_span(agent, operation), SpanKind.INTERNAL, parent, attributes)
@@ -61,6 +67,10 @@ class Tracing:
         if link is not None:
             span.add_link(link.context)
         return Dispatching(self, span, call)
+
+    def exchanging(self, **words: Any) -> AbstractContextManager[Exchange]:
+        """A server span around one request that comes over no HTTP."""
+        return Exchanging(self._spans, words)
 
     # --- the kernel's hooks -------------------------------------------------------------------------------------------
 
@@ -76,7 +86,9 @@ class Tracing:
             semconv.INCARNATION: _incarnation(),
         }
         name = semconv.handle_span(message.recipient, message.type)
-        span = self._spans.begin(name, SpanKind.INTERNAL, placed(traceparent), attributes)
+        sender = self.open.get(traceparent or "")
+        parent = placed(traceparent) if sender is None else sender.place  # which also knows its tracestate
+        span = self._spans.begin(name, SpanKind.INTERNAL, parent, attributes)
         if not isinstance(span, LiveSpan):
             return Unrecorded(span)
         if message.sender:
@@ -84,6 +96,19 @@ class Tracing:
         if message.origin is not None:
             attributes[semconv.RUN_ID] = message.origin.call_id
         return Handling(self, span, message)
+
+    def calling_model(self, call: ModelCall) -> AbstractContextManager[None] | None:
+        """A span around one call of a model. Whose handling it is part of is an agent in the sense of the conventions."""
+        handling = self.open.get(call.delivery.traceparent or "") if call.delivery is not None else None
+        if handling is not None:
+            handling.attributes[semconv.GEN_AI_OPERATION] = semconv.INVOKE_AGENT
+            handling.attributes[semconv.GEN_AI_AGENT] = call.agent
+            handling.attributes[semconv.GEN_AI_PROVIDER] = call.identity.vendor
+        return ModelSpan(self._spans, call, captured=self._captured)
+
+    def calling_tool(self, call: ToolExecution) -> AbstractContextManager[str]:
+        """A span around one call of a tool. It yields the traceparent that outgoing messages carry."""
+        return ToolSpan(self._spans, call, captured=self._captured)
 
     def event(self, event: KernelEvent) -> None:
         """A dead letter becomes an event on the span of whoever sent the message, while that is open."""

@@ -82,8 +82,8 @@ async def test_what_is_done_to_runs_agents_and_dead_letters_is_recorded(tmp_path
         client, alice, bob = one.client, sent["alice"], sent["bob"]
         asked = (await client.post("/runs", json={"agent": "asks", "operation": "asks"}, headers=bob)).json()["run_id"]
         until = {"wait": 5}
-        while (await client.get(f"/runs/{asked}", headers=bob)).json()["status"] != "waiting":
-            await anyio.sleep(0.01)  # noqa: ASYNC110  # it is another program, as far as this one knows
+        while (await client.get(f"/runs/{asked}", headers=bob)).json()["status"] != "waiting":  # noqa: ASYNC110  # no event tells
+            await anyio.sleep(0.01)
         assert (await client.post(f"/runs/{asked}/input", json="an answer", headers=bob)).status_code == 200
         assert (await client.get(f"/runs/{asked}", params=until, headers=bob)).json()["status"] == "succeeded"
         assert (await client.post(f"/runs/{asked}/cancel", headers=bob)).status_code == 200

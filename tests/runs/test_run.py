@@ -224,6 +224,7 @@ def test_a_run_looks_the_same_through_every_face() -> None:
         "metadata": {},
         "callback": None,
         "stored": False,
+        "labels": {},
         "usage": None,
     }
     assert created.endswith("Z")

@@ -40,6 +40,7 @@ KEYS = [
         "mcp",
         "servers",
         "models",
+        "prices",
         "plugins",
         "default",
         "store",
@@ -90,7 +91,9 @@ def test_a_sound_text_with_some_words_changed_loads_or_is_refused(data: st.DataO
 
 
 @given(
-    st.dictionaries(st.sampled_from(["supervision", "routes", "server", "mcp", "models", "plugins", "transport", "store"]), values)
+    st.dictionaries(
+        st.sampled_from(["supervision", "routes", "server", "mcp", "models", "prices", "plugins", "transport", "store"]), values
+    )
 )
 def test_any_mapping_loads_or_is_refused_with_its_mistakes(document: dict[str, Any]) -> None:
     with suppress(TopologyError):

@@ -377,6 +377,7 @@ def test_the_json_schema_knows_every_section_and_is_a_schema() -> None:
         "store",
         "mcp",
         "models",
+        "prices",
         "plugins",
     }
     validator: Any = Draft202012Validator(schema)

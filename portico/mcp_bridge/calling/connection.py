@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 from mcp.shared.exceptions import MCPError
 from mcp.types import CONNECTION_CLOSED, InputRequiredResult
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from mcp.types import CallToolResult, Tool
 
     from portico.kernel.inbox import Inbox
+    from portico.kernel.protocols import Exchange
     from portico.mcp_bridge.calling.direct import DirectClient
     from portico.mcp_bridge.calling.remote_tool import RemoteTool
     from portico.mcp_bridge.config import MCPServerConfig
@@ -81,12 +83,14 @@ class Lost:
 class Life:
     """One connection from its beginning to its end. The transport ends it; nobody revives it."""
 
-    __slots__ = ("_inbox", "died", "ended")
+    __slots__ = ("_inbox", "died", "ended", "session_id")
 
     def __init__(self, inbox: Inbox) -> None:
         self._inbox = inbox
         self.ended: str | None = None
         self.died: Callable[[], str | None] | None = None
+        self.session_id: str | None = None
+        """Of MCP, where the server has given one."""
 
     @property
     def alive(self) -> bool:
@@ -105,6 +109,7 @@ class Connection:
 
     def __init__(self, config: MCPServerConfig) -> None:
         self.config = config
+        self._place = _place_of(config)
         self.admission = Admission(config)
         """Which of the server's tools there are."""
         self.calls = CallsInHand()
@@ -257,7 +262,9 @@ class Connection:
             with self.calls.opened(tool.uri) as call:
                 async with asyncio.timeout(self.config.timeout) as call.limit, self._turnstile:
                     admitted = True
-                    return await self._call(tool, arguments, envelope)
+                    result = await self._call(tool, arguments, envelope)
+                    envelope.exchange.failed = bool(result.is_error)
+                    return result
         except FullError:
             raise MCPServerBusy(self.name, self.config.max_calls, self.config.max_waiting) from None
         except TimeoutError:
@@ -272,12 +279,14 @@ class Connection:
     async def _call(self, tool: RemoteTool, arguments: dict[str, Any], envelope: Envelope) -> CallToolResult:
         for last in (False, True):
             client, life = await self._standing()
+            self._describe(envelope.exchange, life)
             try:
                 return await self._send(client, tool, arguments, envelope)
             except BrokenWireError as error:
                 unsent, reason, cause = not error.sent, str(error), error
             except MCPError as error:
                 unsent = was_not_sent(error)
+                envelope.exchange.error_code = error.code
                 if not unsent and not (error.code == CONNECTION_CLOSED and self._broke(life)):
                     raise MCPToolError(tool.uri, error.message) from error
                 reason, cause = life.ended or error.message, error
@@ -306,6 +315,16 @@ class Connection:
         result = await client.call_tool(name, arguments, progress_callback=envelope.progress, meta=meta)
         tool.check_result(result)
         return result
+
+    def _describe(self, exchange: Exchange, life: Life) -> None:
+        """What is known before the call is sent."""
+        config = self.config
+        exchange.sent += 1
+        exchange.error_code = None
+        exchange.protocol_version = self.era
+        exchange.transport = "pipe" if config.transport == "stdio" else "tcp"
+        exchange.address, exchange.port = self._place
+        exchange.session_id = life.session_id
 
     def _broke(self, life: Life) -> bool:
         """Whether "connection closed" is the SDK's word for a broken connection, and not the server's own error of that number.
@@ -362,3 +381,11 @@ def _unusable(error: Exception) -> str:
     if isinstance(error, ValidationError):
         return f"it breaks the protocol ({error.error_count()} faults)"
     return (str(error).splitlines() or [type(error).__name__])[0][:LONGEST_REASON]
+
+
+def _place_of(config: MCPServerConfig) -> tuple[str | None, int | None]:
+    """Host and port of a server at a URL."""
+    if not config.url:
+        return None, None
+    url = urlsplit(config.url)
+    return url.hostname, url.port or (443 if url.scheme == "https" else 80)

@@ -99,6 +99,7 @@ class DirectClient:
             MCPToolError: the server's own error.
         """
         self._calls += 1
+        envelope.exchange.request_id = str(self._calls)
         meta = {**self._meta, **envelope.meta}
         if envelope.progress is not None:
             meta["progressToken"] = self._calls

@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from portico.kernel.current import current, trace_of
+from portico.kernel.current import current, executing, trace_of
+from portico.kernel.protocols import Exchange
 
 if TYPE_CHECKING:
     import logging
@@ -37,10 +38,16 @@ LEVELS: Final[Mapping[str, int]] = {
 class Envelope:
     """One call's. `closed` once the call has its result: progress that comes later belongs to nobody."""
 
-    __slots__ = ("_journal", "_traceparent", "closed")
+    __slots__ = ("_journal", "_traceparent", "_tracestate", "closed", "exchange")
 
     def __init__(self) -> None:
-        in_hand = current.get()
+        in_hand, watched = current.get(), executing.get()
+        self.exchange = Exchange()
+        """What is told of the call to whoever watches it."""
+        self._tracestate: str | None = None
+        if watched is not None:
+            watched.exchange = self.exchange
+            self._tracestate = watched.tracestate
         self._journal: Journal | None = None if in_hand is None else in_hand.journal
         self._traceparent = None if in_hand is None else trace_of(in_hand)
         self.closed = False
@@ -48,7 +55,9 @@ class Envelope:
     @property
     def meta(self) -> dict[str, Any]:
         """For `_meta`; the SDK adds its own token of progress."""
-        return {} if self._traceparent is None else {"traceparent": self._traceparent}
+        if self._traceparent is None:
+            return {}
+        return {"traceparent": self._traceparent, **({"tracestate": self._tracestate} if self._tracestate else {})}
 
     @property
     def progress(self) -> ProgressFnT | None:

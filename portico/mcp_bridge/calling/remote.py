@@ -72,7 +72,7 @@ async def remote(config: MCPServerConfig, life: Life, login: Login | None = None
             yield WatchedStream(reads, life), writes
         return
     timeout = httpx2.Timeout(config.patience, read=READ_TIMEOUT)
-    transport = TellingTransport(most, guard)
+    transport = TellingTransport(most, guard, life)
     async with (
         httpx2.AsyncClient(headers=headers, timeout=timeout, auth=auth, transport=transport) as client,
         # Ours ends an event first; the library's limit is left for the stream that belongs to no request.
@@ -185,11 +185,13 @@ class TellingTransport(GuardedTransport):
     Args:
         most: bytes that a message of the server may have.
         guard: judges where an authorisation leads.
+        life: is told the id of the session, where the server gives one.
     """
 
-    def __init__(self, most: int, guard: DiscoveryGuard | None = None) -> None:
+    def __init__(self, most: int, guard: DiscoveryGuard | None = None, life: Life | None = None) -> None:
         super().__init__(guard)
         self._most = most
+        self._life = life
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send one request."""
@@ -204,6 +206,8 @@ class TellingTransport(GuardedTransport):
             if request.method != "POST":
                 raise
             return _answer(request, f"the connection broke ({_text(error)})", sent=True)
+        if self._life is not None and (given := response.headers.get("mcp-session-id")):
+            self._life.session_id = given
         if request.method != "POST":
             return response
         try:

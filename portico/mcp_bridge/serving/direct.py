@@ -23,11 +23,13 @@ from starlette.requests import Request
 from portico.mcp_bridge.serving.back_channel import BackChannel
 from portico.mcp_bridge.serving.caller import PRINCIPAL
 from portico.mcp_bridge.serving.direct_call import DirectCall
+from portico.mcp_bridge.serving.exchanges import told, told_error
 from portico.mcp_bridge.serving.going_on import rest_of
 from portico.mcp_bridge.serving.lingering import Lingering
 from portico.mcp_bridge.serving.plain_call import METHOD, MODERN, Clients, asked, read_legacy, read_modern, taken_back
 from portico.mcp_bridge.serving.printing import Printer
 from portico.mcp_bridge.serving.sessions import SESSION_HEADER
+from portico.runs.call_observer import EXCHANGE
 from portico.runs.dispatcher import HandedOver
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from portico.mcp_bridge.serving.plain_call import Asked, PlainCall
     from portico.mcp_bridge.serving.served import Served
     from portico.mcp_bridge.serving.sessions import Session, Sessions
+    from portico.runs.call_observer import Exchange
 
 _VERSION: Final = MODERN.encode("ascii")
 _METHOD: Final = METHOD.encode("ascii")
@@ -147,6 +150,9 @@ class Direct:
     async def _answer(self, direct: DirectCall, asked: Asked, scope: Scope, session: Session | None) -> None:
         """Make the call and send its end, whatever that is."""
         printer, version, status = self._printer, direct.version, HTTPStatus.OK.value
+        exchange: Exchange | None = scope.get(EXCHANGE)
+        if exchange is not None:
+            told(exchange, asked.plain, version, session.id if session is not None else None)
         try:
             try:
                 body = printer.reply(asked, version, await self._served.dispatcher.ask(asked.call))
@@ -161,6 +167,7 @@ class Direct:
             reason = (CONNECTION_CLOSED, "Connection closed") if direct.closed else (REQUEST_CANCELLED, "Request cancelled")
             body = printer.error(asked.plain.request_id, *reason)
         except Exception as error:  # noqa: BLE001  # whatever it is, the client is told its MCP form
+            told_error(exchange, error)
             body = printer.failure(asked, version, error)
             if version == MODERN and isinstance(error, MCPError):
                 status = ERROR_CODE_HTTP_STATUS.get(error.error.code, status)

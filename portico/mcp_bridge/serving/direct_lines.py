@@ -20,6 +20,7 @@ from mcp.types import (
 
 from portico.mcp_bridge.serving import log_levels
 from portico.mcp_bridge.serving.back_channel import BackChannel, Questions
+from portico.mcp_bridge.serving.exchanges import exchange_around, told_error
 from portico.mcp_bridge.serving.going_on import rest_of
 from portico.mcp_bridge.serving.lingering import Lingering
 from portico.mcp_bridge.serving.plain_call import (
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from portico.mcp_bridge.serving.plain_call import Asked, PlainCall
     from portico.mcp_bridge.serving.served import Served
     from portico.runs.call import Call
+    from portico.runs.call_observer import Exchange
     from portico.runs.dispatcher import Dispatcher
     from portico.runs.run import Run
 
@@ -136,6 +138,10 @@ class DirectLines:
 
     async def _answer(self, version: str, asked: Asked) -> None:
         """Make the call and write its end; what its client has taken back is not answered."""
+        with exchange_around(self._served.dispatcher, asked.plain, version) as exchange:
+            await self._make(version, asked, exchange)
+
+    async def _make(self, version: str, asked: Asked, exchange: Exchange | None) -> None:
         printer, request_id = self._printer, asked.plain.request_id
         line = LineCall(asked.call, self._lingering.dispatcher)
         self._lingering.enter(line)
@@ -145,6 +151,7 @@ class DirectLines:
             except HandedOver:
                 body = printer.result(request_id, version, await self._rest(asked))
         except Exception as error:  # noqa: BLE001  # whatever it is, the client is told its MCP form
+            told_error(exchange, error)
             body = printer.failure(asked, version, error)
         finally:
             self._lingering.leave(line)

@@ -12,6 +12,7 @@ from mcp.types import NotificationParams, SetLevelRequestParams
 
 from portico.mcp_bridge.serving import log_levels
 from portico.mcp_bridge.serving.completion import Completions
+from portico.mcp_bridge.serving.exchanges import Exchanges
 from portico.mcp_bridge.serving.prompts import Prompts
 from portico.mcp_bridge.serving.resources import Resources
 from portico.mcp_bridge.serving.subscriptions import Subscriptions
@@ -45,6 +46,7 @@ def build_server(served: Served) -> Server[Any]:
         on_get_prompt=prompts.on_get,
         on_completion=Completions(served, prompts, resources).on_complete,
     )
+    server.middleware[:] = [Exchanges(served.dispatcher)]  # the SDK's own would make server spans beside ours
     server.add_notification_handler("notifications/initialized", NotificationParams, served.news.on_initialized)
     Tasks(served).register(server)
     server.add_request_handler(log_levels.METHOD, SetLevelRequestParams, log_levels.on_set_level)

@@ -1,0 +1,129 @@
+"""Content: what was said to models and tools, as spans have it: JSON in the form of OpenTelemetry's conventions, without secrets.
+
+Above: `outgoing.py`, which asks for it only where `OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT` is set. What the contract of
+the operation in hand calls secret is masked wherever it is said again; so is what a tool's schema calls secret.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from portico.operations.operation import Operation
+from portico.operations.secrets import MASK, masked, places_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from portico.kernel.delivery import Delivery
+    from portico.kernel.protocols import ModelResponse
+
+SHORTEST: Final = 4
+"""Characters from which on a secret is looked for in texts: shorter ones are parts of other words."""
+LONGEST: Final = 65_536
+"""Characters of one attribute; what is longer is cut, and no JSON any more."""
+
+
+class Content:
+    """What may be said of one call: without the secrets of what its agent has in hand."""
+
+    def __init__(self, delivery: Delivery | None) -> None:
+        self._secrets = sorted(set(_secrets_of(delivery)), key=len, reverse=True)
+
+    def input(self, messages: Iterable[Mapping[str, Any]]) -> str:
+        """A conversation but for its instructions: `gen_ai.input.messages`."""
+        return self._told([_message(one) for one in messages if one.get("role") != "system"])
+
+    def instructions(self, messages: Iterable[Mapping[str, Any]]) -> str | None:
+        """What the model was told before: `gen_ai.system_instructions`; None where nothing."""
+        found = [part for one in messages if one.get("role") == "system" for part in _texts(one.get("content"))]
+        return self._told(found) if found else None
+
+    def output(self, response: ModelResponse) -> str:
+        """The answer: `gen_ai.output.messages`."""
+        parts = _texts(response.content)
+        parts += [{"type": "tool_call", "id": one.id, "name": one.name, "arguments": one.arguments} for one in response.tool_calls]
+        return self._told([{"role": "assistant", "parts": parts, "finish_reason": response.finish_reason or ""}])
+
+    def arguments(self, arguments: Mapping[str, Any], schema: Mapping[str, Any] | None) -> str:
+        """What a tool is given, whose `schema` tells its secrets."""
+        return self._told(masked(dict(arguments), places_of(schema) if schema is not None else None)[0])
+
+    def result(self, result: Any) -> str:
+        """What a tool gave."""
+        return self._told(result)
+
+    def _told(self, value: Any) -> str:
+        text = json.dumps(self._clean(value), ensure_ascii=False, default=_foreign)
+        return text if len(text) <= LONGEST else text[:LONGEST]
+
+    def _clean(self, value: Any) -> Any:
+        if not self._secrets:
+            return value
+        if isinstance(value, str):
+            for secret in self._secrets:
+                value = value.replace(secret, MASK)
+            return value
+        if isinstance(value, Mapping):
+            return {self._clean(key): self._clean(item) for key, item in cast("Mapping[Any, Any]", value).items()}
+        if isinstance(value, list | tuple):
+            return [self._clean(item) for item in cast("Sequence[Any]", value)]
+        return value
+
+
+def _secrets_of(delivery: Delivery | None) -> Iterator[str]:
+    """The secret texts of the payload in hand."""
+    if delivery is None or delivery.holder is None:
+        return
+    operation, payload = delivery.holder.operations.get(delivery.message.type), delivery.message.payload
+    if isinstance(operation, Operation):
+        yield from _differing(payload, operation.contract.without_secrets(payload)[0])
+
+
+def _differing(value: Any, without: Any) -> Iterator[str]:
+    """The texts in a value that are masked in the other."""
+    if value is without:
+        return
+    if without == MASK:
+        yield from _leaves(value)
+    elif isinstance(value, Mapping):
+        for name, item in cast("Mapping[Any, Any]", value).items():
+            yield from _differing(item, without[name])
+    elif isinstance(value, list | tuple):
+        for item, other in zip(cast("Sequence[Any]", value), without, strict=True):
+            yield from _differing(item, other)
+
+
+def _leaves(value: Any) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        for item in cast("Mapping[Any, Any]", value).values():
+            yield from _leaves(item)
+    elif isinstance(value, list | tuple):
+        for item in cast("Sequence[Any]", value):
+            yield from _leaves(item)
+    elif value is not None and len(text := str(value)) >= SHORTEST:
+        yield text
+
+
+def _message(said: Mapping[str, Any]) -> dict[str, Any]:
+    if said.get("role") == "tool":
+        part = {"type": "tool_call_response", "id": said.get("tool_call_id"), "response": said.get("content")}
+        return {"role": "tool", "parts": [part]}
+    parts = _texts(said.get("content"))
+    for call in cast("Iterable[Mapping[str, Any]]", said.get("tool_calls") or ()):
+        function: Mapping[str, Any] = call.get("function") or {}
+        parts.append(
+            {"type": "tool_call", "id": call.get("id"), "name": function.get("name"), "arguments": function.get("arguments")}
+        )
+    return {"role": said.get("role") or "user", "parts": parts}
+
+
+def _texts(content: Any) -> list[dict[str, Any]]:
+    if isinstance(content, list):
+        return [{"type": "text", "content": part.get("text", "")} for part in cast("list[Mapping[str, Any]]", content)]
+    return [{"type": "text", "content": content}] if isinstance(content, str) and content else []
+
+
+def _foreign(value: Any) -> str:
+    return f"<{type(value).__name__}>"

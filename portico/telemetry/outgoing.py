@@ -1,0 +1,197 @@
+"""Outgoing: the spans of what agents call, by OpenTelemetry's conventions for generative AI and for MCP.
+
+Above: `tracing.py`, whose hooks `calling_model` and `calling_tool` lead here. Below: `spans.py`. A tool of an external server has
+one span for both conventions, as they ask for where one program makes both: `tools/call …`, with what belongs to an execution.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from opentelemetry.trace import SpanKind, Status, StatusCode, get_current_span
+
+from portico.errors import Cancelled, ModelError, PorticoError
+from portico.kernel.current import trace_of
+from portico.telemetry import semconv
+from portico.telemetry.content import Content
+from portico.telemetry.spans import Current, LiveSpan, UnsampledSpan, place_of, placed
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from portico.kernel.delivery import Delivery
+    from portico.kernel.protocols import Exchange, ModelCall, ToolExecution
+    from portico.telemetry.spans import Place, Spans
+
+_PORTS = {"http": 80, "https": 443}
+
+
+class ModelSpan:
+    """Around one call of a model. Only where the answer is not streamed is its span the current one."""
+
+    __slots__ = ("_call", "_captured", "_current", "_span")
+
+    def __init__(self, spans: Spans, call: ModelCall, *, captured: bool) -> None:
+        identity = call.identity
+        attributes: dict[str, Any] = {
+            semconv.GEN_AI_OPERATION: semconv.CHAT,
+            semconv.GEN_AI_PROVIDER: identity.vendor,
+            semconv.GEN_AI_AGENT: call.agent,
+        }
+        if identity.model:
+            attributes[semconv.GEN_AI_REQUEST_MODEL] = identity.model
+        if call.streamed:
+            attributes[semconv.GEN_AI_STREAM] = True
+        if identity.url:
+            url = urlsplit(identity.url)
+            attributes[semconv.SERVER_ADDRESS] = url.hostname or ""
+            attributes[semconv.SERVER_PORT] = url.port or _PORTS.get(url.scheme, 443)
+        self._call = call
+        self._captured = captured
+        parent = above(call.delivery)
+        self._span = spans.begin(semconv.chat_span(identity.model), SpanKind.CLIENT, parent, attributes)
+        self._current = None if call.streamed else Current(self._span)
+
+    def __enter__(self) -> None:
+        if self._current is not None:
+            self._current.enter()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._current is not None:
+            self._current.leave()
+        span, call = self._span, self._call
+        if isinstance(span, LiveSpan):
+            try:
+                self._describe(span.attributes, call)
+                if call.error is not None:
+                    _blame_model(span, call.error)
+            finally:
+                span.end()
+
+    def _describe(self, attributes: dict[str, Any], call: ModelCall) -> None:
+        response = call.response
+        if call.first_piece_after is not None:
+            attributes[semconv.GEN_AI_FIRST_CHUNK] = call.first_piece_after
+        if response is not None:
+            found = {
+                semconv.GEN_AI_RESPONSE_MODEL: response.model or None,
+                semconv.GEN_AI_RESPONSE_ID: response.id,
+                semconv.GEN_AI_TOKENS_IN: response.tokens_in,
+                semconv.GEN_AI_TOKENS_OUT: response.tokens_out,
+                semconv.GEN_AI_FINISH_REASONS: (response.finish_reason,) if response.finish_reason else None,
+            }
+            attributes.update({name: value for name, value in found.items() if value is not None})
+        if self._captured:
+            content = Content(call.delivery)
+            attributes[semconv.GEN_AI_INPUT] = content.input(call.messages)
+            if (instructions := content.instructions(call.messages)) is not None:
+                attributes[semconv.GEN_AI_INSTRUCTIONS] = instructions
+            if response is not None:
+                attributes[semconv.GEN_AI_OUTPUT] = content.output(response)
+
+
+class ToolSpan:
+    """Around one call of a tool. Its span is the current one, and what the tool asks belongs below it."""
+
+    __slots__ = ("_call", "_captured", "_current", "_span")
+
+    def __init__(self, spans: Spans, call: ToolExecution, *, captured: bool) -> None:
+        server = call.server
+        tool = call.tool if server is None else call.tool.rpartition("/")[2]
+        attributes: dict[str, Any] = {
+            semconv.GEN_AI_OPERATION: semconv.EXECUTE_TOOL,
+            semconv.GEN_AI_TOOL: tool,
+            semconv.GEN_AI_TOOL_TYPE: semconv.FUNCTION if server is None else semconv.EXTENSION,
+            semconv.GEN_AI_AGENT: call.agent,
+        }
+        if call.call_id is not None:
+            attributes[semconv.GEN_AI_CALL_ID] = call.call_id
+        if server is not None:
+            attributes[semconv.MCP_METHOD] = semconv.TOOLS_CALL
+            attributes[semconv.MCP_SERVER] = server
+        elif call.description:
+            attributes[semconv.GEN_AI_TOOL_DESCRIPTION] = call.description
+        name = semconv.tool_span(tool) if server is None else semconv.mcp_span(semconv.TOOLS_CALL, tool)
+        kind = SpanKind.INTERNAL if server is None else SpanKind.CLIENT
+        self._call = call
+        self._captured = captured
+        self._span = spans.begin(name, kind, above(call.delivery), attributes)
+        self._current = Current(self._span)
+        place = self._span.place
+        call.tracestate = place.state.to_header() if place.state else None
+
+    def __enter__(self) -> str:
+        self._current.enter()
+        return self._span.place.traceparent
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._current.leave()
+        span, call = self._span, self._call
+        if isinstance(span, LiveSpan):
+            try:
+                if call.exchange is not None:
+                    _exchanged(span.attributes, call.exchange)
+                if self._captured:
+                    content = Content(call.delivery)
+                    span.attributes[semconv.GEN_AI_ARGUMENTS] = content.arguments(call.arguments, call.schema)
+                    if call.error is None:
+                        span.attributes[semconv.GEN_AI_RESULT] = content.result(call.result)
+                if call.error is not None:
+                    _blame_tool(span, call.error, call.exchange)
+            finally:
+                span.end()
+
+
+def above(delivery: Delivery | None) -> Place | None:
+    """What a call that is made now is a child of: the span that is current, else what the delivery in hand says."""
+    current = get_current_span()
+    if isinstance(current, LiveSpan | UnsampledSpan):
+        return current.place
+    found = place_of(current)
+    if found is not None or delivery is None:
+        return found
+    return placed(trace_of(delivery))
+
+
+def _exchanged(attributes: dict[str, Any], exchange: Exchange) -> None:
+    found = {
+        semconv.TRANSPORT: exchange.transport or None,
+        semconv.SERVER_ADDRESS: exchange.address,
+        semconv.SERVER_PORT: exchange.port,
+        semconv.MCP_VERSION: exchange.protocol_version,
+        semconv.MCP_SESSION: exchange.session_id,
+        semconv.JSONRPC_ID: exchange.request_id,
+        semconv.RPC_STATUS: str(exchange.error_code) if exchange.error_code is not None else None,
+        semconv.HTTP_RESEND: exchange.sent - 1 if exchange.sent > 1 else None,
+    }
+    attributes.update({name: value for name, value in found.items() if value is not None})
+
+
+def _blame_model(span: LiveSpan, error: BaseException) -> None:
+    if isinstance(error, asyncio.CancelledError | GeneratorExit):
+        span.attributes[semconv.ERROR_TYPE] = Cancelled.slug
+        return
+    status = getattr(error, "status", None) if isinstance(error, ModelError) else None
+    span.attributes[semconv.ERROR_TYPE] = str(status) if status else _type_of(error)
+    span.set_status(Status(StatusCode.ERROR, str(error)))
+
+
+def _blame_tool(span: LiveSpan, error: BaseException, exchange: Exchange | None) -> None:
+    if isinstance(error, asyncio.CancelledError):
+        span.attributes[semconv.ERROR_TYPE] = Cancelled.slug
+        return
+    if exchange is not None and exchange.failed:
+        found = semconv.TOOL_ERROR
+    elif exchange is not None and exchange.error_code is not None:
+        found = str(exchange.error_code)
+    else:
+        found = _type_of(error)
+    span.attributes[semconv.ERROR_TYPE] = found
+    # What a tool's result says is content, even where it is an error.
+    span.set_status(Status(StatusCode.ERROR, None if found == semconv.TOOL_ERROR else str(error)))
+
+
+def _type_of(error: BaseException) -> str:
+    return error.slug if isinstance(error, PorticoError) else type(error).__qualname__

@@ -1,0 +1,108 @@
+"""The file has every entry once, whoever moves it away, fills its disk, or kills the program."""
+
+from __future__ import annotations
+
+import os
+import resource
+from typing import TYPE_CHECKING
+
+import pytest
+
+from portico.audit.chain import head_of
+from portico.audit.jsonl_file import FileSink
+from portico.audit.verification import Verdict, Verification
+from portico.errors import ConfigurationError
+from portico.runs.audit_entry import ChainHead
+from tests.audit.entries import a_chain, an_entry
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.anyio
+
+CHAIN = a_chain(*(an_entry(number) for number in range(1, 7)))
+
+
+def verdict(*paths: Path) -> Verdict:
+    verification = Verification()
+    for path in paths:
+        for line in path.read_bytes().splitlines(keepends=True):
+            verification.add_line(line)
+    return verification.verdict()
+
+
+async def test_the_next_program_goes_on_where_the_last_one_stopped(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "audit.jsonl"
+    for first in (0, 3):
+        sink = FileSink(path)
+        assert await sink.open() == (head_of(CHAIN[first - 1]) if first else ChainHead())
+        await sink.write(CHAIN[first : first + 2])
+        await sink.write(CHAIN[first : first + 3])
+        await sink.close()
+    assert verdict(path) == Verdict(6, 1, 6, CHAIN[-1].hash, None)
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+async def test_a_file_that_is_moved_away_or_emptied_is_begun_anew_and_the_chain_goes_on(tmp_path: Path) -> None:
+    path, moved = tmp_path / "audit.jsonl", tmp_path / "audit.jsonl.1"
+    sink = FileSink(path)
+    await sink.open()
+    await sink.write(CHAIN[:2])
+    path.rename(moved)
+    await sink.write(CHAIN[2:4])
+    assert verdict(moved, path) == Verdict(4, 1, 4, CHAIN[3].hash, None)
+    os.truncate(path, 0)
+    await sink.write(CHAIN[4:])
+    await sink.close()
+    assert path.read_bytes().count(b"\n") == 2
+
+
+async def test_half_an_entry_that_a_kill_has_left_is_cut_off(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "audit.jsonl"
+    sink = FileSink(path)
+    await sink.open()
+    await sink.write(CHAIN[:3])
+    await sink.close()
+    os.truncate(path, path.stat().st_size - 10)
+    assert await sink.open() == head_of(CHAIN[1])
+    assert "ended within an entry" in caplog.text
+    await sink.write(CHAIN[2:])
+    await sink.close()
+    assert verdict(path).fault is None
+
+
+async def test_a_full_disk_leaves_whole_entries_and_the_next_try_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    sink = FileSink(path)
+    await sink.open()
+    await sink.write(CHAIN[:1])
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 100, hard))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            await sink.write(CHAIN[1:])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert verdict(path).entries == 1
+    await sink.write(CHAIN[1:])
+    await sink.close()
+    assert verdict(path) == Verdict(6, 1, 6, CHAIN[-1].hash, None)
+
+
+async def test_two_programs_do_not_write_to_one_file(tmp_path: Path) -> None:
+    one, other = FileSink(tmp_path / "audit.jsonl"), FileSink(tmp_path / "audit.jsonl")
+    await one.open()
+    with pytest.raises(ConfigurationError, match="Another program"):
+        await other.open()
+    await other.close()
+    await one.close()
+
+
+async def test_a_file_that_is_something_else_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    path.write_text("Dear diary,\n")
+    sink = FileSink(path)
+    with pytest.raises(ConfigurationError, match="no entry"):
+        await sink.open()
+    await sink.close()
+    assert path.read_text() == "Dear diary,\n"

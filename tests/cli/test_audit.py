@@ -1,0 +1,121 @@
+"""`portico audit`: what it prints, how it ends, and the sentences for what cannot be."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING
+
+import anyio.to_thread
+import pytest
+from typer.testing import CliRunner
+
+from portico.audit.chain import line
+from portico.cli import app
+from portico.errors import PorticoError
+from portico.stores.sqlite import SqliteStore
+from tests.app.serving import served
+from tests.audit.entries import a_chain, an_entry
+from tests.routes.agents import Echo
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from typer.testing import Result
+
+CHAIN = a_chain(*(an_entry(number, agent=f"agent-{number % 2}") for number in range(1, 7)))
+
+
+def command(*arguments: str | Path, key: str = "") -> Result:
+    return CliRunner(env={"PORTICO_API_KEY": key}).invoke(app, ["audit", *map(str, arguments)])
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A data directory with a trail."""
+
+    async def write() -> None:
+        store = SqliteStore(tmp_path / "data")
+        await store.open()
+        await store.append_audit(CHAIN)
+        await store.close()
+
+    asyncio.run(write())
+    return tmp_path / "data"
+
+
+def test_a_trail_is_listed_the_newest_first(data: Path) -> None:
+    listed = command("list", "--data", data, "--agent", "agent-1", "--limit", "2").output.splitlines()
+    assert [row.split()[0] for row in listed] == ["SEQ", "5", "3"]
+    assert "2027-01-15 08:00:05" in listed[1]
+    assert json.loads(command("list", "--data", data, "--limit", "1", "--json").output)[0]["seq"] == 6
+    assert command("list", "--data", data, "--principal", "nobody").output == "No entries.\n"
+
+
+def test_a_whole_trail_is_told_with_its_head(data: Path) -> None:
+    done = command("verify", "--data", data, "--head", CHAIN[2].hash)
+    assert (done.exit_code, done.output) == (0, f"whole: 6 entries, 1 to 6\nhead: {CHAIN[-1].hash}\n")
+
+
+def test_a_head_that_is_not_there_is_told(data: Path) -> None:
+    done = command("verify", "--data", data, "--head", "0123456789abcdef" * 4)
+    assert done.exit_code == 1
+    assert done.output.startswith("broken at the end, after 6 entries: No entry has the hash 0123")
+
+
+def test_an_export_is_verified_as_a_whole_and_in_parts(data: Path, tmp_path: Path) -> None:
+    whole, part, late = tmp_path / "whole.jsonl", tmp_path / "part.jsonl", tmp_path / "late.jsonl"
+    command("export", "--data", data, "-o", whole)
+    command("export", "--data", data, "-o", part, "--after", "3")
+    command("export", "--data", data, "-o", late, "--since", "2027-01-15T08:00:04Z")
+    assert whole.read_bytes() == b"".join(map(line, CHAIN))
+    assert part.read_bytes() == late.read_bytes() == b"".join(map(line, CHAIN[3:]))
+    assert command("verify", "--file", whole).exit_code == 0
+    missing = command("verify", "--file", part)
+    assert missing.exit_code == 1
+    assert missing.output.startswith("broken at entry 4, after 0 entries: The entries before number 4 are missing")
+    assert command("verify", "--file", part, "--part").exit_code == 0
+    whole.write_bytes(whole.read_bytes().replace(b"agent-1", b"agent-9", 1))
+    assert (
+        command("verify", "--file", whole).output == "broken at entry 1, after 0 entries: It was changed: its hash does not fit.\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["verify"],
+        ["verify", "--data", ".", "--file", "x"],
+        ["verify", "--file", "none.jsonl"],
+        ["verify", "--data", "."],
+        ["verify", "--data", ".", "--head", "x"],
+        ["export"],
+        ["export", "--data", ".", "--format", "xml"],
+        ["export", "--data", ".", "--since", "yesterday"],
+        ["list", "--url", "http://127.0.0.1:1"],
+        ["list", "--url", "nowhere"],
+    ],
+)
+def test_what_cannot_be_is_a_sentence(wrong: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = command(*wrong)
+    assert done.exit_code != 0
+    assert isinstance(done.exception, SystemExit | PorticoError)
+
+
+@pytest.mark.anyio
+async def test_a_running_server_is_asked_the_same() -> None:
+    async with served(Echo("echo"), api_key="right") as one:
+        for _ in range(3):
+            await one.client.get("/agents/echo/state", headers={"x-api-key": "right"})
+        url = f"http://127.0.0.1:{one.port}"
+
+        def ask() -> list[Result]:
+            every = [command(name, "--url", url, key="right") for name in ("list", "verify", "export")]
+            return [*every, command("list", "--url", url)]
+
+        listed, verified, exported, refused = await anyio.to_thread.run_sync(ask)
+    assert listed.output.count("agent.state_read") == 3
+    assert verified.output.startswith("whole: 5 entries, 1 to 5\n")
+    assert '"action":"audit.read"' in exported.output
+    assert "API key" in str(refused.exception)
