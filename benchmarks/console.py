@@ -112,9 +112,8 @@ def main() -> bool:
         return False
     middle, high = found[len(found) // 2], found[int(len(found) * 0.99)]
     good = good and high < SEEN
-    print(
-        f"console: {RATE} events/s: seen after {middle:.0f} ms, 99 % within {high:.0f} ms (target {SEEN:.0f}); {rate:.0f} of them each second"
-    )
+    shares = f"{middle:.0f} ms, 99 % within {high:.0f} ms (target {SEEN:.0f})"
+    print(f"console: of {RATE} events/s, {rate:.0f} each second were seen after {shares}")
     return good
 
 
