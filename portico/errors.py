@@ -52,6 +52,7 @@ sentence: what happened, to whom, what to do.
     │   │   ├── AuthUnavailable       who calls cannot be found out for now
     │   │   ├── QuotaExceeded         this caller called too often
     │   │   ├── TooManyAsks           one connection has as many asks open as it may
+    │   │   ├── TooManyWatchers       as many watch the gateway as may
     │   │   └── Overloaded            the gateway has as many calls in flight as it takes
     │   ├── AgentError                declared by the agent itself
     │   ├── AgentCrashed              handled, crashed, attempts spent
@@ -646,6 +647,17 @@ class TooManyAsks(Refused):
 
     def __init__(self, limit: int) -> None:
         super().__init__(f"This connection has {limit} asks and subscriptions open. Wait until one of them ends.")
+
+
+class TooManyWatchers(Refused):
+    """As many clients watch the whole gateway as may. `retry_after` in seconds."""
+
+    slug = "too-many-watchers"
+    title = "Too many watchers"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"{limit} clients watch this gateway, and no more may. Close one, or try again later.")
+        self.retry_after = 10.0
 
 
 class BadRequest(Refused):

@@ -28,7 +28,9 @@ from portico.routes.agents import agents_router
 from portico.routes.audit import audit_router
 from portico.routes.dead_letters import dead_letters_router
 from portico.routes.face import Face
+from portico.routes.gateway_events import gateway_events_router
 from portico.routes.metrics import metrics_router
+from portico.routes.newsroom import Newsroom
 from portico.routes.probes import probes_router
 from portico.routes.problem_pages import problem_pages_router
 from portico.routes.protected_resource import ProtectedResource, protected_resource_router
@@ -40,6 +42,7 @@ from portico.routes.websocket import refusing_sockets
 from portico.runs.commit import StoreCommit
 from portico.telemetry.metrics import Metrics
 from portico.telemetry.outlets import Outlets
+from portico.telemetry.pulse import Pulse
 from portico.telemetry.route_templates import RouteTemplates
 from portico.telemetry.setup import logs, traces
 from portico.topology.runtime import Runtime
@@ -136,6 +139,10 @@ def create_app(source: KernelRuntime | Topology | Path | str | Mapping[str, Any]
         trail,
         logs(outlets, settings.secrets),
     )
+    counts = gateway.metrics
+    pulse = Pulse(dispatcher, counts and counts.calls, counts and counts.lag, lambda: len(face.streams))
+    face.newsroom = Newsroom(dispatcher, pulse)
+    face.on_drain.append(face.newsroom.close)
     app = GatewayApp(
         gateway,
         title=settings.title,
@@ -155,6 +162,7 @@ def create_app(source: KernelRuntime | Topology | Path | str | Mapping[str, Any]
     for router in (
         agents_router(face),
         agent_actions_router(face),
+        gateway_events_router(),
         run_batch_router(face),
         runs_router(face),
         dead_letters_router(face),

@@ -26,6 +26,7 @@ REFUSED: Final = frozenset(
         "overloaded",
         "runtime-not-started",
         "too-many-keys",
+        "too-many-watchers",
     },
 )
 """The slugs of 503 that say: no handler has seen it, and later one may."""

@@ -11,6 +11,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
 
@@ -72,11 +73,25 @@ class Subscription:
         return self._buffer.popleft()._replace(missed=missed)
 
 
+class Listener:
+    """Calls a function for each that is published under a pattern, at once: it must be quick, and never raise."""
+
+    def __init__(self, bus: Bus, pattern: str, function: Callable[[str, Any], object]) -> None:
+        self.pattern = pattern
+        self.offer = function
+        """Called by the bus."""
+        self._bus = bus
+
+    def close(self) -> None:
+        """Call it no more."""
+        self._bus.unsubscribe(self)
+
+
 class Bus:
     """Who listens to what."""
 
     def __init__(self) -> None:
-        self._subscriptions: list[Subscription] = []
+        self._subscriptions: list[Subscription | Listener] = []
 
     @property
     def has_subscriptions(self) -> bool:
@@ -89,7 +104,13 @@ class Bus:
         self._subscriptions.append(subscription)
         return subscription
 
-    def unsubscribe(self, subscription: Subscription) -> None:
+    def listen(self, pattern: str, function: Callable[[str, Any], object]) -> Listener:
+        """Have `function(subject, data)` called for what matches a glob, while it happens. Nothing is lost, and nothing waits."""
+        listener = Listener(self, pattern, function)
+        self._subscriptions.append(listener)
+        return listener
+
+    def unsubscribe(self, subscription: Subscription | Listener) -> None:
         """Stop listening. Harmless when it has stopped."""
         if subscription in self._subscriptions:
             self._subscriptions.remove(subscription)

@@ -41,6 +41,8 @@ def _plain(key: int | str) -> str:
 class KeyMailbox(Mailbox):
     """The mailbox of one key."""
 
+    hidden = True
+
     __slots__ = ("key", "last_used", "wanted")
 
     def __init__(self, name: str, size: int, key: Key) -> None:

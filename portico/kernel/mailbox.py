@@ -54,6 +54,8 @@ class Mailbox:
 
     front: ClassVar[bool] = False
     """True where several processes stand behind the name."""
+    hidden: ClassVar[bool] = False
+    """True where the name is nobody else's business: it has a caller's key."""
 
     __slots__ = (
         "__weakref__",

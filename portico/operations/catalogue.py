@@ -36,6 +36,7 @@ GATEWAY_PATHS = (
     "/console",
     "/dead-letters",
     "/docs",
+    "/events",
     "/healthz",
     "/livez",
     "/mcp",

@@ -13,6 +13,8 @@ from portico.operations.catalogue import GATEWAY_PATHS, default_routes
 from portico.routes.address import SLASH, path_of, without_slash
 from portico.routes.agent_route import AgentRoute
 from portico.routes.exchange import CALL, ENDPOINT, respond_with_problem, route_path
+from portico.routes.gateway_events import PATH as GATEWAY_EVENTS
+from portico.routes.gateway_events import GatewayEvents
 from portico.routes.parameters import path_pattern
 from portico.routes.run_events import RunEvents
 from portico.routes.websocket import AgentSockets
@@ -159,6 +161,7 @@ class AgentTable:
         self._table = table
         self._posts = posts or {}
         self._run_events = RunEvents(table.face)
+        self._gateway_events = GatewayEvents(table.face)
         self._sockets = AgentSockets(table.face)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -203,6 +206,9 @@ class AgentTable:
         if run_id is not None:
             scope["route"] = self._run_events.spec
             return self._run_events.serve(scope, receive, send, run_id)
+        if path == GATEWAY_EVENTS and scope["method"] == "GET":
+            scope["route"] = self._gateway_events.spec
+            return self._gateway_events.serve(scope, receive, send)
         return None
 
     async def _serve_otherwise(self, scope: Scope, receive: Receive, send: Send, path: str) -> None:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 SUBPROTOCOL: Final = "portico.bearer."
 """What begins a WebSocket subprotocol that carries a credential: a browser can set no header, but offer subprotocols."""
+LASTING: Final = "/events"
+"""The end of the paths whose responses stay open, and may outlive their caller's key."""
 _NO_SCOPES: Final[frozenset[str]] = frozenset()
 
 
@@ -77,7 +79,7 @@ class Authentication:
                     return
             # Nobody, on an open path, has no scopes: None would be a gateway that knows no callers, where everybody may everything.
             scope[PRINCIPAL], scope[SCOPES] = (who.name, who.scopes) if who is not None else (None, _NO_SCOPES)
-            if kind == "websocket" and credential is not None:
+            if credential is not None and (kind == "websocket" or scope["path"].endswith(LASTING)):
                 scope[RENEW] = self._renewing(credential)
         await self._app(scope, receive, send)
 

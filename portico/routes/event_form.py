@@ -37,6 +37,10 @@ class EventForm(Protocol):
         """The last event of a run that went wrong: its data is the problem, as this reader's request has it."""
         ...
 
+    def numbered(self, number: str, name: str, data: bytes) -> bytes:
+        """One that has an id, though it is none of a run. `data`: JSON text."""
+        ...
+
     def note(self, name: str, data: Any) -> bytes:
         """What is no event of the run."""
         ...

@@ -1,46 +1,32 @@
-"""EventStream: the events of one run as a response, in any form, with heartbeats, until the last one.
+"""EventStream: the events of one run as a response, in any form, until the last one.
 
-One loop in the request's own task, woken by whatever happens: an event, a heartbeat that is due, the drain, a client that left.
-It writes only as fast as its client reads; what comes meanwhile stays in the journal, and nowhere else. Above: the routes.
+What comes while its client does not read stays in the journal, and nowhere else. Above: the routes. Below: `OpenResponse`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from portico.errors import Interrupted, PorticoError
-from portico.routes.disconnects import until_left
 from portico.routes.exchange import ClientLeftError, prefix, problem_of
+from portico.routes.open_response import CHUNK, DRAINING, ERROR, GAP, OpenResponse
 from portico.runs.event import TERMINAL, EventName
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from starlette.types import Receive, Scope, Send
+    from starlette.types import Scope
 
     from portico.routes.event_form import EventForm
     from portico.routes.face import Face
     from portico.runs.event import Event
     from portico.runs.run import Run
 
-logger = logging.getLogger("portico.http")
-
-GAP: Final = "gap"
-"""Events were removed: `from`, `to`."""
-DRAINING: Final = "stream.draining"
-"""The gateway stops, and the run may go on: `last_event_id`."""
-ERROR: Final = "error"
-"""The end of a response that went wrong: the problem, as a plain one has it. A run that is only followed may well have failed."""
-
-HELD = 0.5
+HELD: Final = 0.5
 """Seconds for which the head of an ask's stream waits for a first event: what goes wrong meanwhile is a plain problem."""
-CHUNK = 64 * 1024
-"""Bytes after which what is ready is written, before more of it is printed."""
 
 
-class EventStream:
+class EventStream(OpenResponse):
     """One response.
 
     Args:
@@ -54,22 +40,7 @@ class EventStream:
         headers: more of the response.
     """
 
-    __slots__ = (
-        "_asks",
-        "_beat",
-        "_begun",
-        "_cancels",
-        "_face",
-        "_form",
-        "_headers",
-        "_last",
-        "_left",
-        "_run",
-        "_scope",
-        "_send",
-        "_sending",
-        "_waiter",
-    )
+    __slots__ = ("_asks", "_cancels", "_headers", "_last", "_run")
 
     def __init__(
         self,
@@ -83,49 +54,20 @@ class EventStream:
         cancels: bool = False,
         headers: Sequence[tuple[bytes, bytes]] = (),
     ) -> None:
-        self._scope, self._run, self._face, self._form = scope, run, face, form
+        super().__init__(scope, face, form, run.run_id)
+        self._run = run
         self._last = after
         self._asks, self._cancels, self._headers = asks, cancels, headers
-        self._beat = self._left = self._begun = self._sending = False
-        self._waiter: asyncio.Future[None] | None = None
-        self._send: Send | None = None
-
-    async def serve(self, receive: Receive, send: Send) -> None:
-        """Send it, until the last event, or until the client leaves or the gateway drains.
-
-        Raises:
-            PorticoError: how the run ended, where nothing was sent yet.
-            ClientLeftError: nothing was sent yet, and there is nobody any more to send it to.
-        """
-        self._send = send
-        listener = self._face.dispatcher.runtime.router.start_task(self._listen(receive), "stream")
-        try:
-            if self._asks:
-                await self._hold()
-            self._face.streams.wrote(self)
-            await self._tell_or_say_why_not()
-        finally:
-            self._face.streams.closed(self)
-            listener.cancel()
-
-    def ring(self) -> None:
-        """See `OpenStreams`."""
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-    def beat(self) -> None:
-        """See `OpenStreams`."""
-        self._beat = True
-        self.ring()
 
     # --- waiting ------------------------------------------------------------------------------------------------------
 
-    async def _listen(self, receive: Receive) -> None:
-        await until_left(receive)
-        self._left = True
+    async def _before(self) -> None:
+        if self._asks:
+            await self._hold()
+
+    def _on_leave(self) -> None:
         if self._cancels:
             self._run.cancel("Its caller went away.")
-        self.ring()
 
     @property
     def _drained(self) -> bool:
@@ -164,24 +106,11 @@ class EventStream:
 
     # --- writing ------------------------------------------------------------------------------------------------------
 
-    async def _tell_or_say_why_not(self) -> None:
-        """Everything; what goes wrong on the way is the last that is told."""
-        try:
-            await self._tell()
-        except asyncio.CancelledError:
-            if not self._begun or self._sending:
-                raise  # a client that does not read would not read this either
-            await self._end(self._error(Interrupted()))
-        except Exception as error:
-            if not self._begun:
-                raise
-            if not isinstance(error, PorticoError):
-                logger.exception("the stream of run %s broke off", self._run.run_id)
-            await self._end(self._error(error))
-
     async def _tell(self) -> None:
         run, form = self._run, self._form
-        await self._begin()
+        location = f"{prefix(self._scope)}/runs/{run.run_id}".encode("latin-1")
+        await self._begin([(b"location", location), *self._headers])
+        await self._write(form.opening(run.run_id))
         while not self._left:
             more = await run.next_events(self._last)
             if more:
@@ -197,18 +126,6 @@ class EventStream:
                 await self._write(form.ping)
             else:
                 await self._rung(self._last)
-
-    async def _begin(self) -> None:
-        assert self._send is not None  # noqa: S101  # `serve` has set it
-        headers = [
-            (b"content-type", f"{self._form.media_type}; charset=utf-8".encode()),
-            (b"cache-control", b"no-cache"),
-            (b"x-accel-buffering", b"no"),
-            (b"location", f"{prefix(self._scope)}/runs/{self._run.run_id}".encode("latin-1")),
-        ]
-        self._begun = True
-        await self._send({"type": "http.response.start", "status": 200, "headers": [*headers, *self._headers]})
-        await self._write(self._form.opening(self._run.run_id))
 
     async def _write_all(self, events: Sequence[Event]) -> bool:
         """Write events. Returns whether the last of them ended the response."""
@@ -234,17 +151,3 @@ class EventStream:
         if text:
             await self._write(text)
         return False
-
-    def _error(self, error: BaseException) -> bytes:
-        return self._form.note(ERROR, problem_of(self._scope, error, self._run.run_id))
-
-    async def _write(self, chunk: bytes, *, more: bool = True) -> None:
-        assert self._send is not None  # noqa: S101  # `serve` has set it
-        self._beat, self._sending = False, True
-        message: dict[str, Any] = {"type": "http.response.body", "body": chunk, "more_body": more}
-        await self._send(message)
-        self._sending = False
-        self._face.streams.wrote(self)
-
-    async def _end(self, chunk: bytes = b"") -> None:
-        await self._write(chunk, more=False)

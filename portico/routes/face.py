@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from portico.routes.event_form import EventForm
+    from portico.routes.newsroom import Newsroom
     from portico.routes.socket_session import SocketSession
     from portico.runs.dispatcher import Dispatcher
     from portico.runs.run import Run
@@ -55,6 +56,8 @@ class Face:
         self.on_drain: list[Callable[[], None]] = []
         self.disconnects = Disconnects(dispatcher.runtime.router)
         self.streams = OpenStreams(ping)
+        self.newsroom: Newsroom | None = None
+        """Tells who watches the whole gateway; None where nobody can."""
         self.sockets: set[SocketSession] = set()
         forms: Sequence[EventForm] = (ServerSentEvents(), *map(JsonLines, JSON_LINES))
         self.event_forms: dict[str, EventForm] = {form.media_type: form for form in forms}

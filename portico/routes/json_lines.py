@@ -36,6 +36,10 @@ class JsonLines:
         """One event, with this data."""
         return event_line(event, problem)
 
+    def numbered(self, number: str, name: str, data: bytes) -> bytes:
+        """A line with this id."""
+        return b'{"id":%s,"type":%s,"data":%s}\n' % (printed(number), printed(name), data)
+
     def note(self, name: str, data: Any) -> bytes:
         """A line without a number."""
         return b'{"type":%s,"data":%s}\n' % (printed(name), printed(data))

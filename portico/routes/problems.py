@@ -85,6 +85,7 @@ STATUSES: Final[Mapping[str, int]] = {
     "deadline-unreachable": 503,
     "mailbox-full": 503,
     "too-many-keys": 503,
+    "too-many-watchers": 503,
     "draining": 503,
     "overloaded": 503,
     "store-unavailable": 503,

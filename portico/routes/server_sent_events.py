@@ -37,6 +37,10 @@ class ServerSentEvents:
         at = rfc3339(event.timestamp).encode()
         return b'id: %d\nevent: %s\ndata: {"seq":%d,"at":"%s","data":%s}\n\n' % (event.seq, name, event.seq, at, printed(problem))
 
+    def numbered(self, number: str, name: str, data: bytes) -> bytes:
+        """An event with this id."""
+        return b"id: %s\nevent: %s\ndata: %s\n\n" % (number.encode(), name.encode(), data)
+
     def note(self, name: str, data: Any) -> bytes:
         """An event without an id."""
         return b"event: %s\ndata: %s\n\n" % (name.encode(), printed(data))

@@ -73,6 +73,9 @@ RETAIN_EVERY: Final = 300.0
 MOST_ATTEMPTS: Final = 20
 """How often a handling may begin that never ends because the program does: one that ends the program would do so for ever."""
 
+ACCEPTED: Final = "run.accepted"
+"""The first step of a stored run: it is stored."""
+
 PATIENCE: Final = 5.0
 """Seconds that who cancels a run waits for the store."""
 
@@ -104,6 +107,8 @@ class RunBook:
         """Who is told of each stored run that fails."""
         self.on_end: list[Callable[[Run], object]] = []
         """Who is told of each stored run that has ended, however it did."""
+        self.on_step: list[Callable[[str, Run], object]] = []
+        """Who is told of each step of a stored run, with its name: `run.accepted`, or an event's."""
         self.on_callback: list[Callable[[str, Callback], object]] = []
         """Who is told of each run with a callback that has ended, once its end is stored."""
         self.calling_back: set[str] = set()
@@ -250,6 +255,7 @@ class RunBook:
             self.plain.add(run)
             raise error if isinstance(error, PorticoError) else StoreUnavailable(str(error)) from error
         run.show(last)
+        self.tell_step(ACCEPTED, run)
 
     async def conclude(self, run: Run, reply: Message) -> None:
         """A run that was adopted has its reply. Nobody is told before that is stored."""
@@ -335,6 +341,7 @@ class RunBook:
         delivery = run.delivery
         if delivery is not None and self._router.tasks is not None:  # else the program ends; it is handled in the next life
             self.live[run.run_id] = run
+            self.tell_step(ACCEPTED, run)
             self._deliver(delivery)
 
     def _deliver(self, delivery: Delivery) -> None:
@@ -406,7 +413,13 @@ class RunBook:
         self.dead_letters.total += end.dead is not None
         self._tell_end(run)
 
+    def tell_step(self, name: str, run: Run) -> None:
+        """A stored run has taken a step."""
+        for listener in self.on_step:
+            listener(name, run)
+
     def _tell_end(self, run: Run) -> None:
+        self.tell_step(f"run.{run.status.value}", run)
         for listener in self.on_end:
             listener(run)
         self._tell_of_callback(run.record)

@@ -58,6 +58,13 @@ _ENDS = {
     RunStatus.TIMED_OUT: EventName.TIMED_OUT,
 }
 
+_STEPS = {
+    (RunStatus.QUEUED, RunStatus.RUNNING): EventName.STARTED,
+    (RunStatus.RUNNING, RunStatus.WAITING): EventName.WAITING,
+    (RunStatus.WAITING, RunStatus.QUEUED): EventName.RESUMED,
+}
+"""What is told of a step to who watches the whole gateway."""
+
 
 class Run:
     """One call's record. For a plain ask, also the journal that its handlers write to."""
@@ -278,6 +285,8 @@ class Run:
         self._outcome = error
         self._pending = False
         self._wake()
+        if error is None:
+            self._book.tell_step("run.accepted", self)
 
     async def accepted(self) -> bool:
         """Wait until it is stored. Returns whether it was."""
@@ -373,8 +382,10 @@ class Run:
 
     def move(self, status: RunStatus) -> None:
         """Take a step. Raises `IllegalTransition` for one that there is not."""
-        self._status = step(f"run {self.run_id}", self._status, status)
+        before, self._status = self._status, step(f"run {self.run_id}", self._status, status)
         self._wake()
+        if self._book.on_step and (name := _STEPS.get((before, status))) is not None:
+            self._book.tell_step(name, self)
 
     def goes_on_with(self, agent: str, operation: str) -> None:
         """Another agent goes on with a stored run: under its own names for its steps."""

@@ -27,6 +27,11 @@ class LoopLag:
         """The seconds by which the loop was late, at its worst within the last minute."""
         return max(self._late, default=0.0)
 
+    @property
+    def latest(self) -> float:
+        """The same, within the last second."""
+        return max(list(self._late)[-2:], default=0.0)
+
     def start(self) -> None:
         """Watch."""
         loop = asyncio.get_running_loop()

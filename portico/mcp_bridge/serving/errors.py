@@ -51,7 +51,7 @@ _OF_THE_GATEWAY: Final = (
     *("invalid-operation", "wrong-state", "runtime-not-started", "runtime-stopped", "illegal-transition", "start-failed"),
     *("start-timeout", "spawn-refused", "spawn-limit-reached", "stop-timeout", "store"),
     *("call-failed", "refused", "mailbox-full", "too-many-keys", "deadline-unreachable", "agent-suspended", "agent-failed"),
-    "agent-draining",
+    *("agent-draining", "too-many-watchers"),
     *("draining", "store-unavailable", "crash-budget-spent", "auth-unavailable", "quota-exceeded", "overloaded", "too-many-asks"),
     *("agent-error", "agent-crashed", "no-reply", "invalid-reply", "deadline-exceeded", "interrupted", "input-timeout"),
     *(
