@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from portico.telemetry.exporting import Telemetry
     from portico.telemetry.log_export import LogExport
     from portico.telemetry.metrics import Metrics
+    from portico.telemetry.metrics_push import MetricsPush
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,8 @@ class Gateway:
     """Who did what."""
     logs: LogExport | None
     """Where log records go; None where no endpoint for them is configured."""
+    push: MetricsPush | None
+    """What sends the figures; None where no endpoint is configured for metrics."""
 
     @asynccontextmanager
     async def running(self, _: FastAPI) -> AsyncGenerator[None]:
@@ -75,9 +78,10 @@ class Gateway:
             if self.logs is not None:
                 self.logs.start()
                 stack.push_async_callback(asyncio.to_thread, self.logs.stop)
+            if self.push is not None:
+                await stack.enter_async_context(self.push.running())
             if self.metrics is not None:
-                self.metrics.lag.start()
-                stack.callback(self.metrics.lag.stop)
+                stack.enter_context(self.metrics.counting())
             if owned:
                 await stack.enter_async_context(self.runtime)
             await stack.enter_async_context(auditing(self.audit, self.dispatcher))

@@ -41,8 +41,10 @@ from portico.routes.usage import usage_router
 from portico.routes.websocket import refusing_sockets
 from portico.runs.commit import StoreCommit
 from portico.telemetry.metrics import Metrics
+from portico.telemetry.metrics_push import metrics_push
 from portico.telemetry.outlets import Outlets
 from portico.telemetry.pulse import Pulse
+from portico.telemetry.request_meter import RequestMeter
 from portico.telemetry.route_templates import RouteTemplates
 from portico.telemetry.setup import logs, traces
 from portico.topology.runtime import Runtime
@@ -58,6 +60,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from portico.runs.dispatcher import Dispatcher
+    from portico.telemetry.exporting import Telemetry
     from portico.topology.checks import DeclaredRoute
 
 NATIVE_TELEMETRY: Any = {"tracing": False, "metrics": False, "logs": False}
@@ -126,6 +129,7 @@ def create_app(source: KernelRuntime | Topology | Path | str | Mapping[str, Any]
         face.on_drain.append(mcp.drain)
     sse = _oldest_form(mcp, face, settings)
     authenticator = authenticator_of(settings)
+    metrics = _metrics(dispatcher, face, telemetry) if settings.metrics_enabled else None
     gateway = Gateway(
         runtime,
         dispatcher,
@@ -135,14 +139,12 @@ def create_app(source: KernelRuntime | Topology | Path | str | Mapping[str, Any]
         mcp,
         sse,
         telemetry,
-        Metrics(dispatcher, lambda: len(face.streams)) if settings.metrics_enabled else None,
+        metrics,
         trail,
         logs(outlets, settings.secrets),
+        metrics_push(outlets, metrics) if metrics is not None else None,
     )
-    counts = gateway.metrics
-    pulse = Pulse(dispatcher, counts and counts.calls, counts and counts.lag, lambda: len(face.streams))
-    face.newsroom = Newsroom(dispatcher, pulse)
-    face.on_drain.append(face.newsroom.close)
+    _open_newsroom(dispatcher, face, metrics)
     app = GatewayApp(
         gateway,
         title=settings.title,
@@ -173,17 +175,35 @@ def create_app(source: KernelRuntime | Topology | Path | str | Mapping[str, Any]
         problem_pages_router(dispatcher.catalogue),
     ):
         app.include_router(router)
-    if gateway.metrics is not None:
-        app.include_router(metrics_router(gateway.metrics))
+    if metrics is not None:
+        app.include_router(metrics_router(metrics))
     app.router.routes += _mcp_routes(mcp, sse, settings)
     add_document(app, gateway)
     if settings.console_enabled:
         mount_console(app, title=settings.title, console_path=settings.console_path)
     if settings.access_log:
         app.add_middleware(cast("Any", AccessLog), RouteTemplates(app.router.routes))  # around all: it sees what clients see
+    if metrics is not None:
+        if mcp is not None:
+            mcp.served.meter = metrics.served
+        traceparent = telemetry.traceparent if telemetry is not None else None
+        app.add_middleware(cast("Any", RequestMeter), metrics.requests, RouteTemplates(app.router.routes), traceparent)
     if telemetry is not None:
         telemetry.instrument(app)
     return app
+
+
+def _metrics(dispatcher: Dispatcher, face: Face, telemetry: Telemetry | None) -> Metrics:
+    """What is counted of the gateway."""
+    lost = (lambda: telemetry.lost) if telemetry is not None else None
+    return Metrics(dispatcher, streams=lambda: len(face.streams), sockets=lambda: len(face.sockets), spans_lost=lost)
+
+
+def _open_newsroom(dispatcher: Dispatcher, face: Face, metrics: Metrics | None) -> None:
+    """What is told of the gateway as it happens, at `GET /events`."""
+    calls, lag = (metrics.calls, metrics.lag) if metrics is not None else (None, None)
+    face.newsroom = Newsroom(dispatcher, Pulse(dispatcher, calls, lag, lambda: len(face.streams)))
+    face.on_drain.append(face.newsroom.close)
 
 
 def _oldest_form(mcp: MCPEndpoint | None, face: Face, settings: GatewayConfig) -> SSEEndpoint | None:

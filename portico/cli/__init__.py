@@ -24,6 +24,7 @@ from portico.cli import (
     serve,
     soak,
     store,
+    top,
     tree,
     usage,
 )
@@ -51,6 +52,7 @@ app.command("mcp-login")(mcp_login.mcp_login)
 app.command("usage")(usage.usage)
 app.command("init")(init.init)
 app.command("soak")(soak.soak)
+app.command("top")(top.top)
 app.add_typer(runs.app)
 app.add_typer(store.app)
 app.add_typer(audit.app)

@@ -10,16 +10,9 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from portico.cli.refusals import refusal
 from portico.cli.story import Story
-from portico.client import (
-    Client,
-    ClientError,
-    ConnectionFailed,
-    PorticoAPIError,
-    TimedOut,
-    Unauthenticated,
-)
-from portico.client.answers import phrase
+from portico.client import Client, ClientError, ConnectionFailed
 from portico.errors import CallError, UnknownRun
 
 if TYPE_CHECKING:
@@ -96,7 +89,7 @@ class RemoteRuns:
             with self._sentences(), self._client.runs.events(_checked(run_id), on_lost=lost) as events:
                 for event in events:
                     met = True
-                    yield _shown(event)
+                    yield as_told(event)
         except CallError as error:
             if met and error.extra.get("status") == 0:
                 reason = f"The connection was lost, and no gateway has answered for {TIMEOUT:g} s. {error.detail}"
@@ -119,7 +112,7 @@ class RemoteRuns:
         with self._sentences(), self._client.runs.events(record["run_id"], resume=False, silence=silence) as events:
             try:
                 for event in events:
-                    found.append(_shown(event))
+                    found.append(as_told(event))
                     if not ended and time.monotonic() > until:
                         break
             except ConnectionFailed as error:
@@ -157,25 +150,8 @@ class RemoteRuns:
         """An error of the client as a `CallError`, with the status of the answer; 0 where there was none."""
         try:
             yield
-        except TimedOut as error:
-            raise CallError(f"{self._url} did not answer in time.", status=0) from error
-        except ConnectionFailed as error:
-            reason = f"{self._url} ended the connection without an answer ({error.reason})."
-            if not error.sent:
-                nobody = f"No gateway answers at {self._url} ({error.reason})."
-                reason = f"{nobody} Start one with `portico serve`, or name its address with --url."
-            raise CallError(reason, status=0) from error
-        except Unauthenticated as error:
-            wrong = "does not know the API key in PORTICO_API_KEY" if self._keyed else "needs an API key: set PORTICO_API_KEY to it"
-            raise CallError(f"The gateway at {self._url} {wrong}.", status=error.status) from error
         except ClientError as error:
-            status: int = getattr(error, "status", None) or 0
-            if isinstance(error, PorticoAPIError) and error.slug:
-                raise CallError(error.detail, status=status) from error
-            raise CallError(
-                f"{self._url} answered {phrase(status)}, and not as a gateway of this version of Portico does: look at --url.",
-                status=status,
-            ) from error
+            raise refusal(error, self._url, keyed=self._keyed) from error
 
 
 def _sums(row: UsageRow) -> dict[str, Any]:
@@ -184,7 +160,7 @@ def _sums(row: UsageRow) -> dict[str, Any]:
     return sums
 
 
-def _shown(event: Event) -> dict[str, Any]:
+def as_told(event: Event) -> dict[str, Any]:
     """An event as the gateway has it."""
     at = event.at.isoformat().replace("+00:00", "Z") if event.at is not None else None
     return {"seq": event.seq, "type": event.type, "at": at, "data": event.data}

@@ -66,6 +66,7 @@ class Mailbox:
         "barred",
         "behind",
         "closed",
+        "crashes",
         "drain",
         "expired",
         "hands",
@@ -102,6 +103,8 @@ class Mailbox:
         """When it was restarted, on the runtime's clock, the last `REMEMBERED` times; None for never."""
         self.last_crash: LastCrash | None = None
         """How it, or one behind its name, crashed the last time; None where none did."""
+        self.crashes = 0
+        """How many lives have ended in a crash."""
         self.expired = 0
         """How many messages were dropped because they were out of date before their handling began."""
         self.life: Incarnation | None = None

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from portico.kernel.delivery import Delivery
     from portico.kernel.detours import Parked, Transferred
     from portico.kernel.events import KernelEvent
+    from portico.kernel.mailbox import Mailbox
     from portico.kernel.messages import Message
     from portico.kernel.process import AgentProcess
     from portico.kernel.questions import Messages, Question
@@ -733,6 +734,14 @@ class Faults(Protocol):
         ...
 
 
+class HandlingMeter(Protocol):
+    """Is told of every handling. It stands on the way of every message: it takes well below a microsecond, and never raises."""
+
+    def handled(self, mailbox: Mailbox, message_type: str, seconds: float) -> None:
+        """A message was handled, well or not, in so many seconds; the time for which it waited is not among them."""
+        ...
+
+
 @dataclass(slots=True)
 class Services:
     """What a process is bound to. Made by the runtime, one for the whole tree."""
@@ -751,7 +760,7 @@ class Services:
     """What is injected before each handling."""
     observers: list[Observer] = field(default_factory=list[Observer])
     """Those who see everything: each handling takes the long way round because of them."""
-    listeners: list[WatchesCalls] = field(default_factory=list["WatchesCalls"])
+    listeners: list[WatchesCalls] = field(default_factory=list[WatchesCalls])
     """Those who only hear of calls of models and tools, and cost a handling nothing."""
     sinks: Sequence[object] = ()
     """Who takes the events of runs and what models took, as `portico.runs.sinks` has it."""
@@ -759,3 +768,5 @@ class Services:
     """What is known of the runs of this runtime; made and used by the room of that name."""
     buried: Callable[[Delivery, str], object] | None = None
     """Called with every message that will not be delivered (again), and the reason."""
+    meters: list[HandlingMeter] = field(default_factory=list[HandlingMeter])
+    """Those who are told how long each handling took."""

@@ -105,8 +105,8 @@ class Receiver:
         life = self._life
         mailbox, process, router = life.mailbox, life.process, life.router
         waiting, source, operations, now = mailbox.waiting, mailbox.source, process.invocables, router.clock.now
-        watched, observers = life.watched, router.services.observers
-        in_a_row, began, quick = 0, 0.0, False
+        watched, observers, meters = life.watched, router.services.observers, router.services.meters
+        in_a_row, began, quick, handled = 0, 0.0, False, ""
         again: Delivery | None = None
         while again is not None or not life.attention:
             if again is not None:
@@ -120,6 +120,8 @@ class Receiver:
                     if (took := now() - began) > SLOW or mailbox.service_time:
                         mailbox.measure(took, among_quick=quick)
                     quick = took <= SLOW
+                    for meter in meters:
+                        meter.handled(mailbox, handled, took)
                 in_a_row, began = 0, 0.0
                 if life.draining:
                     return
@@ -138,7 +140,9 @@ class Receiver:
                 if (took := time_now - began) > SLOW or mailbox.service_time:
                     mailbox.measure(took, among_quick=quick)
                 quick = took <= SLOW
-            began = time_now
+                for meter in meters:
+                    meter.handled(mailbox, handled, took)
+            began, handled = time_now, message.type
             deadline = message.deadline
             if deadline is not None and deadline <= time_now:
                 self._too_late(delivery)

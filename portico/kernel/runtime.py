@@ -103,7 +103,8 @@ class Runtime:
         self.report: str | None = None
         self.was_started = False
         """Whether it has ever been started."""
-        self._watchdog = Watchdog(self.router, watchdog)
+        self.watchdog = Watchdog(self.router, watchdog)
+        """Notices when the event loop stands still, and counts it."""
         self._inbox = Inbox(self.router.clock)
         self._root: Supervision | None = None
         self._beside: list[_Beside] = []
@@ -194,7 +195,7 @@ class Runtime:
                     await self._stop_beside()
                 finally:
                     self.router.close(self.report or "it was stopped")
-                    self._watchdog.stop()
+                    self.watchdog.stop()
                     down.set()
                 raise _TreeEndedError  # what is left in the group (watchers, runs that nobody waits for) is cancelled with it
         except* _TreeEndedError:
@@ -218,7 +219,7 @@ class Runtime:
         if isinstance(event, Started):
             if not ready.done():
                 ready.set_result(None)
-            self._watchdog.start()  # only now: a start may import whole libraries
+            self.watchdog.start()  # only now: a start may import whole libraries
             event = await self._inbox.get()
         if isinstance(event, Stop):
             await self._stop_tree(root)

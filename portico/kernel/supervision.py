@@ -37,7 +37,7 @@ from portico.kernel.receiver import DeafError
 from portico.kernel.supervisor import Strategy, Supervisor
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
     from portico.kernel.router import Router
 
@@ -390,11 +390,8 @@ class Supervision:
 
     def _restarted(self, child: Child) -> None:
         if isinstance(child.life, Incarnation):
-            mailbox = child.life.mailbox
-            mailbox.count_restart(self._clock.now())
-            front = self.router.registry.get(mailbox.behind) if mailbox.behind else None
-            if front is not None:  # it outlives those behind it, so its count only grows
-                front.count_restart(self._clock.now())
+            for mailbox in self._counting(child.life.mailbox):
+                mailbox.count_restart(self._clock.now())
         self.router.emit(EventKind.PROCESS_RESTARTED, child.name)
         if isinstance(child.life, Incarnation) and child.life.stopping:
             return  # this life is the one that is to leave: the next one ends the matter
@@ -648,11 +645,24 @@ class Supervision:
         if status is ProcessStatus.RESTARTING or process.status not in (ProcessStatus.STOPPED, ProcessStatus.FAILED):
             move(process, status, self.router)
 
+    def _counting(self, mailbox: Mailbox) -> Iterator[Mailbox]:
+        """Where the lives of a process are counted: with it, and with the name that it stands behind.
+
+        That one outlives those behind it, so its counts only grow.
+        """
+        yield mailbox
+        front = self.router.registry.get(mailbox.behind) if mailbox.behind else None
+        if front is not None:
+            yield front
+
     def _tell(self, child: Child, exit_: Exit) -> None:
         if exit_.kind is ExitKind.NORMAL or (exit_.wanted and child.restart is not Restart.PERMANENT):
             return
         if exit_.error is not None and exit_.kind is not ExitKind.SHUTDOWN:
             self._note_crash(child.name, exit_.error, exit_)
+        if isinstance(child.last, Incarnation) and exit_.kind is ExitKind.CRASHED:
+            for mailbox in self._counting(child.last.mailbox):
+                mailbox.crashes += 1
         self.router.emit(EventKind.PROCESS_CRASHED, child.name, error=exit_.error, reason=exit_.reason)
         in_hand = exit_.unfinished[0].delivery if exit_.unfinished else None
         self._report("child_terminated", exit_.reason, child.name, exit_.error, in_hand)
@@ -661,10 +671,9 @@ class Supervision:
         """Keep what a process crashed with, for who looks at it, or at the name behind which it stands."""
         mailbox = self.router.registry.get(name)
         if mailbox is not None:
-            mailbox.last_crash = crash_record(error, self._clock.time(), mailbox.incarnations, exit_)
-            front = self.router.registry.get(mailbox.behind) if mailbox.behind else None
-            if front is not None:
-                front.last_crash = mailbox.last_crash
+            crash = crash_record(error, self._clock.time(), mailbox.incarnations, exit_)
+            for one in self._counting(mailbox):
+                one.last_crash = crash
 
     def _report(
         self, context: str, reason: str, offender: str, error: BaseException | None = None, in_hand: Delivery | None = None

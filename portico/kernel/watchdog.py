@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 import traceback
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from portico.kernel.events import EventKind
@@ -28,6 +29,9 @@ logger = logging.getLogger("portico.kernel")
 STACK_DEPTH: Final = 20
 """How many of the innermost frames are told."""
 
+MOST_CULPRITS: Final = 1000
+"""How many processes are counted by name."""
+
 _RECEIVE: Final = Receiver.receive.__code__
 
 
@@ -42,6 +46,16 @@ class Culprit(NamedTuple):
     """Where it stands, the innermost frame last."""
 
 
+@dataclass(slots=True)
+class Stalls:
+    """What one process has cost the others."""
+
+    count: int = 0
+    """How often it blocked the loop for longer than the watchdog's limit."""
+    seconds: float = 0.0
+    """How long, together."""
+
+
 class Watchdog:
     """Watches one loop. `limit`: seconds that it may stand still; None watches nothing."""
 
@@ -49,23 +63,41 @@ class Watchdog:
         self._router = router
         self._limit = limit
         self._over = threading.Event()
+        self.stalls: dict[str, Stalls] = {}
+        """How often the loop stood still, and how long, by the process that blocked it; empty for code that is no handler's."""
 
     def start(self) -> None:
         """Watch the running loop, until `stop()`."""
         if self._limit is not None:
             self._over = threading.Event()
-            watch = _Watch(self._router, asyncio.get_running_loop(), threading.get_ident(), self._limit, self._over)
+            watch = _Watch(self, self._router, asyncio.get_running_loop(), threading.get_ident(), self._limit, self._over)
             threading.Thread(target=watch.run, name="portico-watchdog", daemon=True).start()
 
     def stop(self) -> None:
         """Watch no longer. Waits for nobody."""
         self._over.set()
 
+    def stalled(self, process: str, seconds: float) -> None:
+        """Count one. Called on the loop, when it moves again."""
+        name = process if process in self.stalls or len(self.stalls) < MOST_CULPRITS else ""
+        stalls = self.stalls.setdefault(name, Stalls())
+        stalls.count += 1
+        stalls.seconds += seconds
+
 
 class _Watch:
     """The thread's side."""
 
-    def __init__(self, router: Router, loop: asyncio.AbstractEventLoop, thread: int, limit: float, over: threading.Event) -> None:
+    def __init__(
+        self,
+        watchdog: Watchdog,
+        router: Router,
+        loop: asyncio.AbstractEventLoop,
+        thread: int,
+        limit: float,
+        over: threading.Event,
+    ) -> None:
+        self._watchdog = watchdog
         self._router = router
         self._loop = loop
         self._thread = thread
@@ -94,6 +126,7 @@ class _Watch:
         seconds = time.monotonic() - asked_at
 
         def tell() -> None:
+            self._watchdog.stalled(culprit.process, seconds)
             data = {"handler": culprit.handler, "seconds": seconds, "stack": culprit.stack}
             self._router.emit(EventKind.PROCESS_BLOCKING, culprit.process, **data)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Final
 
 from fastapi import APIRouter, Request, Response
@@ -10,6 +11,8 @@ if TYPE_CHECKING:
     from portico.telemetry.metrics import Metrics
 
 PATH: Final = "/metrics"
+MANY: Final = 1000
+"""Series that are written on the event loop at most; more take too long, and are left to a thread."""
 
 
 def metrics_router(metrics: Metrics) -> APIRouter:
@@ -36,7 +39,11 @@ def metrics_router(metrics: Metrics) -> APIRouter:
     )
     async def figures(request: Request) -> Response:  # pyright: ignore[reportUnusedFunction]
         """Calls, mailboxes, restarts, streams and the process, as Prometheus text, or OpenMetrics where `Accept` names it."""
-        text, media_type = metrics.text(as_openmetrics=_wants_openmetrics(request.headers.get("accept", "")))
+        readings, modern = metrics.read(), _wants_openmetrics(request.headers.get("accept", ""))
+        if sum(len(reading.points) for reading in readings) > MANY:
+            text, media_type = await asyncio.to_thread(metrics.text, readings, as_openmetrics=modern)
+        else:
+            text, media_type = metrics.text(readings, as_openmetrics=modern)
         return Response(text, headers={"content-type": media_type, "cache-control": "no-store"})
 
     return router

@@ -410,7 +410,8 @@ class RunBook:
             await sleep(self.clock, AGAIN_AFTER)
         self.close(run)
         run.finish(None, error)
-        self.dead_letters.total += end.dead is not None
+        if end.dead is not None:
+            self.dead_letters.count(run.agent)
         self._tell_end(run)
 
     def tell_step(self, name: str, run: Run) -> None:
@@ -744,7 +745,7 @@ class RunBook:
             dead=str(error),
         )
         self.submit(end, ended=partial(self._is_given_up, record))
-        self.dead_letters.total += 1
+        self.dead_letters.count(record.agent)
         logger.warning("run %s of %r ends: %s", record.run_id, record.agent, error)
 
     def _is_given_up(self, record: RunRecord, error: Exception | None) -> None:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 REMEMBERED: Final = 1000
 """How many of the second kind are remembered."""
+COUNTED: Final = 1000
+"""How many agents are counted by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,14 @@ class DeadLetters:
         self._messages: OrderedDict[str, DeadLetter] = OrderedDict()
         self.total = 0
         """How many there have been in this life of the program, of both kinds."""
+        self.by_agent: dict[str, int] = {}
+        """The same by agent; those of further agents than `COUNTED` stand under an empty name."""
+
+    def count(self, agent: str) -> None:
+        """One more."""
+        self.total += 1
+        name = agent if agent in self.by_agent or len(self.by_agent) < COUNTED else ""
+        self.by_agent[name] = self.by_agent.get(name, 0) + 1
 
     def bury(self, delivery: Delivery, reason: str) -> None:
         """The kernel will not deliver a message (again). Of what belongs to a stored run, or is asked, others hear."""
@@ -66,7 +76,7 @@ class DeadLetters:
         if delivery.durable is not None or not delivery.one_way or reserved(message.type):
             return
         origin = message.origin
-        self.total += 1
+        self.count(message.recipient)
         self._messages[message.id] = DeadLetter(
             message.id,
             message.recipient,

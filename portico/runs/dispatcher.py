@@ -236,6 +236,7 @@ class Dispatcher:
         if run.tally is not None:  # its end is counted as that of any stored run
             run.tally.plain -= 1
             run.tally.stored += 1
+            run.tally.kept += 1
             tally, run.tally = run.tally, None
         else:
             tally = None
@@ -245,6 +246,7 @@ class Dispatcher:
             if tally is not None and not run.done:
                 tally.plain += 1
                 tally.stored -= 1
+                tally.kept -= 1
                 run.tally = tally
             raise
 
@@ -422,8 +424,7 @@ class Dispatcher:
             raise
         if self.meter is not None:
             run.tally = tally = self.meter.of(run.agent, run.operation)
-            if tally is not None:
-                tally.plain += 1
+            tally.plain += 1
         return run
 
     def _admitted(self, call: Call, default_timeout: float) -> Run:
@@ -485,7 +486,7 @@ class Dispatcher:
                 took = self._router.clock.now() - began
                 self._mean += (took - self._mean) * SMOOTHING
                 if run.tally is not None:
-                    run.tally.ended(failure, took)
+                    run.tally.ended(failure, took, None if delivery is None else delivery.message.traceparent)
                 if delivery is not None:
                     self._router.deadlines.discard(delivery)
         if run.record is not None:
@@ -544,9 +545,10 @@ class Dispatcher:
         if not await run.accepted():
             return await self._replay(call, run)
         call.run = run
-        tally = self.meter.of(run.agent, run.operation) if self.meter is not None else None
-        if tally is not None:
+        if self.meter is not None:
+            tally = self.meter.of(run.agent, run.operation)
             tally.stored += 1
+            tally.sent += call.one_way
         return run
 
     def _admit_stored(self, call: Call, scope: bytes | None) -> Run:

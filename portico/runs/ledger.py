@@ -1,8 +1,8 @@
 """UsageLedger: writes down what each call of a model took: for the run that it was made in, for the day, and in the run's story.
 
-One per book. It listens to the models (`protocols.WatchesCalls`) and submits to the store before the call's caller goes on: what the
-reply of a stored run says was used is stored no later than that; a plain ask waits for no disk, so that a kill may take its last
-moments. Above: the book. Below: the store. It prices nothing: answers bring that.
+One per book. It listens to the models (`protocols.WatchesCalls`) and submits to the store before the call's caller goes on: what
+the reply of a stored run says was used is stored no later than that; a plain ask waits for no disk, so that a kill may take its
+last moments. Above: the book. Below: the store. It prices nothing: answers bring that.
 """
 
 from __future__ import annotations

@@ -15,10 +15,14 @@ if TYPE_CHECKING:
 class Meter(Protocol):
     """Counts calls. Called for every call, so each takes well below a microsecond, and none may raise."""
 
-    def of(self, agent: str, operation: str) -> Tally | None:
-        """Where the calls of one operation are counted; None where they are not."""
+    def of(self, agent: str, operation: str) -> Tally:
+        """Where the calls of one operation are counted."""
         ...
 
     def rejected(self, call: Call, error: BaseException) -> None:
         """A call was refused, and has no run."""
+        ...
+
+    def failed(self, sink: str) -> None:
+        """Something that is told of calls, and without which they go on, has failed. `sink` names it: `audit`, `usage`."""
         ...

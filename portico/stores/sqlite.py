@@ -99,6 +99,13 @@ class SqliteStore:
         """See `RunStore.failure`."""
         return self._writer.failure if self._writer is not None else None
 
+    def journal_figures(self) -> dict[str, Any]:
+        """What `/metrics` shows of the writer: `waiting`, `oldest` (seconds), the histograms `waits` and `commits`."""
+        writer = self._writer
+        if writer is None:
+            return {}
+        return {"waiting": writer.waiting, "oldest": writer.oldest, "waits": writer.waits, "commits": writer.commits}
+
     # --- opening and closing ------------------------------------------------------------------------------------------
 
     async def open(self) -> None:

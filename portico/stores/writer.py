@@ -16,9 +16,11 @@ import threading
 from collections import deque
 from dataclasses import dataclass
 from queue import SimpleQueue
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from portico.errors import StoreUnavailable
+from portico.histogram import Histogram
 from portico.runs.store import RunExists
 from portico.stores.faults import sentence
 
@@ -42,6 +44,8 @@ PATIENCE: Final = 10_000
 """Milliseconds for which the thread waits for another program that writes to the database."""
 MOST_BYTES: Final = 256 * 2**20
 """How many bytes may wait."""
+BOUNDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+"""Seconds: the buckets in which waits and commits are counted."""
 
 
 @dataclass(slots=True, eq=False)
@@ -60,6 +64,8 @@ class Work:
     """Whether its success says that the disk is well."""
     quick: bool = False
     """Whether it only touches a few rows."""
+    since: float = 0.0
+    """When it was submitted, on the clock that only goes on."""
 
 
 Outcome: TypeAlias = tuple[Work, "Exception | None", Any]
@@ -86,6 +92,12 @@ class Writer:
         self._stopping = False
         self._waiting = 0
         self._bytes = 0
+        self._in_hand: Work | None = None
+        """The first of those that are in the thread's hands."""
+        self.waits = Histogram(BOUNDS)
+        """Seconds from the submission of each work until it was stored, or refused."""
+        self.commits = Histogram(BOUNDS)
+        """Seconds that each transaction of the database took in the thread: mostly the disk's sync."""
         self._thread = threading.Thread(target=self._run, name="portico-store-writer", daemon=True)
         self._open: asyncio.Future[None] = self._loop.create_future()
         self._over = asyncio.Event()
@@ -124,11 +136,23 @@ class Writer:
             raise StoreUnavailable(f"{self._waiting} transactions wait for the disk already.")
         self._waiting += 1
         self._bytes += work.size
+        work.since = perf_counter()
         self._giving_way.wait()
         self._queue.append(work)
         if not self._busy:
             self._busy = True
             self._loop.call_soon(self._pump)  # together with what comes in this round of the loop
+
+    @property
+    def waiting(self) -> int:
+        """How many works are not stored yet."""
+        return self._waiting
+
+    @property
+    def oldest(self) -> float:
+        """Seconds for which the oldest of them has waited; 0.0 where there is none."""
+        first = self._in_hand or (self._queue[0] if self._queue else None)
+        return 0.0 if first is None else perf_counter() - first.since
 
     def _pump(self) -> None:
         """Begin the next transaction with what waits, and let the thread commit it."""
@@ -140,6 +164,7 @@ class Writer:
             return
         few = len(queue) <= FEW
         batch = [queue.popleft() for _ in range(min(BATCH, len(queue)))]
+        self._in_hand = batch[0]
         small = few and sum(work.size for work in batch) <= SMALL and all(work.quick for work in batch)
         outcomes = self._attempt_here(batch) if small else None
         self._jobs.put((batch, outcomes))
@@ -159,8 +184,10 @@ class Writer:
     def _report(self, outcomes: Sequence[Outcome]) -> None:
         self._giving_way.done(len(outcomes))
         self._waiting -= len(outcomes)
+        self._in_hand, now = None, perf_counter()
         for work, error, result in outcomes:
             self._bytes -= work.size
+            self.waits.add(now - work.since)
             try:
                 work.ended(error, result)
             except Exception:
@@ -191,7 +218,10 @@ class Writer:
     def _work(self, database: sqlite3.Connection) -> None:
         while (job := self._jobs.get()) is not None:
             batch, outcomes = job
-            self._tell(self._report, self._commit(database, batch, outcomes))
+            began = perf_counter()
+            outcomes = self._commit(database, batch, outcomes)
+            self.commits.add(perf_counter() - began)
+            self._tell(self._report, outcomes)
 
     def _commit(self, database: sqlite3.Connection, batch: list[Work], outcomes: list[Outcome] | None) -> list[Outcome]:
         """Commit what the loop has put into the transaction; where that is nothing, or fails, do it all here."""

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter, SpanExportResult
+from opentelemetry.trace import get_current_span
 
 from portico.errors import ConfigurationError
 from portico.telemetry.otlp import exporter_of
 from portico.telemetry.route_templates import RouteTemplates
 from portico.telemetry.server_spans import ServerSpans, pattern_of
-from portico.telemetry.spans import Spans
+from portico.telemetry.spans import SAMPLED, Spans, place_of
 from portico.telemetry.tracing import Tracing
 
 if TYPE_CHECKING:
@@ -112,6 +113,12 @@ class Telemetry:
         if instrumentation is not None and getattr(app, "_is_instrumented_by_opentelemetry", False):
             instrumentation.FastAPIInstrumentor.uninstrument_app(app)
         app.add_middleware(cast("Any", ServerSpans), self._spans, RouteTemplates(app.router.routes), self._excluded)
+
+    @staticmethod
+    def traceparent() -> str | None:
+        """That of the span which is current, where it is recorded."""
+        place = place_of(get_current_span())
+        return None if place is None or not place.flags & SAMPLED else place.traceparent
 
     def shutdown(self, timeout: float = 3.0) -> None:
         """Send what is left, and stop. Blocks, but not much longer than `timeout` seconds; what is not sent by then is lost."""

@@ -60,6 +60,10 @@ class Decision(BaseModel):
     more: list[Line] = []
 
 
+def _is_there(name: str) -> bool:
+    return Path(name).exists()
+
+
 class Storyteller(AgentProcess):
     """Tells all kinds of things."""
 
@@ -69,8 +73,13 @@ class Storyteller(AgentProcess):
         await ctx.step("prepare", lambda: {"ready": True})
         ctx.log("info", "Beginning", logger="storyteller")
         ctx.emit("tool.call", {"id": "1", "name": "search", "arguments": {"words": what, "limit": 3}})
-        ctx.emit("tool.result", {"id": "1", "name": "search", "result": {"found": [{"title": f"Book {n}", "pages": n * 100} for n in range(6)]}})
-        ctx.emit("tool.sampled", {"name": "search", "model": "gpt-4.1-mini", "tokens_in": 820, "tokens_out": 112, "cost_usd": 0.00051})
+        ctx.emit(
+            "tool.result",
+            {"id": "1", "name": "search", "result": {"found": [{"title": f"Book {n}", "pages": n * 100} for n in range(6)]}},
+        )
+        ctx.emit(
+            "tool.sampled", {"name": "search", "model": "gpt-4.1-mini", "tokens_in": 820, "tokens_out": 112, "cost_usd": 0.00051}
+        )
         ctx.log("warning", {"shelf": 3, "missing": "page 12"})
         for number in range(pieces):
             ctx.delta(f"Once upon a time, sentence {number}. ")
@@ -132,7 +141,7 @@ class Patient(AgentProcess):
     async def count(self, ctx: Context, until: str) -> str:
         """Tells a number now and then, until there is a file of that name."""
         number = await ctx.get_state() or 0
-        while not Path(until).exists():
+        while not _is_there(until):
             number += 1
             ctx.emit("number", {"number": number})
             await ctx.checkpoint(number)
@@ -146,7 +155,7 @@ class Flaky(AgentProcess):
     @operation
     async def double(self, number: int) -> int:
         """Twice the number, or a crash."""
-        if Path("broken").exists():
+        if _is_there("broken"):
             raise RuntimeError(f"the machine is broken, at {number}")
         return 2 * number
 

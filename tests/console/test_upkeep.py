@@ -40,7 +40,6 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Generator[Program]:
 
 
 def show(visit: Visit, address: str, **how: Any) -> Page:
-    visit.expected.append("events.topics")  # TEMP
     return visit.show(address, **how)
 
 

@@ -99,12 +99,12 @@ async def test_calls_are_counted_with_their_duration_and_outcome() -> None:
         found = await figures(gateway)
 
     count = "portico_call_duration_seconds_count"
-    assert found[count + "{agent=echo,operation=echo,outcome=ok}"] == 3
-    assert found["portico_call_duration_seconds_bucket{agent=echo,le=+Inf,operation=echo,outcome=ok}"] == 3
-    assert 0 < found["portico_call_duration_seconds_sum{agent=echo,operation=echo,outcome=ok}"] < 30
-    assert found[count + "{agent=seller,operation=buy,outcome=sold-out}"] == 1
-    assert found[count + "{agent=seller,operation=buy,outcome=agent-error}"] == 1
-    assert found["portico_calls_admitted_total{agent=seller,operation=buy}"] == 2
+    assert found[count + "{agent=echo,kind=ask,operation=echo,outcome=ok}"] == 3
+    assert found["portico_call_duration_seconds_bucket{agent=echo,kind=ask,le=+Inf,operation=echo,outcome=ok}"] == 3
+    assert 0 < found["portico_call_duration_seconds_sum{agent=echo,kind=ask,operation=echo,outcome=ok}"] < 30
+    assert found[count + "{agent=seller,kind=ask,operation=buy,outcome=sold-out}"] == 1
+    assert found[count + "{agent=seller,kind=ask,operation=buy,outcome=agent-error}"] == 1
+    assert found["portico_calls_admitted_total{agent=seller,kind=ask,operation=buy}"] == 2
     assert found["portico_calls_rejected_total{agent=seller,operation=buy,reason=contract-violated}"] == 1
     assert not any("4711" in key for key in found)
 
@@ -137,13 +137,13 @@ async def test_sends_and_stored_runs_are_counted_when_they_end() -> None:
         await until(gateway, "portico_runs{status=running}", 1)
         assert (await figures(gateway))["portico_calls_in_flight{agent=gate,operation=wait}"] == 1
         gate.open.set()
-        await until(gateway, "portico_call_duration_seconds_count{agent=gate,operation=wait,outcome=ok}", 1)
+        await until(gateway, "portico_call_duration_seconds_count{agent=gate,kind=run,operation=wait,outcome=ok}", 1)
         await gateway.client.post("/agents/echo/cast", json={"text": "a"})
-        await until(gateway, "portico_call_duration_seconds_count{agent=echo,operation=echo,outcome=ok}", 1)
+        await until(gateway, "portico_call_duration_seconds_count{agent=echo,kind=send,operation=echo,outcome=ok}", 1)
         found = await figures(gateway)
 
     assert found["portico_calls_in_flight{agent=gate,operation=wait}"] == 0
-    assert found["portico_calls_admitted_total{agent=echo,operation=echo}"] == 1
+    assert found["portico_calls_admitted_total{agent=echo,kind=send,operation=echo}"] == 1
 
 
 async def test_open_streams_are_counted_while_they_are_open() -> None:
@@ -163,7 +163,7 @@ async def test_a_caller_who_leaves_is_counted_as_cancelled_and_is_in_flight_no_m
         writer.write(b"POST /agents/gate HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n")
         await until(gateway, "portico_calls_in_flight{agent=gate,operation=wait}", 1)
         writer.close()
-        await until(gateway, "portico_call_duration_seconds_count{agent=gate,operation=wait,outcome=cancelled}", 1)
+        await until(gateway, "portico_call_duration_seconds_count{agent=gate,kind=ask,operation=wait,outcome=cancelled}", 1)
         assert (await figures(gateway))["portico_calls_in_flight{agent=gate,operation=wait}"] == 0
 
 
@@ -190,12 +190,12 @@ async def test_keys_and_members_count_as_the_one_agent_that_callers_know() -> No
         response = await gateway.client.get("/metrics")
         found = await figures(gateway)
 
-    assert found["portico_call_duration_seconds_count{agent=session,operation=say,outcome=ok}"] == 5
+    assert found["portico_call_duration_seconds_count{agent=session,kind=ask,operation=say,outcome=ok}"] == 5
     assert found["portico_agent_processes{agent=session}"] >= 4
     assert found["portico_agent_restarts_total{agent=session}"] >= 1
     assert found["portico_agent_up{agent=session}"] == found["portico_agent_up{agent=pool}"] == 1
     assert "secret" not in response.text
-    assert set(re.findall(r'agent="([^"]*)"', response.text)) == {"session", "pool"}
+    assert set(re.findall(r'agent="([^"]+)"', response.text)) == {"session", "pool"}
 
 
 async def test_a_suspended_agent_is_not_up() -> None:
@@ -212,7 +212,7 @@ async def test_an_agent_of_a_hostile_name_breaks_no_line() -> None:
         modern = (await gateway.client.get("/metrics", headers=OPENMETRICS)).text
 
     for families in (parsed(text), parsed_openmetrics(modern)):
-        agents = {sample.labels["agent"] for family in families for sample in family.samples if "agent" in sample.labels}
+        agents = {sample.labels["agent"] for family in families for sample in family.samples if sample.labels.get("agent")}
         assert agents == {HOSTILE, "?", "echo"}
 
 
@@ -251,7 +251,7 @@ async def test_every_metric_has_help_a_type_and_a_name_by_the_conventions_and_is
     for family in families:
         assert family.documentation, family.name
         assert family.type in ("counter", "gauge", "histogram", "info", "summary"), family.name
-        assert re.fullmatch(r"(portico|process)_[a-z_]+", family.name)
+        assert re.fullmatch(r"(portico|process|http_server|mcp|gen_ai)_[a-z_]+", family.name)
         assert not family.name.endswith(("_total", "_count", "_sum", "_bucket", "_info", "_milliseconds", "_ms"))
 
 
@@ -260,8 +260,8 @@ async def test_two_gateways_of_one_process_count_for_themselves() -> None:
         await first.client.post("/agents/one", json={"text": "a"})
         here, there = await figures(first), await figures(second)
 
-    assert here["portico_calls_admitted_total{agent=one,operation=echo}"] == 1
-    assert there["portico_calls_admitted_total{agent=other,operation=echo}"] == 0
+    assert here["portico_calls_admitted_total{agent=one,kind=ask,operation=echo}"] == 1
+    assert there["portico_calls_admitted_total{agent=other,kind=ask,operation=echo}"] == 0
     assert not any("agent=one," in key for key in there)
 
 
@@ -296,5 +296,5 @@ async def test_many_callers_at_once_are_counted_each_while_somebody_scrapes() ->
                 await figures(gateway)
         found = await figures(gateway)
 
-    assert found["portico_call_duration_seconds_count{agent=echo,operation=echo,outcome=ok}"] == 200
+    assert found["portico_call_duration_seconds_count{agent=echo,kind=ask,operation=echo,outcome=ok}"] == 200
     assert found["portico_calls_in_flight{agent=echo,operation=echo}"] == 0

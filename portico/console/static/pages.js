@@ -7,6 +7,8 @@ const FIRST = 100;
 const FURTHER = 500;
 /** Pages that reading everything anew may take; beyond that the list begins shorter. */
 const AGAIN = 10;
+/** Entries that are held where nobody has scrolled further: a page may be open for a day. */
+const HELD = 5_000;
 /** Milliseconds between two looks for what is new. */
 const PACE = 2_000;
 /** Entries that such a look asks for. */
@@ -30,6 +32,8 @@ export class Pages extends Observable {
   #query = {};
   #next = null;
   #generation = 0;
+  /** As far as somebody has scrolled. */
+  #scrolled = 0;
   #timer = 0;
   #freshening = false;
 
@@ -97,7 +101,17 @@ export class Pages extends Observable {
   put(rows) {
     this.added += rows.length;
     this.#hold(rows.concat(this.rows), rows);
+    this.#shorten();
     this.changed();
+  }
+
+  /** Let go of the oldest where many have come: they are read again when somebody scrolls there. */
+  #shorten() {
+    const most = Math.max(HELD, this.#scrolled);
+    if (this.rows.length <= most) return;
+    for (const one of this.rows.splice(most)) this.known.delete(one[this.#about.key]);
+    this.#next = this.rows.at(-1)[this.#about.key];
+    this.complete = false;
   }
 
   /** Leave out an entry. */
@@ -164,6 +178,7 @@ export class Pages extends Observable {
       if (generation !== this.#generation) return;
       const more = page.rows.filter((one) => !this.known.has(one[this.#about.key]));
       this.#hold(this.rows.concat(more), more);
+      this.#scrolled = this.rows.length;
       this.#settled(page.next);
     } catch (error) {
       if (generation === this.#generation) this.#failed(error);

@@ -4,10 +4,13 @@ import { Observable } from "./observable.js";
 export class Router extends Observable {
   /** `path`: its segments, decoded · `query`: its parameters. */
   route = parsed(location.hash);
+  /** The route before it, or null. */
+  before = null;
 
   constructor() {
     super();
     addEventListener("hashchange", () => {
+      this.before = this.route;
       this.route = parsed(location.hash);
       this.changed();
     });

@@ -1,5 +1,5 @@
 // Timeline: a Story as a list, from its beginning to now. What is long is folded, and drawn only when somebody opens it.
-import { html, useState } from "./html.js";
+import { html, useRef, useState } from "./html.js";
 import { milliseconds } from "./clock.js";
 import { clockTime, count, dollars, duration, instant, plural } from "./format.js";
 import { Icon } from "./icon.js";
@@ -28,11 +28,17 @@ export function Timeline({ story, tail = null }) {
   const items = story.items.slice(-shown);
   const hidden = story.items.length - items.length;
   const start = milliseconds(story.begun);
+  // An item that is the same object as before is the same drawing: a long story grows without being drawn anew.
+  const drawn = useRef(new WeakMap()).current;
+  const entry = (item) => {
+    if (!drawn.has(item)) drawn.set(item, html`<${Entry} key=${item.key} item=${item} start=${start} />`);
+    return drawn.get(item);
+  };
   return html`<div class="timeline">
     ${story.dropped > 0 && html`<p class="muted">${plural(story.dropped, "earlier entry", "earlier entries")} ${story.dropped === 1 ? "is" : "are"} kept here no more.</p>`}
     ${hidden > 0 && html`<button type="button" class="button quiet" onClick=${() => setShown(shown + SHOWN)}>Show ${count(Math.min(hidden, SHOWN))} earlier of ${count(hidden)}</button>`}
     <ol class="timeline-items" aria-label="What happened">
-      ${items.map((item) => html`<${Entry} key=${item.key} item=${item} start=${start} />`)}
+      ${items.map(entry)}
     </ol>
     ${tail}
   </div>`;

@@ -20,6 +20,7 @@ from mcp.types import CONNECTION_CLOSED, InputRequiredResult
 from pydantic import ValidationError
 
 from portico.errors import MCPServerBusy, MCPServerUnavailable, MCPToolError, PorticoError
+from portico.kernel.current import current
 from portico.mcp_bridge.calling.admission import Admission
 from portico.mcp_bridge.calling.call_in_hand import CallsInHand
 from portico.mcp_bridge.calling.direct import DeclinedError
@@ -254,7 +255,8 @@ class Connection:
             outcome = MCPToolError.slug if result.is_error else OK
             return result
         finally:
-            self.figures.ended(outcome, time.monotonic() - began)
+            in_hand = current.get()
+            self.figures.ended(outcome, time.monotonic() - began, None if in_hand is None else in_hand.traceparent)
 
     async def _in_time(self, tool: RemoteTool, arguments: dict[str, Any]) -> CallToolResult:
         envelope, admitted = Envelope(), False

@@ -109,7 +109,6 @@ class MCPUpstream(AgentProcess):
             "waiting": about["calls"]["waiting"],
             "reconnects": figures.reconnects,
             "calls": dict(figures.calls),
-            "seconds": dict(figures.seconds),
         }
 
     async def on_start(self) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from functools import lru_cache
 from http import HTTPStatus
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
 from mcp.server.streamable_http import REQUEST_CANCELLED, check_accept_headers
@@ -28,6 +29,7 @@ from portico.mcp_bridge.serving.going_on import rest_of
 from portico.mcp_bridge.serving.lingering import Lingering
 from portico.mcp_bridge.serving.plain_call import METHOD, MODERN, Clients, asked, read_legacy, read_modern, taken_back
 from portico.mcp_bridge.serving.printing import Printer
+from portico.mcp_bridge.serving.serving_meter import error_type
 from portico.mcp_bridge.serving.sessions import SESSION_HEADER
 from portico.runs.call_observer import EXCHANGE
 from portico.runs.dispatcher import HandedOver
@@ -153,13 +155,15 @@ class Direct:
         exchange: Exchange | None = scope.get(EXCHANGE)
         if exchange is not None:
             told(exchange, asked.plain, version, session.id if session is not None else None)
+        began, failure = perf_counter(), None
         try:
             try:
                 body = printer.reply(asked, version, await self._served.dispatcher.ask(asked.call))
             except HandedOver:
                 rest = await self._rest(direct, asked, scope, session)
                 body = printer.result(asked.plain.request_id, version, rest)
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as cancelled:
+            failure = cancelled
             if not direct.was_taken_back():
                 raise
             if version == MODERN:
@@ -168,11 +172,15 @@ class Direct:
             body = printer.error(asked.plain.request_id, *reason)
         except Exception as error:  # noqa: BLE001  # whatever it is, the client is told its MCP form
             told_error(exchange, error)
+            failure = error
             body = printer.failure(asked, version, error)
             if version == MODERN and isinstance(error, MCPError):
                 status = ERROR_CODE_HTTP_STATUS.get(error.error.code, status)
         finally:
             direct.end()
+            if (meter := self._served.meter) is not None:
+                tool, traceparent = asked.plain.name, asked.call.traceparent
+                meter.answered(METHOD, tool, error_type(failure), perf_counter() - began, traceparent)
         await direct.answer(body, status)
 
     async def _rest(self, direct: DirectCall, asked: Asked, scope: Scope, session: Session | None) -> Any:

@@ -6,6 +6,8 @@ goes to the SDK's server as it came; the opening of a connection always does, so
 
 from __future__ import annotations
 
+import asyncio
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from mcp.server.connection import Connection
@@ -24,6 +26,7 @@ from portico.mcp_bridge.serving.exchanges import exchange_around, told_error
 from portico.mcp_bridge.serving.going_on import rest_of
 from portico.mcp_bridge.serving.lingering import Lingering
 from portico.mcp_bridge.serving.plain_call import (
+    METHOD,
     MODERN,
     Clients,
     asked,
@@ -33,11 +36,10 @@ from portico.mcp_bridge.serving.plain_call import (
     taken_back,
 )
 from portico.mcp_bridge.serving.printing import Printer
+from portico.mcp_bridge.serving.serving_meter import error_type
 from portico.runs.dispatcher import HandedOver
 
 if TYPE_CHECKING:
-    import asyncio
-
     from mcp.server.lowlevel import Server
     from mcp.types import JSONRPCMessage
 
@@ -145,17 +147,25 @@ class DirectLines:
         printer, request_id = self._printer, asked.plain.request_id
         line = LineCall(asked.call, self._lingering.dispatcher)
         self._lingering.enter(line)
+        began, failure = perf_counter(), None
         try:
             try:
                 body = printer.reply(asked, version, await self._served.dispatcher.ask(asked.call))
             except HandedOver:
                 body = printer.result(request_id, version, await self._rest(asked))
+        except asyncio.CancelledError as cancelled:
+            failure = cancelled
+            raise
         except Exception as error:  # noqa: BLE001  # whatever it is, the client is told its MCP form
             told_error(exchange, error)
+            failure = error
             body = printer.failure(asked, version, error)
         finally:
             self._lingering.leave(line)
             del self._calls[coerce_request_id(request_id)]
+            if (meter := self._served.meter) is not None:
+                tool, traceparent = asked.plain.name, asked.call.traceparent
+                meter.answered(METHOD, tool, error_type(failure), perf_counter() - began, traceparent)
         self._writer.put(body)
 
     async def _rest(self, asked: Asked) -> Any:

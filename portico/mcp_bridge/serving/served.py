@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
 
     from portico.mcp_bridge.serving.served_tool import ServedTool
+    from portico.mcp_bridge.serving.serving_meter import ServingMeter
     from portico.operations.catalogue import Catalogue
     from portico.runs.dispatcher import Dispatcher
 
@@ -41,6 +42,8 @@ class Served:
 
     def __init__(self, dispatcher: Dispatcher, options: ServingOptions | None = None) -> None:
         self.dispatcher = dispatcher
+        self.meter: ServingMeter | None = None
+        """Who counts what is answered; None for nobody."""
         self.options = options or ServingOptions()
         self.news = News(dispatcher.runtime.router)
         self.rounds = Rounds(dispatcher.book, self.options.input_timeout)

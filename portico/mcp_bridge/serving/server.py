@@ -15,6 +15,7 @@ from portico.mcp_bridge.serving.completion import Completions
 from portico.mcp_bridge.serving.exchanges import Exchanges
 from portico.mcp_bridge.serving.prompts import Prompts
 from portico.mcp_bridge.serving.resources import Resources
+from portico.mcp_bridge.serving.serving_meter import Metered
 from portico.mcp_bridge.serving.subscriptions import Subscriptions
 from portico.mcp_bridge.serving.tasks import Tasks
 from portico.mcp_bridge.serving.tools import Tools
@@ -48,6 +49,7 @@ def build_server(served: Served) -> Server[Any]:
     )
     server.middleware[:] = [Exchanges(served.dispatcher)]  # the SDK's own would make server spans beside ours
     server.add_notification_handler("notifications/initialized", NotificationParams, served.news.on_initialized)
+    server.middleware.append(Metered(served))
     Tasks(served).register(server)
     server.add_request_handler(log_levels.METHOD, SetLevelRequestParams, log_levels.on_set_level)
     return server

@@ -28,13 +28,7 @@ export function AuditView({ route }) {
   const list = useMemo(() => new Pages(gateway.api, { path: "audit", member: "entries", key: "seq" }), [gateway]);
   useObservable(list);
   useEffect(() => void list.open(filter), [list, key]);
-  useEffect(() => {
-    const ends = [gateway.stream.on("audit", () => list.freshen()), gateway.stream.on("hello", () => list.rows.length && list.freshen())];
-    return () => {
-      list.close();
-      for (const end of ends) end();
-    };
-  }, [list]);
+  useEffect(() => () => list.close(), [list]); // it does not look by itself: each look is an entry
   const [active, setActive] = useState(0);
   const entry = list.known.get(active) ?? null;
   return html`<div class="view">

@@ -31,10 +31,10 @@ export function RunView({ id }) {
   const stream = useMemo(() => new RunStream(gateway.api, id), [gateway, id]);
   useObservable(stream);
   useEffect(() => {
+    for (const kind of ["run", "model"]) stream.on(kind, read);
     stream.open();
     return () => stream.close();
   }, [stream]);
-  useEffect(() => read(), [stream.story.last]);
   useTick(Boolean(run) && !ENDS.has(run.status));
   const now = gateway.clock.now();
   const title = useRef(null);
@@ -133,7 +133,9 @@ function useRecord(id) {
 }
 
 function Back() {
-  return html`<nav class="back" aria-label="Way back"><a href=${href(["runs"])}>← Runs</a></nav>`;
+  const { router } = useGateway();
+  const before = router.before?.path[0] === "runs" && !router.before.path[1] ? Object.fromEntries(router.before.query) : {};
+  return html`<nav class="back" aria-label="Way back"><a href=${href(["runs"], before)}>← Runs</a></nav>`;
 }
 
 function Facts({ run, now, story }) {
