@@ -144,7 +144,7 @@ def create_app(source: KernelRuntime | Topology | Path | str | Mapping[str, Any]
         logs(outlets, settings.secrets),
         metrics_push(outlets, metrics) if metrics is not None else None,
     )
-    _open_newsroom(dispatcher, face, metrics)
+    trail.on_entry.append(_open_newsroom(dispatcher, face, metrics).on_audit_entry)
     app = GatewayApp(
         gateway,
         title=settings.title,
@@ -199,11 +199,12 @@ def _metrics(dispatcher: Dispatcher, face: Face, telemetry: Telemetry | None) ->
     return Metrics(dispatcher, streams=lambda: len(face.streams), sockets=lambda: len(face.sockets), spans_lost=lost)
 
 
-def _open_newsroom(dispatcher: Dispatcher, face: Face, metrics: Metrics | None) -> None:
+def _open_newsroom(dispatcher: Dispatcher, face: Face, metrics: Metrics | None) -> Newsroom:
     """What is told of the gateway as it happens, at `GET /events`."""
     calls, lag = (metrics.calls, metrics.lag) if metrics is not None else (None, None)
-    face.newsroom = Newsroom(dispatcher, Pulse(dispatcher, calls, lag, lambda: len(face.streams)))
-    face.on_drain.append(face.newsroom.close)
+    newsroom = face.newsroom = Newsroom(dispatcher, Pulse(dispatcher, calls, lag, lambda: len(face.streams)))
+    face.on_drain.append(newsroom.close)
+    return newsroom
 
 
 def _oldest_form(mcp: MCPEndpoint | None, face: Face, settings: GatewayConfig) -> SSEEndpoint | None:

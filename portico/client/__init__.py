@@ -26,7 +26,7 @@ from portico.client.errors import (
     Unauthenticated,
     Unavailable,
 )
-from portico.client.records import DeadLetter, Event, Run, RunReference, UsageReport, UsageRow
+from portico.client.records import DeadLetter, Event, GatewayEvent, Run, RunReference, UsageReport, UsageRow
 from portico.client.sync_client import Client, DeadLetters, EventStream, Runs
 
 __all__ = [
@@ -48,6 +48,7 @@ __all__ = [
     "Event",
     "EventStream",
     "Forbidden",
+    "GatewayEvent",
     "Interrupted",
     "InvalidResponse",
     "NotFound",

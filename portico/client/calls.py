@@ -20,6 +20,7 @@ from portico.client.errors import StillRunning
 from portico.client.following import EVENT_STREAM, Following, following
 from portico.client.plan import Outgoing, Pause, path_of
 from portico.client.records import DeadLetter, Run, UsageReport
+from portico.client.watching import Watching
 from portico.errors import ConfigurationError, InvalidPayload
 from portico.loopback import is_loopback
 from portico.version import __version__
@@ -142,6 +143,15 @@ class Calls:
         """One agent."""
         return self._read("GET", path_of("agents", name), dict)
 
+    def act(self, name: str, action: str, reason: str) -> Plan[dict[str, Any]]:
+        """Suspend, resume, drain or restart: twice is once, but for a restart."""
+        content = _dumped({"reason": reason}, name) if reason else None
+        return self._read("POST", path_of("agents", name, action), dict, content=content, idempotent=action != "restart")
+
+    def watch(self, topics: Sequence[str] | None, last: str | None) -> Watching:
+        """What happens in the gateway."""
+        return Watching(self._attempts, topics, last, self.timeout)
+
     def request(
         self,
         method: str,
@@ -216,9 +226,12 @@ class Calls:
             if time.monotonic() - begun < BREATH:
                 yield Pause(BREATH)
 
-    def list_runs(self, *, status: str | None, agent: str | None, parent: str | None, limit: int | None, page: int) -> Telling[Run]:
+    def list_runs(
+        self, *, status: str | None, agent: str | None, parent: str | None, everyone: bool, limit: int | None, page: int
+    ) -> Telling[Run]:
         """Runs, the newest first."""
-        return self._pages("/runs", "runs", Run.read, limit, page, {"status": status, "agent": agent, "parent": parent})
+        conditions = {"status": status, "agent": agent, "parent": parent, "everyone": "true" if everyone else None}
+        return self._pages("/runs", "runs", Run.read, limit, page, conditions)
 
     def cancel(self, run_id: str) -> Plan[Run]:
         """Cancel a run."""

@@ -113,6 +113,17 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
+class GatewayEvent:
+    """One thing that happened in the gateway."""
+
+    id: str | None
+    """Where it stands in the life of the gateway; None for what has no place there, such as `stream.draining`."""
+    type: str
+    """`hello`, `process.crashed`, `run.accepted`, `figures`, `gap` …"""
+    data: Any
+
+
+@dataclass(frozen=True, slots=True)
 class DeadLetter:
     """What failed after its retries."""
 

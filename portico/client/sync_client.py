@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from portico.client.following import Following
     from portico.client.plan import Plan
-    from portico.client.records import DeadLetter, Event, Run, RunReference, UsageReport
+    from portico.client.records import DeadLetter, Event, GatewayEvent, Run, RunReference, UsageReport
 
 
 class Client:
@@ -224,6 +224,45 @@ class Client:
     def agent(self, name: str) -> dict[str, Any]:
         """An agent's status, incarnation, restarts, mailbox and operations, as the gateway has them."""
         return self.carry_out(self.calls.agent(name))
+
+    def suspend(self, name: str, reason: str = "") -> dict[str, Any]:
+        """Let an agent take no further message until `resume`: asks are refused, sends wait. For admins.
+
+        Returns it as `agent` does. Raises `NotFound`, `Conflict`, `Forbidden`.
+        """
+        return self.carry_out(self.calls.act(name, "suspend", reason))
+
+    def drain(self, name: str, reason: str = "") -> dict[str, Any]:
+        """Let an agent refuse what comes, handle what waits, and stand suspended then. For admins.
+
+        Returns it as `agent` does. Raises `NotFound`, `Conflict`, `Forbidden`.
+        """
+        return self.carry_out(self.calls.act(name, "drain", reason))
+
+    def resume(self, name: str) -> dict[str, Any]:
+        """Let an agent take messages again. For admins.
+
+        Returns it as `agent` does. Raises `NotFound`, `Conflict`, `Forbidden`.
+        """
+        return self.carry_out(self.calls.act(name, "resume", ""))
+
+    def restart(self, name: str) -> dict[str, Any]:
+        """Stop an agent after the message in hand, and start it anew: what waits is kept. For admins.
+
+        Returns it as `agent` does. Raises `NotFound`, `Conflict`, `Forbidden`.
+        """
+        return self.carry_out(self.calls.act(name, "restart", ""))
+
+    def watch(self, *, topics: Sequence[str] | None = None, after: str | None = None) -> Iterator[GatewayEvent]:
+        """What happens in the whole gateway, without end: stop reading when you have seen enough. For admins.
+
+        It goes on after a lost connection, behind the last event. `topics`: of `process`, `run`, `figures`, `audit`. `after`: the
+        id of the last event that you have seen. After a `gap`, and a `hello` of another life, read anew what you know.
+
+        Raises:
+            ClientError: it may not watch, or not any more, or the gateway was away for longer than `timeout`.
+        """
+        return self.tell(self.calls.watch(topics, after).events())
 
     @overload
     def request(
@@ -496,11 +535,15 @@ class Runs:
         status: str | None = None,
         agent: str | None = None,
         parent: str | None = None,
+        everyone: bool = False,
         limit: int | None = None,
         page: int = PAGE,
     ) -> Iterator[Run]:
-        """Your runs, the newest first, at most `limit`. They are read as you iterate, `page` at a time (at most 500)."""
-        found = self._calls.list_runs(status=status, agent=agent, parent=parent, limit=limit, page=page)
+        """Your runs, the newest first, at most `limit`. They are read as you iterate, `page` at a time (at most 500).
+
+        `everyone`: those of all callers, for admins.
+        """
+        found = self._calls.list_runs(status=status, agent=agent, parent=parent, everyone=everyone, limit=limit, page=page)
         return self._client.tell(found)
 
     def cancel(self, run_id: str) -> Run:

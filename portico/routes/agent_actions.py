@@ -28,9 +28,11 @@ from portico.kernel.mailbox import Intake
 from portico.operations.contract import faults_of
 from portico.routes.admin import demand_admin
 from portico.routes.agents import Node
+from portico.routes.audited import audited
 from portico.routes.exchange import JSON, PRINCIPAL
 from portico.routes.problems import documented
 from portico.routes.runs import json_body
+from portico.runs.audit_entry import AuditAction
 from portico.runs.printing import printed
 from portico.runs.tree_view import TreeView, in_tree
 
@@ -74,42 +76,40 @@ class AgentActions:
 
     async def suspend(self, name: str, request: Request) -> Response:
         """See the route."""
-        reason = await self._reason(request)
 
-        async def act(mailbox: Mailbox) -> None:
+        async def act(mailbox: Mailbox, reason: str) -> None:
             if mailbox.intake is not Intake.SUSPENDED:
                 await self._runtime.suspend(name, reason)
 
-        return await self._done("suspend", name, request, act)
+        return await self._done(AuditAction.SUSPEND, name, request, act, takes_reason=True)
 
     async def drain(self, name: str, request: Request) -> Response:
         """See the route."""
-        reason = await self._reason(request)
 
-        async def act(_: Mailbox) -> None:
+        async def act(_: Mailbox, reason: str) -> None:
             await self._runtime.drain(name, reason)
 
-        return await self._done("drain", name, request, act)
+        return await self._done(AuditAction.DRAIN, name, request, act, takes_reason=True)
 
     async def resume(self, name: str, request: Request) -> Response:
         """See the route."""
 
-        async def act(mailbox: Mailbox) -> None:
+        async def act(mailbox: Mailbox, _: str) -> None:
             if mailbox.intake is not Intake.OPEN:
                 await self._runtime.resume(name, request.scope.get(PRINCIPAL) or "")
                 await self._is_back(mailbox)
 
-        return await self._done("resume", name, request, act)
+        return await self._done(AuditAction.RESUME, name, request, act)
 
     async def restart(self, name: str, request: Request) -> Response:
         """See the route."""
 
-        async def act(_: Mailbox) -> None:
+        async def act(_: Mailbox, __: str) -> None:
             with suppress(TimeoutError):  # then the answer shows how far it is
                 async with asyncio.timeout(PATIENCE):
                     await self._runtime.restart_agent(name)
 
-        return await self._done("restart", name, request, act, revives=True)
+        return await self._done(AuditAction.RESTART, name, request, act, revives=True)
 
     async def _is_back(self, mailbox: Mailbox) -> None:
         """Until its processes have run their `on_resume`, but not for long: that is user code."""
@@ -124,31 +124,43 @@ class AgentActions:
                     await anext(events)
 
     async def _reason(self, request: Request) -> str:
-        """Raises `BadRequest`, `ContractViolation`; `InsufficientScope` and `RouteNotFound` before anything is read."""
-        demand_admin(request, "What is done to an agent")
+        """Raises `BadRequest`, `ContractViolation`."""
         try:
             return Why.model_validate(await json_body(request, self._body_limit)).reason
         except ValidationError as error:
             raise ContractViolation(f"POST {request.url.path}", faults_of(error)) from None
 
     async def _done(
-        self, action: str, name: str, request: Request, act: Callable[[Mailbox], Awaitable[None]], *, revives: bool = False
+        self,
+        action: AuditAction,
+        name: str,
+        request: Request,
+        act: Callable[[Mailbox, str], Awaitable[None]],
+        *,
+        takes_reason: bool = False,
+        revives: bool = False,
     ) -> Response:
-        """Do it, and answer with the process as it is then.
+        """Do it, and answer with the process as it is then. `revives`: also where it has ended for good.
 
         Raises:
             InsufficientScope, RouteNotFound: the caller is no admin.
+            BadRequest, ContractViolation: what comes as the reason is none.
             UnknownAgent: there is no such process.
             LifecycleError: it takes no messages, since it is a supervisor, or has ended for good.
         """
-        demand_admin(request, "What is done to an agent")
-        in_tree(self._runtime, name)
-        mailbox = self._runtime.registry.get(name)
-        if mailbox is None:
-            raise LifecycleError(f"{name!r} is a supervisor, and takes no messages: {action} what stands below it.")
-        if mailbox.closed is not None and not revives:
-            raise LifecycleError(f"{name!r} has ended for good, so there is nothing to {action}: {mailbox.closed}")
-        await act(mailbox)
+        with audited(self._dispatcher.audit, request.scope, action, agent=name) as about:
+            demand_admin(request, "What is done to an agent")
+            reason = await self._reason(request) if takes_reason else ""
+            if reason:
+                about.details = {"reason": reason}
+            in_tree(self._runtime, name)
+            mailbox = self._runtime.registry.get(name)
+            word = action.value.rpartition(".")[2]
+            if mailbox is None:
+                raise LifecycleError(f"{name!r} is a supervisor, and takes no messages: {word} what stands below it.")
+            if mailbox.closed is not None and not revives:
+                raise LifecycleError(f"{name!r} has ended for good, so there is nothing to {word}: {mailbox.closed}")
+            await act(mailbox, reason)
         node = in_tree(self._runtime, name)  # a restart has put another in its place
         view = TreeView(self._runtime, self._dispatcher.catalogue, crashes=True, traceback=True)
         return Response(printed(view.of(node)), media_type=JSON.decode())

@@ -19,6 +19,7 @@ from portico.runs.run_view import rfc3339
 if TYPE_CHECKING:
     from portico.kernel.bus import Listener
     from portico.kernel.events import KernelEvent
+    from portico.runs.audit_entry import AuditEntry
     from portico.runs.dispatcher import Dispatcher
     from portico.runs.run import Run
     from portico.telemetry.pulse import Pulse
@@ -31,6 +32,9 @@ MOST: Final = 200
 """How many may watch at a time."""
 BATCH: Final = 0.05
 """Seconds for which what happens is gathered, before those who watch are told."""
+_OF_AN_ENTRY: Final = (
+    *("action", "outcome", "principal", "address", "face", "agent", "operation", "run_id", "request_id", "trace_id", "duration_us"),
+)
 EVERY: Final = 1.0
 """Seconds between two beats of the pulse."""
 LINGER: Final = 60.0
@@ -138,6 +142,13 @@ class Newsroom:
         about = {"run_id": run.run_id, "agent": run.agent, "operation": run.operation, "status": run.status.value}
         at = rfc3339(run.finished if run.finished is not None else self._router.clock.time())
         self.tell("run", name, {"at": at, **about, "principal": run.principal})
+
+    def on_audit_entry(self, entry: AuditEntry) -> None:
+        """Something has been entered into the audit trail."""
+        if not self.listens:
+            return
+        about = {name: getattr(entry, name) for name in _OF_AN_ENTRY}
+        self.tell("audit", "audit.entry", {"at": rfc3339(entry.at_us / 1e6), **about, "details": dict(entry.details or {})})
 
     def _beat(self) -> None:
         self._next_beat = None

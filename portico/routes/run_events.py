@@ -9,9 +9,12 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
+from fastapi import Request
+
 from portico.errors import MalformedHeader, NotAcceptable, PorticoError
 from portico.operations.operation import RouteSpec
 from portico.routes.accept import accepted, preferred
+from portico.routes.admin import may_admin
 from portico.routes.event_stream import EventStream
 from portico.routes.exchange import PRINCIPAL, header, respond_with_problem
 
@@ -48,7 +51,7 @@ class RunEvents:
 
     async def _stream(self, scope: Scope, run_id: str) -> EventStream:
         """Raises `UnknownRun`, `MalformedHeader`, `NotAcceptable`."""
-        run = await self._face.dispatcher.book.find(run_id, scope.get(PRINCIPAL))
+        run = await self._face.dispatcher.book.find(run_id, scope.get(PRINCIPAL), everyone=may_admin(Request(scope)))
         last = header(scope, b"last-event-id")
         if last is not None and not _EVENT_ID.fullmatch(last):
             raise MalformedHeader(f"Last-Event-ID is {last!r}: it must be the id of an event of this run.")

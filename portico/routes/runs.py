@@ -24,6 +24,7 @@ from portico.errors import (
     UnsupportedMediaType,
 )
 from portico.operations.contract import faults_of
+from portico.routes.admin import demand_admin, is_admin, may_admin
 from portico.routes.allowances import allowance_headers
 from portico.routes.audited import audited
 from portico.routes.exchange import CALL, JSON, PRINCIPAL, REQUEST_ID, SCOPES, check_media_type, parse, prefix, read_body
@@ -187,6 +188,7 @@ class RunRecord(RunReference):
     labels: dict[str, str] = Field(description="The labels among its metadata.")
     callback: RunCallback | None = Field(description="Who is told of its end; null for nobody.", examples=[None])
     stored: bool = Field(description="Whether it is in the store, or only remembered: a plain ask.")
+    principal: str | None = Field(None, description="Whose it is: for admins, where callers are known.", examples=[None])
     usage: RunUsage | None = Field(description="What models took in it; null where none was called.", examples=[None])
 
 
@@ -338,33 +340,39 @@ def _routes_of_all(router: APIRouter, face: Face) -> None:
         response_model=RunPage,
         summary="List runs",
         operation_id="list_runs",
-        responses=documented(UnknownRun, ContractViolation),
+        responses=documented(UnknownRun, ContractViolation, InsufficientScope),
     )
-    async def page(  # pyright: ignore[reportUnusedFunction]  # each is a query parameter
+    async def page(  # noqa: PLR0917  # FastAPI gives them by name  # pyright: ignore[reportUnusedFunction]
         request: Request,
         limit: Annotated[int, Query(ge=1, le=MAX_PAGE, description="How many, at most.")] = 50,
         before: Annotated[str | None, Query(description="Only those older than this run: `next` of the page before.")] = None,
         status: Annotated[RunStatus | None, Query(description="Only those that are there.")] = None,
         agent: Annotated[str | None, Query(description="Only those of this agent.")] = None,
         parent: Annotated[str | None, Query(description="Only those that this run's handler sent.")] = None,
+        everyone: Annotated[bool, Query(description="Those of all callers: for admins.")] = False,  # noqa: FBT002  # a query parameter
     ) -> Any:
-        """Your runs, the newest first."""
+        """Your runs, the newest first; with `everyone`, which needs the scope `admin`, those of all callers."""
+        if everyone:
+            demand_admin(request, "The runs of everyone")
         principal = request.scope.get(PRINCIPAL)
         older = None
         if before is not None:
-            last = await book.find(before, principal)
+            last = await book.find(before, principal, everyone=everyone)
             older = (last.created, last.run_id)
-        query = RunQuery(principal=principal, status=status, agent=agent, parent=parent, before=older, limit=limit + 1)
+        query = RunQuery(
+            principal=principal, everyone=everyone, status=status, agent=agent, parent=parent, before=older, limit=limit + 1
+        )
         runs = await book.page(query)
         more = len(runs) > limit
-        return _json({"runs": [printable_view(run) for run in runs[:limit]], "next": runs[limit - 1].run_id if more else None})
+        return _json({"runs": [_shown(run, request) for run in runs[:limit]], "next": runs[limit - 1].run_id if more else None})
 
 
 def _routes_of_one(router: APIRouter, face: Face) -> None:
     book = face.dispatcher.book
 
     async def owned(run_id: RunId, request: Request) -> Run:
-        return await book.find(run_id, request.scope.get(PRINCIPAL))
+        """Raises `UnknownRun` where it is somebody else's, unless an admin asks."""
+        return await book.find(run_id, request.scope.get(PRINCIPAL), everyone=may_admin(request))
 
     @router.get(
         "/{run_id}",
@@ -382,7 +390,7 @@ def _routes_of_one(router: APIRouter, face: Face) -> None:
         run = await owned(run_id, request)
         if wait:
             await face.ended_within_or_drained(run, wait)
-        return _json({**printable_view(run), "summary": await summary_of(run)})
+        return _json({**_shown(run, request), "summary": await summary_of(run)})
 
     @router.get(
         "/{run_id}/events",
@@ -416,7 +424,7 @@ def _routes_of_one(router: APIRouter, face: Face) -> None:
             run = await owned(run_id, request)
             about.of(run)
             await book.cancel(run)
-        return _json(printable_view(run))
+        return _json(_shown(run, request))
 
     @router.post(
         "/{run_id}/input",
@@ -435,7 +443,7 @@ def _routes_of_one(router: APIRouter, face: Face) -> None:
             text = await read_body(request.receive, headers, face.body_limit)
             check_media_type(headers.get(b"content-type", b""))
             await book.answer(run, parse(text))
-        return _json(printable_view(run))
+        return _json(_shown(run, request))
 
     @router.post(
         "/{run_id}/callback/redeliver",
@@ -497,6 +505,11 @@ async def json_body(request: Request, limit: int) -> Any:
     if text:
         check_media_type(headers.get(b"content-type", b""))
     return parse(text) if text else {}
+
+
+def _shown(run: Run, request: Request) -> dict[str, Any]:
+    """A run's record, and to an admin whose it is."""
+    return {**printable_view(run), "principal": run.principal} if is_admin(request.scope) else printable_view(run)
 
 
 def _json(content: Any) -> Response:

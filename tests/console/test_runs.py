@@ -159,8 +159,10 @@ def test_an_answer_that_comes_second_is_told_so(visit: Visit, gateway: Gateway) 
 
 
 def test_what_waits_is_counted_in_the_navigation_and_answered_from_the_list(visit: Visit, gateway: Gateway) -> None:
-    run_id = gateway.waiting("baker", "sure", cake="Gugelhupf")
     page = shown(visit, gateway, "waiting")
+    expect(page.get_by_text("Nothing waits for an answer")).to_be_visible()
+    expect(page.locator("[data-connection=live]")).to_be_visible()
+    run_id = gateway.waiting("baker", "sure", cake="Gugelhupf")
 
     expect(page.locator(".nav .badge")).to_contain_text("1")
     card = page.get_by_role("article").filter(has_text="Gugelhupf")
@@ -286,6 +288,26 @@ def test_two_thousand_runs_scroll_without_a_hole(visit: Visit, gateway: Gateway)
     assert seen == set(wanted)
     assert page.locator("[data-run]").count() < 100
     expect(page.locator(".list-foot")).to_have_text("2,000 runs")
+
+
+def test_runs_come_by_themselves_and_what_is_in_sight_stays_there(visit: Visit, gateway: Gateway) -> None:
+    for _ in range(3):
+        gateway.start_many([{"agent": "storyteller", "operation": "tell", "payload": {"pieces": 1}}] * 20)
+    page = shown(visit, gateway, "runs?agent=storyteller")
+    expect(page.locator("[data-connection=live]")).to_be_visible()
+    first = gateway.start("storyteller", "tell", pieces=1)
+    expect(row(page, first)).to_contain_text("succeeded")
+    box = page.locator("#runs")
+    box.evaluate("box => { box.scrollTop = 36 * 20 + 10 }")
+    looked_at = "box => [...box.querySelectorAll('[data-run]')].find(one => one.offsetTop >= box.scrollTop).dataset.run"
+    before: str = box.evaluate(looked_at)
+
+    last = gateway.start_many([{"agent": "storyteller", "operation": "tell", "payload": {"pieces": 1}}] * 10)[-1]
+
+    expect(page.locator(".list-foot")).to_contain_text("71 runs")
+    assert box.evaluate(looked_at) == before
+    box.evaluate("box => { box.scrollTop = 0 }")
+    expect(row(page, last)).to_contain_text("succeeded")
 
 
 def test_filters_stand_in_the_address_and_an_address_brings_them_back(visit: Visit, gateway: Gateway) -> None:

@@ -15,8 +15,10 @@ from portico.kernel.dynamic_supervisor import DynamicSupervisor
 from portico.kernel.keyed import keyed
 from portico.kernel.pool import pool
 from portico.kernel.process import AgentProcess
+from portico.kernel.protocols import Context
 from portico.kernel.supervisor import Supervisor
 from portico.mcp_bridge.calling.wiring import build_upstreams
+from portico.operations.decorators import operation
 from portico.runs.tree_view import SLICE
 from tests.app.serving import is_problem, served
 from tests.kernel.test_drain import suspended
@@ -130,10 +132,12 @@ async def test_a_body_that_is_no_reason_changes_nothing(body: str) -> None:
         assert (await gateway.client.get("/agents/echo")).json()["intake"] == "open"
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(90)
 async def test_an_mcp_server_is_connected_anew_by_a_restart_under_its_whole_name() -> None:
     servers, tools = build_upstreams([tool_server("files")])
-    async with served(servers) as gateway:
-        with anyio.fail_after(20):
+    async with served(servers, patience=80) as gateway:
+        with anyio.fail_after(70):
             await tools.connections["files"].attempted()
             before = (await gateway.client.get("/agents/mcp:%2F%2Ffiles")).json()
             after = (await gateway.client.post("/agents/mcp:%2F%2Ffiles/restart")).json()
@@ -213,3 +217,40 @@ async def test_a_large_tree_is_built_without_holding_up_the_loop() -> None:
             watch.cancel()
         assert sum(len(row["children"]) for row in response.json()["children"]) == 2000
         assert turns > 2000 / SLICE
+
+
+class Asker(AgentProcess):
+    @operation
+    async def ask_somebody(self, ctx: Context) -> Any:
+        return await ctx.wait_input("May I?")
+
+
+async def test_an_admin_sees_follows_answers_and_cancels_everybodys_runs_and_others_do_not(tmp_path: Path) -> None:
+    file, keys = KeyFile(tmp_path / "keys.json"), dict[str, dict[str, str]]()
+    with file.editing() as records:
+        for name, scopes in (("admin", {"admin"}), ("alice", {"read"}), ("bob", {"read"})):
+            key, record = new_key(Principal(name, frozenset(scopes)))
+            keys[name] = {"authorization": f"Bearer {key}"}
+            records.append(record)
+    async with served(Asker("asker"), keys_file=str(file.path)) as gateway:
+        get, post = gateway.client.get, gateway.client.post
+        runs = [(await post("/runs", json={"agent": "asker"}, headers=keys["alice"])).json()["run_id"] for _ in range(3)]
+        listed = (await get("/runs", params={"everyone": "true"}, headers=keys["admin"])).json()["runs"]
+        assert {(run["run_id"], run["principal"]) for run in listed} == {(run, "alice") for run in runs}
+        page = (await get("/runs", params={"everyone": "true", "limit": 2}, headers=keys["admin"])).json()
+        rest = await get("/runs", params={"everyone": "true", "before": page["next"]}, headers=keys["admin"])
+        assert [run["run_id"] for run in rest.json()["runs"]] == [listed[-1]["run_id"]]
+        assert (await get("/runs", headers=keys["admin"])).json()["runs"] == []
+        is_problem(await get("/runs", params={"everyone": "true"}, headers=keys["bob"]), 403, "insufficient-scope")
+        assert "principal" not in (await get("/runs", headers=keys["alice"])).json()["runs"][0]
+        for path in (f"/runs/{runs[0]}", f"/runs/{runs[0]}/events"):
+            is_problem(await get(path, headers=keys["bob"]), 404, "run-not-found")
+        is_problem(await post(f"/runs/{runs[0]}/cancel", headers=keys["bob"]), 404, "run-not-found")
+        assert (await get(f"/runs/{runs[0]}", headers=keys["admin"])).json()["principal"] == "alice"
+        assert (await post(f"/runs/{runs[0]}/cancel", headers=keys["admin"])).json()["status"] == "cancelled"
+        with anyio.fail_after(10):
+            async with gateway.client.stream("GET", f"/runs/{runs[1]}/events", headers=keys["admin"]) as stream:
+                async for line in stream.aiter_lines():
+                    if line == "event: run.waiting":
+                        await post(f"/runs/{runs[1]}/input", json="yes", headers=keys["admin"])
+            assert (await get(f"/runs/{runs[1]}", headers=keys["alice"])).json()["output"] == "yes"

@@ -1,12 +1,17 @@
 // ListState: what stands beside a list of pages: that it comes, why it does not come, that there is nothing in it.
+import { plural } from "./format.js";
 import { html } from "./html.js";
 import { visible } from "./text.js";
 
-/** Below a list: what goes on with it. `list`: a Pages. */
+/** Below a list: how much of it is there, and what is older. `list`: a Pages. */
 export function ListFoot({ list, one, many }) {
-  const number = list.rows.length.toLocaleString("en");
-  return html`<p class="list-foot muted" aria-live="off">
-    ${list.state === "more" ? `${number} ${many}, more come …` : list.state === "loading" ? "Loading …" : `${number} ${list.rows.length === 1 ? one : many}${list.complete ? "" : ", more as you scroll"}`}
+  const said = list.state === "loading" ? "Loading …" : `${plural(list.rows.length, one, many)}${list.complete ? "" : ", more as you scroll"}`;
+  return html`<p class="list-foot muted">
+    <span>${said}</span>
+    ${!list.complete && list.state !== "loading" && html`${" "}<button type="button" class="link" disabled=${list.state === "more"} onClick=${() => list.more()}>
+      ${list.state === "more" ? "Looking further …" : "Look further"}
+    </button>`}
+    ${list.own && html`${" "}<span>Your own alone: this key has no scope "admin".</span>`}
   </p>`;
 }
 

@@ -7,6 +7,8 @@ const FIRST = 100;
 const FURTHER = 500;
 /** Pages that reading everything anew may take; beyond that the list begins shorter. */
 const AGAIN = 10;
+/** With fewer entries than this of a page that belong here, the next one is read at once. */
+const FEW = 20;
 /** Entries that are held where nobody has scrolled further: a page may be open for a day. */
 const HELD = 5_000;
 /** Milliseconds between two looks for what is new. */
@@ -169,7 +171,8 @@ export class Pages extends Observable {
     else this.#settled(next);
   }
 
-  async #load(limit, state) {
+  /** `pages`: how many at most, where few of their entries belong here. */
+  async #load(limit, state, pages = AGAIN) {
     const generation = this.#generation;
     this.state = state;
     this.changed();
@@ -179,6 +182,11 @@ export class Pages extends Observable {
       const more = page.rows.filter((one) => !this.known.has(one[this.#about.key]));
       this.#hold(this.rows.concat(more), more);
       this.#scrolled = this.rows.length;
+      if (more.length < FEW && page.next && pages > 1) {
+        this.#next = page.next;
+        await this.#load(FURTHER, state, pages - 1);
+        return;
+      }
       this.#settled(page.next);
     } catch (error) {
       if (generation === this.#generation) this.#failed(error);
