@@ -179,8 +179,7 @@ def create_app(source: KernelRuntime | Topology | Path | str | Mapping[str, Any]
         app.include_router(metrics_router(metrics))
     app.router.routes += _mcp_routes(mcp, sse, settings)
     add_document(app, gateway)
-    if settings.console_enabled:
-        mount_console(app, title=settings.title, console_path=settings.console_path)
+    _add_console(app, settings)
     if settings.access_log:
         app.add_middleware(cast("Any", AccessLog), RouteTemplates(app.router.routes))  # around all: it sees what clients see
     if metrics is not None:
@@ -205,6 +204,12 @@ def _open_newsroom(dispatcher: Dispatcher, face: Face, metrics: Metrics | None) 
     newsroom = face.newsroom = Newsroom(dispatcher, Pulse(dispatcher, calls, lag, lambda: len(face.streams)))
     face.on_drain.append(newsroom.close)
     return newsroom
+
+
+def _add_console(app: FastAPI, settings: GatewayConfig) -> None:
+    """The live page, where it is switched on."""
+    if settings.console_enabled:
+        mount_console(app, title=settings.title, console_path=settings.console_path)
 
 
 def _oldest_form(mcp: MCPEndpoint | None, face: Face, settings: GatewayConfig) -> SSEEndpoint | None:
