@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 import asks
+import console
 import crashes
 import disconnects
 import durable
@@ -41,6 +42,7 @@ if __name__ == "__main__":
         mcp_sessions,
         mcp_relay,
         mcp_upstreams,
+        console,
     )
     results = [benchmark.main() for benchmark in parts]
     sys.exit(0 if all(results) else 1)

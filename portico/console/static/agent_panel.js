@@ -112,7 +112,7 @@ function Crash({ name, crash, whole }) {
     <h3 id="crash-title">Last crash · <time title=${instant(crash.at)}>${ago(crash.at, clock.now())}</time></h3>
     <div class="complaint"><strong class="mono">${short(crash.type ?? "", 120)}</strong>${crash.message !== undefined && html`<${LongText} value=${crash.message} limit=${600} file="message.txt" label="Message" />`}</div>
     <dl class="facts">
-      ${fact("Life", count(crash.incarnation))}${fact("Attempt", count(crash.attempt))}
+      ${fact("In life", count(crash.incarnation))}${fact("At delivery", count(crash.attempt))}
     </dl>
     ${trace && html`<details><summary>Traceback</summary><${LongText} value=${trace} limit=${16000} file=${`${name.replaceAll(/[^\w.-]/g, "_")}-traceback.txt`} label="Traceback" /></details>`}
   </section>`;
@@ -135,7 +135,7 @@ function Facts({ about }) {
       ${fact("Restarts per minute", measure(about.restarts_per_minute))}
       ${box && fact("In the queue", `${count(box.depth)}${box.size ? ` of ${count(box.size)}` : ""}`)}
       ${box?.expired > 0 && fact("Expired", count(box.expired))}
-      ${fact("In flight", count(about.in_flight))}
+      ${fact("In flight", count(Number(about.in_flight ?? Number.NaN)))}
       ${fact("Keys", about.keys === undefined ? undefined : `${count(about.keys)} of ${count(about.max_keys)}`)}
       ${about.exposed !== undefined && fact("Served outside", about.exposed ? "yes" : "no")}
       ${about.connection && fact("Connection", short(about.connection))}

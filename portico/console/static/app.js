@@ -110,8 +110,11 @@ function Navigation() {
   const gateway = useGateway();
   useObservable(gateway.router);
   const here = gateway.router.route.path[0] ?? VIEWS[0].path;
+  const list = useRef(null);
+  // On a phone the views stand in a line that is longer than the screen.
+  useLayoutEffect(() => list.current.querySelector("[aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" }), [here]);
   return html`<nav class="nav" aria-label="Views">
-    <ul>
+    <ul ref=${list}>
       ${VIEWS.map(
         (view) => html`<li key=${view.path}>
           <a href=${href([view.path])} aria-current=${view.path === here ? "page" : undefined}>

@@ -37,7 +37,7 @@ export function TrafficView() {
     <${ViewHead} title="Traffic"><span class="muted">The last ten minutes, since this page was opened</span><//>
     <div class="view-body">
       <dl class="tiles">
-        <${Tile} name="Calls per second" value=${count(last.calls?.admitted)} />
+        <${Tile} name="Calls" value=${count(last.calls?.admitted)} unit="/s" />
         <${Tile} name="Failed" value=${count(last.calls?.failed)} unit="/s" />
         <${Tile} name="In flight" value=${count(last.calls?.in_flight)} />
         <${Tile} name="Latency p95" value=${measure(last.latency_ms?.p95 ?? Number.NaN)} unit="ms" />

@@ -121,7 +121,7 @@ function treeRow(node, folded, fold, filtered) {
       </div>
       <div role="gridcell"><${Status} status=${shownStatus(node)} label=${statusWord(node)} /></div>
       <div role="gridcell" class=${`number ${depth > 0 && depth >= (node.mailbox?.size ?? Infinity) / 2 ? "hot" : ""}`}>${depth === undefined ? "" : count(depth)}</div>
-      <div role="gridcell" class="number medium">${node.in_flight === undefined ? "" : count(node.in_flight)}</div>
+      <div role="gridcell" class="number medium">${node.in_flight === undefined || node.in_flight === null ? "" : count(Number(node.in_flight))}</div>
       <div role="gridcell" class="number wide">${node.incarnation === undefined ? "" : count(node.incarnation)}</div>
       <div role="gridcell" class=${`number wide ${node.restarts_per_minute > 0 ? "hot" : ""}`}>${node.restarts_per_minute === undefined ? "" : measure(node.restarts_per_minute)}</div>
     `,
