@@ -6,8 +6,7 @@ import importlib
 import pkgutil
 from typing import Any
 
-from opentelemetry.semconv import attributes, schemas
-from opentelemetry.semconv._incubating import attributes as incubating
+from opentelemetry.semconv import schemas
 
 from portico.telemetry import semconv
 
@@ -18,8 +17,8 @@ OURS = ("portico.", "portico_")
 def known() -> set[str]:
     """Every attribute of the conventions."""
     found: set[str] = set()
-    packages: Any = (attributes, incubating)
-    for package in packages:
+    for name in ("opentelemetry.semconv.attributes", "opentelemetry.semconv._incubating.attributes"):
+        package: Any = importlib.import_module(name)
         for module in pkgutil.iter_modules(package.__path__):
             loaded = importlib.import_module(f"{package.__name__}.{module.name}")
             found |= {value for value in vars(loaded).values() if isinstance(value, str)}

@@ -136,8 +136,7 @@ async def test_content_is_told_where_that_is_switched_on_but_never_a_secret(
 ) -> None:
     model = {"scripted": {"rules": [{"say": "{question}"}]}}
     made = topology("Confidential", models=model)
-    captured = {"OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT": "true"}
-    async with gateway(receiver, monkeypatch, made, **captured) as served:
+    async with gateway(receiver, monkeypatch, made, OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT="true") as served:
         answer = await served.client.post("/agents/confidential", json={"user": "ada", "password": "correct horse"})
         assert "correct horse" in answer.text
 
