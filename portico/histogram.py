@@ -9,6 +9,8 @@ from bisect import bisect_left
 from time import time
 from typing import TYPE_CHECKING
 
+from portico.traceparent import well_formed
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -40,11 +42,13 @@ class Histogram:
         bucket = bisect_left(self.bounds, value)
         self.counts[bucket] += 1
         self.total += value
-        if traceparent is not None and traceparent[-1] in _SAMPLED:
+        if traceparent is not None and traceparent[-1:] in _SAMPLED:
             self.show(bucket, value, traceparent)
 
     def show(self, bucket: int, value: float, traceparent: str) -> None:
-        """Keep a value as the example of its bucket."""
+        """Keep a value as the example of its bucket; not of a trace that cannot be: a store may have kept one."""
+        if well_formed(traceparent) != traceparent:
+            return
         if self.exemplars is None:
             self.exemplars = {}
         self.exemplars[bucket] = (value, traceparent, time())

@@ -12,6 +12,7 @@ from portico.audit.chain import MICROSECONDS
 from portico.runs.audit_entry import ACCEPTED, OK, AuditAction, outcome_of
 from portico.runs.auditor import Doer
 from portico.runs.dispatcher import HandedOver
+from portico.traceparent import well_formed
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -92,5 +93,5 @@ class HandlingWatch:
 
 def trace_of(traceparent: str | None) -> str | None:
     """The trace that a `traceparent` names (W3C Trace Context): 32 hex digits; None where it names none."""
-    parts = (traceparent or "").split("-")
-    return parts[1] if len(parts) >= 4 and len(parts[1]) == 32 else None  # noqa: PLR2004  # version, trace, span, flags
+    found = well_formed(traceparent)
+    return found[3:35] if found is not None else None

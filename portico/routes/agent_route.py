@@ -47,6 +47,7 @@ from portico.routes.parameters import Parameters
 from portico.routes.reply_hints import BODILESS, hints_of
 from portico.runs.call import Call
 from portico.runs.run_view import reference
+from portico.traceparent import well_formed
 from portico.webhooks.guard import ClosedError
 
 if TYPE_CHECKING:
@@ -168,7 +169,6 @@ class AgentRoute:
             if merged is not payload:
                 raw, payload = None, merged
         client = scope.get("client")
-        traceparent = headers.get(b"traceparent")
         return Call(
             self.endpoint,
             payload,
@@ -179,7 +179,7 @@ class AgentRoute:
             scopes=scope.get(SCOPES),
             address=client[0] if client else None,
             request_id=scope.get(REQUEST_ID),
-            traceparent=traceparent.decode("latin-1") if traceparent is not None else None,
+            traceparent=well_formed(headers.get(b"traceparent")),
             idempotency_key=idempotency_key(headers.get(b"idempotency-key")),
         )
 

@@ -26,6 +26,7 @@ from portico.runs.call import Call
 from portico.runs.printing import printable, printed
 from portico.runs.run_view import dead_letter_view, reference
 from portico.runs.store import RunQuery
+from portico.traceparent import well_formed
 
 if TYPE_CHECKING:
     from portico.routes.face import Face
@@ -109,7 +110,7 @@ def dead_letters_router(face: Face) -> APIRouter:
                 scopes=request.scope.get(SCOPES),
                 address=request.client.host if request.client else None,
                 request_id=request.scope.get(REQUEST_ID),
-                traceparent=request.headers.get("traceparent"),
+                traceparent=well_formed(request.headers.get("traceparent")),
                 redrive_of=letter.id,
             )
             request.scope[CALL] = call

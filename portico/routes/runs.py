@@ -42,6 +42,7 @@ from portico.runs.run_view import printable_view, reference
 from portico.runs.status import RunStatus
 from portico.runs.store import RunQuery
 from portico.runs.summary import summary_of
+from portico.traceparent import well_formed
 from portico.webhooks.guard import LONGEST as MAX_URL
 from portico.webhooks.guard import ClosedError
 from portico.webhooks.signature import ID, SIGNATURE, TIMESTAMP
@@ -294,7 +295,7 @@ def call_of(body: NewRun, request: Request, face: Face, key: str | None, delay_u
         scopes=request.scope.get(SCOPES),
         address=request.client.host if request.client else None,
         request_id=request.scope.get(REQUEST_ID),
-        traceparent=request.headers.get("traceparent"),
+        traceparent=well_formed(request.headers.get("traceparent")),
         idempotency_key=key,
         run_id=body.run_id,
         due=_due(body, delay_until, face.dispatcher.book.clock),

@@ -7,7 +7,6 @@ do not know who writes them: most of ours are written by us alone, and take that
 
 from __future__ import annotations
 
-import re
 from time import time_ns
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -30,6 +29,7 @@ from opentelemetry.trace import (
 )
 
 from portico.telemetry import semconv
+from portico.traceparent import well_formed
 from portico.version import __version__
 
 if TYPE_CHECKING:
@@ -43,7 +43,6 @@ NOWHERE: Final = Context()
 SAMPLED: Final = 0x01
 RANDOM: Final = 0x02
 """The flags of a trace (W3C Trace Context, level 2, §3.2.2.5)."""
-_TRACEPARENT: Final = re.compile(r"\s*([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?\s*")
 LENGTH: Final = 55
 """Characters of a traceparent of version 00."""
 _EVEN: Final = "02468ace"
@@ -82,14 +81,11 @@ class Place:
 
 def placed(traceparent: str | None, state: str | None = None) -> Place | None:
     """What a traceparent says; None where there is none, or a malformed one (W3C Trace Context, §3.2.2)."""
-    match = _TRACEPARENT.fullmatch(traceparent) if traceparent else None
-    if match is None:
-        return None
-    version, trace_id, span_id, flags, more = match.groups()
-    if version == "ff" or (version == "00" and more) or not int(trace_id, 16) or not int(span_id, 16):
+    found = well_formed(traceparent)
+    if found is None:
         return None
     states = TraceState.from_header([state]) if state else None
-    return Place(int(trace_id, 16), int(span_id, 16), int(flags, 16), is_remote=True, state=states)
+    return Place(int(found[3:35], 16), int(found[36:52], 16), int(found[53:], 16), is_remote=True, state=states)
 
 
 def is_unsampled(traceparent: str) -> bool:

@@ -239,6 +239,19 @@ async def test_a_sampled_call_leaves_an_example_with_its_trace_and_any_other_non
     assert TRACE not in plain
 
 
+@pytest.mark.parametrize("said", ["", "nonsense1", "a" * 30_000 + "1"], ids=["empty", "nonsense", "long"])
+async def test_a_malformed_traceparent_harms_neither_agent_nor_figures(said: str) -> None:
+    async with served(Echo("echo")) as gateway:
+        for path in ("/agents/echo", "/agents/echo/cast"):
+            assert (await gateway.client.post(path, json=ASK, headers={"traceparent": said})).is_success
+        shown = await gateway.client.get("/metrics", headers=OPENMETRICS)
+        restarts = next(one.restarts for one in gateway.runtime.registry.mailboxes.values() if one.name == "echo")
+
+    assert families_of(shown.text)
+    assert "# {" not in shown.text
+    assert restarts == 0
+
+
 async def test_examples_lead_to_spans_that_were_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     with receiving() as receiver:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.endpoint)

@@ -5,7 +5,6 @@ Authentication stands in front and leaves the principal in the scope of the HTTP
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any, cast
 
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
@@ -13,6 +12,7 @@ from mcp.server.auth.provider import AccessToken
 
 from portico.mcp_bridge.serving.input_requests import answerable
 from portico.runs.call import Call
+from portico.traceparent import well_formed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,8 +29,6 @@ SCOPES = "portico.scopes"
 """The ASGI scope key of what the caller may do: a frozenset of strings, or None where the gateway knows no callers."""
 REQUEST_ID = "portico.request_id"
 """The ASGI scope key of the request's id."""
-
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 def call_of(endpoint: Endpoint, payload: Any, context: ServerRequestContext[Any], *, timeout: float) -> Call:
@@ -75,7 +73,7 @@ def is_known(context: ServerRequestContext[Any]) -> bool:
 def traceparent_of(meta: Mapping[str, Any] | None) -> str | None:
     """The caller's trace context, where it is well formed."""
     value = (meta or {}).get("traceparent")
-    return value if isinstance(value, str) and _TRACEPARENT.fullmatch(value) else None
+    return well_formed(value) if isinstance(value, str) else None
 
 
 def connection_of(context: ServerRequestContext[Any]) -> Connection:
