@@ -36,6 +36,8 @@ class Ask(SocketFrame):
     timeout: Annotated[float, Field(gt=0, lt=1e9)] | None = None
     """Seconds; the gateway's own limit caps it."""
     idempotency_key: Key | None = None
+    traceparent: str | None = None
+    """The trace that it belongs to (W3C Trace Context); unless it names one, that of the handshake."""
     stream: bool = False
     """Its events too, before the result."""
 
@@ -48,6 +50,7 @@ class Send(SocketFrame):
     payload: Any = Field(default_factory=dict)
     timeout: Annotated[float, Field(gt=0, lt=1e9)] | None = None
     idempotency_key: Key | None = None
+    traceparent: str | None = None
 
 
 class Cancel(SocketFrame):

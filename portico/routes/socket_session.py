@@ -23,6 +23,7 @@ from portico.runs.call import Call
 from portico.runs.event import TERMINAL
 from portico.runs.printing import printed
 from portico.runs.run_view import reference
+from portico.traceparent import well_formed
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -200,7 +201,7 @@ class SocketSession:
             address=client[0] if client else None,
             face="websocket",
             request_id=scope.get(REQUEST_ID),
-            traceparent=header(scope, b"traceparent"),
+            traceparent=well_formed(frame.traceparent) or well_formed(header(scope, b"traceparent")),
             idempotency_key=frame.idempotency_key,
         )
 

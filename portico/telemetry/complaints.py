@@ -26,28 +26,33 @@ LOGGERS: Final = (
     "opentelemetry.sdk.metrics._internal.export",
     "opentelemetry.sdk.trace",
     "opentelemetry.sdk.trace.export",
+    "opentelemetry.trace.span",
 )
 """Who complains."""
+OF_CALLERS: Final = "opentelemetry.trace.span"
+"""Who of them complains of what callers say: that has a minute of its own, so that no caller hides an endpoint that is down."""
 PERIOD: Final = 60.0
 """Seconds in which one complaint is enough."""
 
 
 class Complaints(logging.Filter):
-    """Lets one record per minute pass, of all loggers that share it. `now`: seconds on a clock that only goes on."""
+    """Lets one record per minute pass, of all loggers that share it; and one of what callers say.
+
+    `now`: seconds on a clock that only goes on.
+    """
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
         self._now = now
         self._hearing = 0
-        self._silent_until = -math.inf
+        self._silent_until = {True: -math.inf, False: -math.inf}
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the record passes."""
-        del record
-        now = self._now()
-        if now < self._silent_until:
+        now, of_callers = self._now(), record.name == OF_CALLERS
+        if now < self._silent_until[of_callers]:
             return False
-        self._silent_until = now + PERIOD
+        self._silent_until[of_callers] = now + PERIOD
         return True
 
     def hear(self) -> None:

@@ -14,7 +14,7 @@ from opentelemetry.trace import SpanKind, Status, StatusCode, get_current_span
 from portico.runs.call_observer import EXCHANGE
 from portico.telemetry import semconv
 from portico.telemetry.exchanged import SpanExchange
-from portico.telemetry.spans import Current, LiveSpan, placed
+from portico.telemetry.spans import Current, LiveSpan, UnsampledSpan, placed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from portico.telemetry.spans import Spans
 
-METHODS: Final = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE"})
-"""Those that a span is named after; any other is `HTTP`, since names are few."""
 _SERVER_ERROR: Final = 500
 _HANDSHAKES: Final = {"websocket.accept": 101, "websocket.close": 403, "websocket.http.response.start": 403}
 """The messages that answer a handshake, and the status that each of them means where it says none."""
@@ -64,9 +62,9 @@ class ServerSpans:
             if name == b"traceparent":
                 traceparent = value.decode("latin-1")
             elif name == b"tracestate":
-                state = value.decode("latin-1")
+                state = value.decode("latin-1") if state is None else f"{state},{value.decode('latin-1')}"
         method: str = scope["method"] if kind == "http" else "GET"
-        known = method in METHODS
+        known = method in semconv.METHODS  # names are few
         span = self._spans.begin(
             method if known else "HTTP",
             SpanKind.SERVER,
@@ -77,12 +75,12 @@ class ServerSpans:
         current.enter()
         exchange = scope[EXCHANGE] = SpanExchange(span)
         try:
-            if not isinstance(span, LiveSpan):
-                await self.app(scope, receive, send)
-            elif kind == "http":
+            if kind == "websocket":
+                await self._opened(span, scope, receive, send, current)
+            elif isinstance(span, LiveSpan):
                 await self._recorded(span, exchange, scope, receive, send)
             else:
-                await self._opened(span, scope, receive, send, current)
+                await self.app(scope, receive, send)
         finally:
             current.leave()
 
@@ -103,23 +101,26 @@ class ServerSpans:
             exchange.end()
             span.end()
 
-    async def _opened(self, span: LiveSpan, scope: Scope, receive: Receive, send: Send, current: Current) -> None:
-        """A WebSocket: the request is over with its handshake. What comes afterwards has traces of its own."""
-        _describe(span.attributes, scope)
+    async def _opened(self, span: LiveSpan | UnsampledSpan, scope: Scope, receive: Receive, send: Send, current: Current) -> None:
+        """A WebSocket: the request is over with its handshake. What comes afterwards has traces of its own, sampled or not."""
+        live = span if isinstance(span, LiveSpan) else None
+        if live is not None:
+            _describe(live.attributes, scope)
 
         async def named(message: Message) -> None:
             kind = message["type"]
-            if span.ended is None and kind in _HANDSHAKES:
-                self._answered(span, scope, message.get("status", _HANDSHAKES[kind]))
-                span.end()
+            if kind in _HANDSHAKES:
+                if live is not None and live.ended is None:
+                    self._answered(live, scope, message.get("status", _HANDSHAKES[kind]))
+                    live.end()
                 current.leave()
             await send(message)
 
         try:
             await self.app(scope, receive, named)
         except Exception as error:
-            if span.ended is None:
-                _raised(span, error)
+            if live is not None and live.ended is None:
+                _raised(live, error)
             raise
         finally:
             span.end()
@@ -131,7 +132,7 @@ class ServerSpans:
         async def named(message: Message) -> None:
             if message["type"] == "http.response.start" and (path := self._template(scope)) is not None:
                 host.set_attribute(semconv.HTTP_ROUTE, f"{scope.get('root_path', '')}{path}")
-                host.update_name(f"{method if method in METHODS else 'HTTP'} {scope.get('root_path', '')}{path}")
+                host.update_name(f"{method if method in semconv.METHODS else 'HTTP'} {scope.get('root_path', '')}{path}")
             await send(message)
 
         await self.app(scope, receive, named)

@@ -95,13 +95,17 @@ async def test_a_websocket_has_one_server_span_and_each_frame_a_call(receiver: R
         async with connect(address, additional_headers={"traceparent": CALLER}) as socket:
             for number in range(3):
                 await socket.send(json.dumps({"id": number, "type": "ask", "payload": {"marker": "m"}}))
-            for _ in range(3):
+            own = {"traceparent": f"00-{'ab' * 16}-{'cd' * 8}-01", "payload": {"marker": "m"}}
+            await socket.send(json.dumps({"id": "own", "type": "ask", **own}))
+            for _ in range(4):
                 assert json.loads(await socket.recv())["type"] == "result"
 
     (handshake,) = servers(receiver)
     assert handshake.name == "GET /agents/{name}/ws"
     assert handshake.attributes["http.response.status_code"] == 101
-    assert len([span for span in receiver.named("dispatch front.relay") if span.trace == TRACE]) == 3
+    dispatched = receiver.named("dispatch front.relay")
+    assert len([span for span in dispatched if span.trace == TRACE]) == 3
+    assert [span.parent for span in dispatched if span.trace == "ab" * 16] == ["cd" * 8]
 
 
 @pytest.mark.parametrize("mode", ["2026-07-28", "legacy"])

@@ -295,6 +295,17 @@ def test_complaints_pass_once_a_minute() -> None:
     assert passed == [True, False, False, True]
 
 
+def test_what_callers_say_hides_no_complaint_about_an_endpoint() -> None:
+    complaints = Complaints(lambda: 0.0)
+    of_a_caller = logging.makeLogRecord({"name": "opentelemetry.trace.span"})
+
+    assert [complaints.filter(of_a_caller), complaints.filter(of_a_caller), complaints.filter(logging.makeLogRecord({}))] == [
+        True,
+        False,
+        True,
+    ]
+
+
 def test_the_loggers_are_left_as_they_were() -> None:
     before = [list(logging.getLogger(name).filters) for name in LOGGERS]
     with receiving() as receiver:

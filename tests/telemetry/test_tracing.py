@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+from typing import Any, cast
 
 import httpx
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import Decision, ParentBased, Sampler, SamplingResult
+from opentelemetry.trace import SpanKind
 
 from portico.app.factory import NATIVE_TELEMETRY
 from portico.operations.catalogue import endpoints_of
 from portico.runs.call import Call
+from portico.telemetry.server_spans import ServerSpans
 from portico.telemetry.spans import Spans
 from portico.telemetry.tracing import Tracing
 from tests.openapi.serving import served
@@ -216,6 +220,53 @@ def test_what_is_the_callers_business_is_told_but_is_no_failure(path: str, paylo
     dispatch = received.only("dispatch flaky.buy")
     assert dispatch.attributes["error.type"] == slug
     assert not dispatch.failed
+
+
+# --- what is sampled --------------------------------------------------------------------------------------------------
+
+
+class NoRequests(Sampler):
+    """Takes everything but requests."""
+
+    def should_sample(self, parent_context: Any, trace_id: int, name: str, kind: Any = None, *_: Any, **__: Any) -> SamplingResult:
+        return SamplingResult(Decision.DROP if kind is SpanKind.SERVER else Decision.RECORD_AND_SAMPLE)
+
+    def get_description(self) -> str:
+        return "no requests"
+
+
+def test_frames_of_a_websocket_do_not_share_the_luck_of_its_handshake() -> None:
+    spans = Spans(TracerProvider(sampler=ParentBased(NoRequests()), shutdown_on_exit=False))
+    (endpoint,) = endpoints_of(Back("back"))
+    found: list[bool] = []
+
+    async def app(_: Any, __: Any, send: Any) -> None:
+        found.append(Tracing(spans).dispatching(Call(endpoint)) is not None)
+        await send({"type": "websocket.accept"})
+        found.append(Tracing(spans).dispatching(Call(endpoint)) is not None)
+
+    async def ignore(*_: Any) -> Any: ...
+
+    scope: dict[str, Any] = {"type": "websocket", "path": "/agents/back/ws", "headers": []}
+    asyncio.run(cast("Any", ServerSpans(app, spans, lambda _: None)(scope, ignore, ignore)))
+
+    assert found == [False, True]
+
+
+def test_every_tracestate_header_counts() -> None:
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+
+    async def nothing(*_: Any) -> Any: ...
+
+    headers = [(b"traceparent", f"00-{'ab' * 16}-{'cd' * 8}-01".encode()), (b"tracestate", b"a=1"), (b"tracestate", b"b=2")]
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": headers}
+    asyncio.run(cast("Any", ServerSpans(nothing, Spans(provider), lambda _: None)(scope, nothing, nothing)))
+
+    (span,) = exporter.get_finished_spans()
+    assert span.context is not None
+    assert dict(span.context.trace_state) == {"a": "1", "b": "2"}
 
 
 # --- where a call comes from ------------------------------------------------------------------------------------------
