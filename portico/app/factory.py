@@ -94,9 +94,9 @@ def create_app(source: KernelRuntime | Topology | Path | str | Mapping[str, Any]
         TopologyError, ConfigurationError, InvalidOperation: before anything starts.
     """
     outlets = Outlets(os.environ)
-    telemetry = traces(outlets)
-    observers = [telemetry.observer] if telemetry is not None else []
     runtime, settings, routes, directory = _sources(source, settings)
+    telemetry = traces(outlets, settings.secrets)
+    observers = [telemetry.observer] if telemetry is not None else []
     dispatcher = open_door(runtime, routes, settings, observers=observers)
     trail = open_trail(dispatcher, settings, outlets, directory)
     guard = Guard(settings.callback_allowed_hosts)

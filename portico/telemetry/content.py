@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final, cast
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final, Self, cast
 
-from portico.operations.operation import Operation
 from portico.operations.secrets import MASK, masked, places_of
+from portico.telemetry.redaction import differences, secrets_of, spellings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from portico.kernel.delivery import Delivery
-    from portico.kernel.protocols import ModelResponse
+    from portico.kernel.protocols import ModelCall, ModelResponse, ToolExecution
+    from portico.operations.secrets import Place
 
-SHORTEST: Final = 4
-"""Characters from which on a secret is looked for in texts: shorter ones are parts of other words."""
 LONGEST: Final = 65_536
 """Characters of one attribute; what is longer is cut, and no JSON any more."""
 
@@ -29,7 +29,25 @@ class Content:
     """What may be said of one call: without the secrets of what its agent has in hand."""
 
     def __init__(self, delivery: Delivery | None) -> None:
-        self._secrets = sorted(set(_secrets_of(delivery)), key=len, reverse=True)
+        self._secrets = spellings(secrets_of(delivery)) if delivery is not None else []
+
+    @classmethod
+    def said(cls, call: ModelCall) -> Self:
+        """Of a call of a model: without what is secret of what the tools on offer were given, too."""
+        content = cls(call.delivery)
+        content.hide(_secrets_of_tools(call.messages, call.response, call.tools or ()))
+        return content
+
+    @classmethod
+    def done(cls, call: ToolExecution) -> Self:
+        """Of a call of a tool."""
+        content = cls(call.delivery)
+        content.hide(secrets_given(call))
+        return content
+
+    def hide(self, more: Iterable[str]) -> None:
+        """These are not said either."""
+        self._secrets = sorted({*self._secrets, *spellings(more)}, key=len, reverse=True)
 
     def input(self, messages: Iterable[Mapping[str, Any]]) -> str:
         """A conversation but for its instructions: `gen_ai.input.messages`."""
@@ -46,9 +64,9 @@ class Content:
         parts += [{"type": "tool_call", "id": one.id, "name": one.name, "arguments": one.arguments} for one in response.tool_calls]
         return self._told([{"role": "assistant", "parts": parts, "finish_reason": response.finish_reason or ""}])
 
-    def arguments(self, arguments: Mapping[str, Any], schema: Mapping[str, Any] | None) -> str:
+    def arguments(self, arguments: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
         """What a tool is given, whose `schema` tells its secrets."""
-        return self._told(masked(dict(arguments), places_of(schema) if schema is not None else None)[0])
+        return self._told(masked(dict(arguments), places_of(schema))[0])
 
     def result(self, result: Any) -> str:
         """What a tool gave."""
@@ -72,38 +90,31 @@ class Content:
         return value
 
 
-def _secrets_of(delivery: Delivery | None) -> Iterator[str]:
-    """The secret texts of the payload in hand."""
-    if delivery is None or delivery.holder is None:
+def secrets_given(call: ToolExecution) -> Iterator[str]:
+    """What a tool was given that its schema calls secret."""
+    arguments = dict(call.arguments)
+    return differences(arguments, masked(arguments, places_of(call.schema))[0])
+
+
+def _secrets_of_tools(
+    messages: Iterable[Mapping[str, Any]], response: ModelResponse | None, tools: Iterable[Mapping[str, Any]]
+) -> Iterator[str]:
+    """What models gave to tools that these call secret, in this answer or earlier in the conversation."""
+    places: dict[Any, Place] = {}
+    for offered in tools:
+        function: Mapping[str, Any] = offered.get("function") or {}
+        if (place := places_of(function.get("parameters") or {})) is not None:
+            places[function.get("name")] = place
+    if not places:
         return
-    operation, payload = delivery.holder.operations.get(delivery.message.type), delivery.message.payload
-    if isinstance(operation, Operation):
-        yield from _differing(payload, operation.contract.without_secrets(payload)[0])
-
-
-def _differing(value: Any, without: Any) -> Iterator[str]:
-    """The texts in a value that are masked in the other."""
-    if value is without:
-        return
-    if without == MASK:
-        yield from _leaves(value)
-    elif isinstance(value, Mapping):
-        for name, item in cast("Mapping[Any, Any]", value).items():
-            yield from _differing(item, without[name])
-    elif isinstance(value, list | tuple):
-        for item, other in zip(cast("Sequence[Any]", value), without, strict=True):
-            yield from _differing(item, other)
-
-
-def _leaves(value: Any) -> Iterator[str]:
-    if isinstance(value, Mapping):
-        for item in cast("Mapping[Any, Any]", value).values():
-            yield from _leaves(item)
-    elif isinstance(value, list | tuple):
-        for item in cast("Sequence[Any]", value):
-            yield from _leaves(item)
-    elif value is not None and len(text := str(value)) >= SHORTEST:
-        yield text
+    given = [(one.name, one.arguments) for one in response.tool_calls] if response is not None else []
+    for message in messages:
+        for call in cast("Iterable[Mapping[str, Any]]", message.get("tool_calls") or ()):
+            function = call.get("function") or {}
+            with suppress(ValueError, TypeError):
+                given.append((function.get("name", ""), json.loads(function.get("arguments") or "{}")))
+    for name, arguments in given:
+        yield from differences(arguments, masked(arguments, places.get(name))[0])
 
 
 def _message(said: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from portico.telemetry import semconv
-from portico.telemetry.spans import NOWHERE, Current, LiveSpan, placed
+from portico.telemetry.spans import NOWHERE, Current, LiveSpan, placed, short
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
@@ -35,17 +35,17 @@ _NAMES: Final[Mapping[str, str]] = {
 
 def name_of(exchange: Mapping[str, Any]) -> str:
     """What a span of its own is called. What is read is not in it: addresses are many."""
-    return semconv.mcp_span(exchange["method"], exchange.get("tool") or exchange.get("prompt"))
+    return short(semconv.mcp_span(exchange["method"], exchange.get("tool") or exchange.get("prompt")))
 
 
 def attributes_of(exchange: Mapping[str, Any]) -> dict[str, Any]:
     """Its attributes."""
-    found: dict[str, Any] = {name: str(value) for word, name in _NAMES.items() if (value := exchange.get(word)) is not None}
+    found: dict[str, Any] = {name: short(str(value)) for word, name in _NAMES.items() if (value := exchange.get(word)) is not None}
     if (tool := exchange.get("tool")) is not None:
         found[semconv.GEN_AI_OPERATION] = semconv.EXECUTE_TOOL
-        found[semconv.GEN_AI_TOOL] = tool
+        found[semconv.GEN_AI_TOOL] = short(tool)
     if (prompt := exchange.get("prompt")) is not None:
-        found[semconv.GEN_AI_PROMPT] = prompt
+        found[semconv.GEN_AI_PROMPT] = short(prompt)
     if (code := exchange.get("error_code")) is not None:
         found[semconv.RPC_STATUS] = found[semconv.ERROR_TYPE] = str(code)
     elif exchange.get("failed"):

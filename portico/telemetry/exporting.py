@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
 
     from portico.telemetry.outlets import Outlets
+    from portico.telemetry.redaction import Redaction
     from portico.telemetry.target import Target
 
 GRACE: Final = 1.0
@@ -134,7 +135,13 @@ class Telemetry:
 
 
 def export(
-    outlets: Outlets, target: Target | None, *, printed: bool = False, excluded: str = "", captured: bool = False
+    outlets: Outlets,
+    target: Target | None,
+    *,
+    printed: bool = False,
+    excluded: str = "",
+    captured: bool = False,
+    redaction: Redaction | None = None,
 ) -> Telemetry:
     """Telemetry to an endpoint.
 
@@ -144,6 +151,7 @@ def export(
         printed: whether they are printed, to standard error: standard output may be a wire.
         excluded: patterns of paths whose requests have no span, with commas between.
         captured: whether spans have what was said to models and tools.
+        redaction: takes secrets out of what errors say.
 
     Raises:
         ConfigurationError: a pattern that is none, or limits that cannot be.
@@ -163,5 +171,5 @@ def export(
         raise ConfigurationError(f"The limits of OTEL_BSP_* cannot be: {error}") from None
     for one in batches:
         provider.add_span_processor(one)
-    spans = Spans(provider)
+    spans = Spans(provider, redaction)
     return Telemetry(Tracing(spans, captured=captured), spans, pattern, provider, batches, exporters, outlets)

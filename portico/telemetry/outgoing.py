@@ -15,8 +15,8 @@ from opentelemetry.trace import SpanKind, Status, StatusCode, get_current_span
 from portico.errors import Cancelled, ModelError, PorticoError
 from portico.kernel.current import trace_of
 from portico.telemetry import semconv
-from portico.telemetry.content import Content
-from portico.telemetry.spans import Current, LiveSpan, UnsampledSpan, place_of, placed
+from portico.telemetry.content import Content, secrets_given
+from portico.telemetry.spans import Current, LiveSpan, UnsampledSpan, place_of, placed, short
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -42,7 +42,7 @@ class ModelSpan:
             semconv.GEN_AI_AGENT: call.agent,
         }
         if identity.model:
-            attributes[semconv.GEN_AI_REQUEST_MODEL] = identity.model
+            attributes[semconv.GEN_AI_REQUEST_MODEL] = short(identity.model)
         if call.streamed:
             attributes[semconv.GEN_AI_STREAM] = True
         if identity.url:
@@ -52,7 +52,7 @@ class ModelSpan:
         self._call = call
         self._captured = captured
         parent = above(call.delivery)
-        self._span = spans.begin(semconv.chat_span(identity.model), SpanKind.CLIENT, parent, attributes)
+        self._span = spans.begin(semconv.chat_span(short(identity.model)), SpanKind.CLIENT, parent, attributes)
         self._current = None if call.streamed else Current(self._span)
 
     def __enter__(self) -> None:
@@ -77,15 +77,15 @@ class ModelSpan:
             attributes[semconv.GEN_AI_FIRST_CHUNK] = call.first_piece_after
         if response is not None:
             found = {
-                semconv.GEN_AI_RESPONSE_MODEL: response.model or None,
-                semconv.GEN_AI_RESPONSE_ID: response.id,
+                semconv.GEN_AI_RESPONSE_MODEL: short(response.model) if response.model else None,
+                semconv.GEN_AI_RESPONSE_ID: short(response.id) if response.id is not None else None,
                 semconv.GEN_AI_TOKENS_IN: response.tokens_in,
                 semconv.GEN_AI_TOKENS_OUT: response.tokens_out,
-                semconv.GEN_AI_FINISH_REASONS: (response.finish_reason,) if response.finish_reason else None,
+                semconv.GEN_AI_FINISH_REASONS: (short(response.finish_reason),) if response.finish_reason else None,
             }
             attributes.update({name: value for name, value in found.items() if value is not None})
         if self._captured:
-            content = Content(call.delivery)
+            content = Content.said(call)
             attributes[semconv.GEN_AI_INPUT] = content.input(call.messages)
             if (instructions := content.instructions(call.messages)) is not None:
                 attributes[semconv.GEN_AI_INSTRUCTIONS] = instructions
@@ -108,12 +108,12 @@ class ToolSpan:
             semconv.GEN_AI_AGENT: call.agent,
         }
         if call.call_id is not None:
-            attributes[semconv.GEN_AI_CALL_ID] = call.call_id
+            attributes[semconv.GEN_AI_CALL_ID] = short(call.call_id)
         if server is not None:
             attributes[semconv.MCP_METHOD] = semconv.TOOLS_CALL
             attributes[semconv.MCP_SERVER] = server
         elif call.description:
-            attributes[semconv.GEN_AI_TOOL_DESCRIPTION] = call.description
+            attributes[semconv.GEN_AI_TOOL_DESCRIPTION] = short(call.description)
         name = semconv.tool_span(tool) if server is None else semconv.mcp_span(semconv.TOOLS_CALL, tool)
         kind = SpanKind.INTERNAL if server is None else SpanKind.CLIENT
         self._call = call
@@ -135,12 +135,12 @@ class ToolSpan:
                 if call.exchange is not None:
                     _exchanged(span.attributes, call.exchange)
                 if self._captured:
-                    content = Content(call.delivery)
+                    content = Content.done(call)
                     span.attributes[semconv.GEN_AI_ARGUMENTS] = content.arguments(call.arguments, call.schema)
                     if call.error is None:
                         span.attributes[semconv.GEN_AI_RESULT] = content.result(call.result)
                 if call.error is not None:
-                    _blame_tool(span, call.error, call.exchange)
+                    _blame_tool(span, call)
             finally:
                 span.end()
 
@@ -205,7 +205,9 @@ def _exchanged(attributes: dict[str, Any], exchange: Exchange) -> None:
         semconv.RPC_STATUS: str(exchange.error_code) if exchange.error_code is not None else None,
         semconv.HTTP_RESEND: exchange.sent - 1 if exchange.sent > 1 else None,
     }
-    attributes.update({name: value for name, value in found.items() if value is not None})
+    attributes.update(
+        {name: short(value) if isinstance(value, str) else value for name, value in found.items() if value is not None}
+    )
 
 
 def _blame_model(span: LiveSpan, error: BaseException) -> None:
@@ -217,7 +219,10 @@ def _blame_model(span: LiveSpan, error: BaseException) -> None:
     span.set_status(Status(StatusCode.ERROR, str(error)))
 
 
-def _blame_tool(span: LiveSpan, error: BaseException, exchange: Exchange | None) -> None:
+def _blame_tool(span: LiveSpan, call: ToolExecution) -> None:
+    error, exchange = call.error, call.exchange
+    if error is None:
+        return
     if isinstance(error, asyncio.CancelledError):
         span.attributes[semconv.ERROR_TYPE] = Cancelled.slug
         return
@@ -229,7 +234,8 @@ def _blame_tool(span: LiveSpan, error: BaseException, exchange: Exchange | None)
         found = _type_of(error)
     span.attributes[semconv.ERROR_TYPE] = found
     # What a tool's result says is content, even where it is an error.
-    span.set_status(Status(StatusCode.ERROR, None if found == semconv.TOOL_ERROR else str(error)))
+    spoken = None if found == semconv.TOOL_ERROR else span.clean(str(error), secrets_given(call))
+    span.set_status(Status(StatusCode.ERROR, spoken))
 
 
 def _type_of(error: BaseException) -> str:

@@ -16,7 +16,9 @@ from portico.kernel.current import current
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from portico.kernel.delivery import Delivery
     from portico.kernel.router import Router
+    from portico.operations.contract import Contract
 
 MASK: Final = "***"
 """What stands in place of a secret."""
@@ -60,14 +62,14 @@ class Redaction:
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         self._patterns = [(re.compile(pattern, re.IGNORECASE | re.DOTALL), to) for pattern, to in _PATTERNS]
-        known = _spellings(secrets)
+        known = spellings(secrets)
         self._known = re.compile("|".join(map(re.escape, known))) if known else None
 
     def __call__(self, text: str, more: Iterable[str] = ()) -> str:
         """The text without secrets. `more`: others that are known for this text alone."""
         if self._known is not None:
             text = self._known.sub(MASK, text)
-        for secret in _spellings(more):
+        for secret in spellings(more):
             text = text.replace(secret, MASK)
         for pattern, to in self._patterns:
             text = pattern.sub(to, text)
@@ -101,30 +103,41 @@ def secrets_in(settings: Mapping[Any, Any]) -> Iterator[str]:
 def secrets_in_hand(router: Router | None = None) -> Iterator[str]:
     """The values of the secret fields of the message that is handled here and now. `router`: its runtime's, once it is not held."""
     delivery = current.get()
-    if delivery is not None and delivery.holder is not None:
+    if delivery is not None:
+        yield from secrets_of(delivery, router)
+
+
+def secrets_of(delivery: Delivery, router: Router | None = None) -> Iterator[str]:
+    """The same of a message. `router`: its runtime's, once it is not held."""
+    if delivery.holder is not None:
         router = delivery.holder.router
-    if delivery is None or router is None:
+    if router is None:
         return
     message = delivery.message
     # Not asked whether it is an `Operation`: that loads pydantic, and a program that only logs need not.
     contract: Any = getattr(router.runtime.operations_of(message.recipient).get(message.type), "contract", None)
     if contract is not None:
-        shown, masked = contract.without_secrets(message.payload)
-        if masked:
-            yield from _differences(message.payload, shown)
+        yield from secrets_by(contract, message.payload)
 
 
-def _differences(value: Any, shown: Any) -> Iterator[str]:
+def secrets_by(contract: Contract, payload: Any) -> Iterator[str]:
+    """What in a payload its contract calls secret."""
+    shown, masked = contract.without_secrets(payload)
+    if masked:
+        yield from differences(payload, shown)
+
+
+def differences(value: Any, shown: Any) -> Iterator[str]:
     """The texts in a value that stand no more in what is shown of it."""
     if value is shown:
         return
     if isinstance(value, dict) and isinstance(shown, dict):
         whole, rest = cast("dict[str, Any]", value), cast("dict[str, Any]", shown)
         for name, one in whole.items():
-            yield from _differences(one, rest.get(name))
+            yield from differences(one, rest.get(name))
     elif isinstance(value, list) and isinstance(shown, list):
         for one, other in zip(cast("list[Any]", value), cast("list[Any]", shown), strict=False):
-            yield from _differences(one, other)
+            yield from differences(one, other)
     else:
         yield from _texts(value)
 
@@ -140,12 +153,12 @@ def _texts(value: Any) -> Iterator[str]:
         yield str(value)
 
 
-def _spellings(secrets: Iterable[str]) -> list[str]:
+def spellings(secrets: Iterable[str]) -> list[str]:
     """Each secret as texts may have it: as it is, in JSON, in Python, in an address. The longest first."""
     found: set[str] = set()
     for secret in secrets:
         for line in (secret, *secret.splitlines()):
             one = line.strip()
-            spellings = (one, json.dumps(one)[1:-1], repr(one)[1:-1], ascii(one)[1:-1], quote(one, safe=""), quote(one))
-            found.update(spelling for spelling in spellings if len(spelling) >= SHORTEST)
+            written = (one, json.dumps(one)[1:-1], repr(one)[1:-1], ascii(one)[1:-1], quote(one, safe=""), quote(one))
+            found.update(spelling for spelling in written if len(spelling) >= SHORTEST)
     return sorted(found, key=len, reverse=True)

@@ -14,7 +14,7 @@ from opentelemetry.trace import SpanKind, Status, StatusCode, get_current_span
 from portico.runs.call_observer import EXCHANGE
 from portico.telemetry import semconv
 from portico.telemetry.exchanged import SpanExchange
-from portico.telemetry.spans import Current, LiveSpan, UnsampledSpan, placed
+from portico.telemetry.spans import Current, LiveSpan, UnsampledSpan, placed, short
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,7 +69,7 @@ class ServerSpans:
             method if known else "HTTP",
             SpanKind.SERVER,
             placed(traceparent, state),
-            {semconv.HTTP_METHOD: method if known else "_OTHER", semconv.URL_PATH: scope["path"]},
+            {semconv.HTTP_METHOD: method if known else "_OTHER", semconv.URL_PATH: short(scope["path"])},
         )
         current = Current(span)
         current.enter()
@@ -159,7 +159,7 @@ def _describe(attributes: dict[str, Any], scope: Scope) -> None:
     scheme: str = scope.get("scheme", "http")
     scheme = {"ws": "http", "wss": "https"}.get(scheme, scheme)
     if attributes[semconv.HTTP_METHOD] == "_OTHER":
-        attributes[semconv.HTTP_METHOD_ORIGINAL] = scope["method"]
+        attributes[semconv.HTTP_METHOD_ORIGINAL] = short(scope["method"])
     attributes[semconv.URL_SCHEME] = scheme
     attributes[semconv.PROTOCOL_VERSION] = scope.get("http_version", "1.1")
     client = scope.get("client")
@@ -168,9 +168,9 @@ def _describe(attributes: dict[str, Any], scope: Scope) -> None:
     host = None
     for name, value in scope["headers"]:
         if name == b"host":
-            host = value.decode("latin-1")
+            host = short(value.decode("latin-1"))
         elif name == b"user-agent":
-            attributes[semconv.USER_AGENT] = value.decode("latin-1")
+            attributes[semconv.USER_AGENT] = short(value.decode("latin-1"))
     server = scope.get("server")
     if host:
         attributes[semconv.SERVER_ADDRESS], attributes[semconv.SERVER_PORT] = _split(host, _PORTS.get(scheme, 80))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from portico.errors import MissingExtra
 from portico.telemetry.outlets import Outlets
+from portico.telemetry.redaction import Redaction, secrets_in
 from portico.telemetry.target import Signal
 
 if TYPE_CHECKING:
@@ -50,13 +51,12 @@ def logs(outlets: Outlets, secrets: Iterable[str]) -> LogExport | None:
     if outlets.target(Signal.LOGS) is None:
         return None
     from portico.telemetry.log_export import LogExport  # noqa: PLC0415  # only where it is wanted
-    from portico.telemetry.redaction import Redaction, secrets_in  # noqa: PLC0415
 
     return LogExport(outlets, Redaction({*secrets, *secrets_in(outlets.environ)}))
 
 
-def traces(outlets: Outlets) -> Telemetry | None:
-    """The same, where other signals share what the environment says. Raises as `configure`."""
+def traces(outlets: Outlets, secrets: Iterable[str] = ()) -> Telemetry | None:
+    """The same, where other signals share what the environment says. `secrets` never come out. Raises as `configure`."""
     target, printed, environ = outlets.target(Signal.TRACES), outlets.printed(Signal.TRACES), outlets.environ
     if target is None and not printed:
         return None
@@ -69,4 +69,5 @@ def traces(outlets: Outlets) -> Telemetry | None:
         logger.warning("OTEL_PROPAGATORS names %s: traces are handed on by W3C Trace Context only.", ", ".join(sorted(foreign)))
     excluded = environ.get("OTEL_PYTHON_FASTAPI_EXCLUDED_URLS") or environ.get("OTEL_PYTHON_EXCLUDED_URLS", "")
     captured = environ.get(CAPTURE, "").strip().lower() in _CAPTURED
-    return export(outlets, target, printed=printed, excluded=excluded, captured=captured)
+    redaction = Redaction({*secrets, *secrets_in(environ)})
+    return export(outlets, target, printed=printed, excluded=excluded, captured=captured, redaction=redaction)

@@ -29,11 +29,12 @@ from opentelemetry.trace import (
 )
 
 from portico.telemetry import semconv
+from portico.telemetry.redaction import Redaction, secrets_in_hand
 from portico.traceparent import well_formed
 from portico.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from contextvars import Token
 
     from opentelemetry.sdk.trace import TracerProvider
@@ -43,6 +44,12 @@ NOWHERE: Final = Context()
 SAMPLED: Final = 0x01
 RANDOM: Final = 0x02
 """The flags of a trace (W3C Trace Context, level 2, §3.2.2.5)."""
+LONGEST: Final = 16 * 1024
+"""Characters of what an exception says of itself, and of its traceback, that a span has."""
+READ: Final = 4 * LONGEST
+"""How many of them are looked at for secrets."""
+SHORT: Final = 1024
+"""Characters of what a stranger calls something."""
 LENGTH: Final = 55
 """Characters of a traceparent of version 00."""
 _EVEN: Final = "02468ace"
@@ -201,6 +208,8 @@ class LiveSpan(Span):
     def set_status(self, status: Status | StatusCode, description: str | None = None) -> None:
         """See `Span`: what is OK stays so, and nothing becomes unset again."""
         new = status if isinstance(status, Status) else Status(status, description)
+        if new.description is not None:
+            new = Status(new.status_code, self._spans.clean(new.description))
         if self.ended is None and self.status.status_code is not StatusCode.OK and new.status_code is not StatusCode.UNSET:
             self.status = new
 
@@ -211,8 +220,10 @@ class LiveSpan(Span):
         timestamp: int | None = None,
         escaped: bool = False,  # noqa: FBT001, FBT002  # the signature of `Span`
     ) -> None:
-        """See `Span`."""
-        self.add_event("exception", {**semconv.exception(exception, escaped=escaped), **(attributes or {})}, timestamp)
+        """See `Span`. Without secrets, and cut."""
+        if self.ended is None:
+            told = {name: self._spans.clean(text) for name, text in semconv.exception(exception, escaped=escaped).items()}
+            self.add_event("exception", {**told, **(attributes or {})}, timestamp)
 
     def end(self, end_time: int | None = None) -> None:
         """See `Span`."""
@@ -221,6 +232,10 @@ class LiveSpan(Span):
             self._spans.take(self)
 
     # --- for ourselves --------------------------------------------------------------------------------------------------
+
+    def clean(self, text: str, more: Iterable[str] = ()) -> str:
+        """See `Spans.clean`."""
+        return self._spans.clean(text, more)
 
     def adopt(self, parent: Place | None) -> None:
         """It turns out to belong to a trace that was begun elsewhere; nothing has been made below it yet."""
@@ -252,9 +267,13 @@ class LiveSpan(Span):
 
 
 class Spans:
-    """Makes spans of one provider, which has the sampler, and passes on what has ended."""
+    """Makes spans of one provider, which has the sampler, and passes on what has ended.
 
-    def __init__(self, provider: TracerProvider) -> None:
+    `redaction`: takes secrets out of errors.
+    """
+
+    def __init__(self, provider: TracerProvider, redaction: Redaction | None = None) -> None:
+        self._redaction = redaction or Redaction()
         tracer: Any = provider.get_tracer(semconv.SCOPE, __version__, schema_url=semconv.SCHEMA_URL)
         self.provider = provider
         self.limits = SpanLimits()
@@ -286,9 +305,22 @@ class Spans:
         place = Place(trace_id, self._ids.generate_span_id(), flags, state=state)
         return LiveSpan(self, name, kind, place, parent, attributes)
 
+    def clean(self, text: str, more: Iterable[str] = ()) -> str:
+        """What an exception says, as a span may have it: without the secrets that are known here, and `more`; cut.
+
+        Of a longer one the end is kept: of a traceback, that is where the error is.
+        """
+        text = self._redaction(text[-READ:], {*more, *secrets_in_hand()})
+        return text if len(text) <= LONGEST else "…" + text[1 - LONGEST :]
+
     def take(self, span: LiveSpan) -> None:
         """A span has ended."""
         self._ended(span.readable(self._scope))
+
+
+def short(text: str) -> str:
+    """A name that a stranger has made up, cut."""
+    return text if len(text) <= SHORT else text[:SHORT]
 
 
 class Current:

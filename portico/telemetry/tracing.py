@@ -19,6 +19,7 @@ from portico.telemetry import semconv
 from portico.telemetry.exchanged import Exchanging
 from portico.telemetry.lives import Lives
 from portico.telemetry.outgoing import CallbackSpan, ModelSpan, ToolSpan
+from portico.telemetry.redaction import secrets_by
 from portico.telemetry.spans import NOWHERE, Current, LiveSpan, UnsampledSpan, is_unsampled, place_of, placed
 
 if TYPE_CHECKING:
@@ -169,8 +170,12 @@ class Dispatching:
         if self._call.run is not None:
             self._span.attributes[semconv.RUN_ID] = self._call.run.run_id
         if error is not None:
-            _blame(self._span, error)
+            _blame(self._span, error, self._spoken(error))
         self._span.end()
+
+    def _spoken(self, error: BaseException) -> str:
+        """What it says. No message is in hand here, so the secrets are those of the call."""
+        return self._span.clean(str(error), secrets_by(self._call.endpoint.operation.contract, self._call.payload))
 
 
 class Handling:
@@ -198,7 +203,7 @@ class Handling:
             if _is_crash(error):
                 told = {key: span.attributes.get(key) for key in (semconv.AGENT, semconv.ATTEMPT, semconv.INCARNATION)}
                 _tell(semconv.CRASHED, {**told, semconv.ERROR_TYPE: _error_type(error)}, span, self._tracing.sender(self._message))
-            _blame(span, error)
+            _blame(span, error, str(error))
         span.end()
 
 
@@ -241,7 +246,7 @@ def _error_type(error: BaseException) -> str:
     return error.slug if isinstance(error, PorticoError) else type(error).__qualname__
 
 
-def _blame(span: LiveSpan, error: BaseException) -> None:
+def _blame(span: LiveSpan, error: BaseException, spoken: str) -> None:
     """Say on a span how it failed. What the caller did wrong, or wished, is told but is no failure."""
     if isinstance(error, asyncio.CancelledError):
         span.attributes[semconv.ERROR_TYPE] = Cancelled.slug
@@ -249,6 +254,6 @@ def _blame(span: LiveSpan, error: BaseException) -> None:
     span.attributes[semconv.ERROR_TYPE] = _error_type(error)
     if isinstance(error, _CALLERS_FAULT) or (isinstance(error, AgentError) and error.status < _SERVER_ERROR):
         return
-    span.set_status(Status(StatusCode.ERROR, str(error)))
+    span.set_status(Status(StatusCode.ERROR, spoken))
     if _is_crash(error):
         span.record_exception(error)

@@ -50,6 +50,8 @@ class Received:
     ended: int = 0
     linked: tuple[str, ...] = ()
     """The spans that it is linked to; `links` has their traces."""
+    message: str = ""
+    """What its status says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +166,7 @@ def received(span: Any, service: str) -> Received:
         span.start_time_unix_nano,
         span.end_time_unix_nano,
         tuple(link.span_id.hex() for link in span.links),
+        span.status.message,
     )
 
 

@@ -146,6 +146,34 @@ async def test_content_is_told_where_that_is_switched_on_but_never_a_secret(
     assert "correct horse" not in str(receiver.spans)
 
 
+@pytest.mark.parametrize("operation", ["login", "refuse"])
+async def test_what_errors_say_has_no_secrets_and_an_end(
+    operation: str, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with gateway(receiver, monkeypatch, topology("Careless")) as served:
+        answer = await served.client.post(f"/agents/careless/{operation}", json={"user": "ada", "password": "correct horse"})
+        assert answer.status_code >= 500
+
+    told = [str((span.message, span.attributes, span.events)) for span in receiver.spans]
+    assert any(span.failed and span.message for span in receiver.named(f"handle careless.{operation}"))
+    assert "correct horse" not in str(told)
+    assert "abcdef.ghijkl" not in str(told)
+    assert max(map(len, told)) < 50_000
+
+
+async def test_what_a_models_tool_calls_secret_is_in_no_span(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = 'open "sesame"'
+    rules = [{"steps": [{"call": "unlock", "arguments": {"code": code}}, {"say": "No."}]}]
+    made = topology("Vault", models={"scripted": {"rules": rules}})
+    async with gateway(receiver, monkeypatch, made, OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT="true") as served:
+        await served.client.post("/agents/vault", json={"message": "go"})
+
+    chats, (tool,) = receiver.named("chat scripted"), receiver.named("execute_tool unlock")
+    assert all("unlock" in str(chat.attributes) for chat in chats)
+    assert tool.failed
+    assert "sesame" not in str(receiver.spans)
+
+
 async def test_a_trace_goes_into_an_mcp_server_and_on_behind_it(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
     async with gateway(receiver, monkeypatch, topology("Front", "Back"), "far") as far:
         server = {"name": "far", "transport": "streamable_http", "url": f"http://127.0.0.1:{far.port}/mcp"}

@@ -8,7 +8,7 @@ from pydantic import BaseModel, SecretStr
 
 from portico.agents.model_agent import ModelAgent
 from portico.agents.tool import tool
-from portico.errors import ToolError
+from portico.errors import AgentError, ToolError
 from portico.kernel.messages import Message  # type hints become contracts
 from portico.kernel.process import AgentProcess
 from portico.kernel.protocols import Context  # so do these
@@ -72,6 +72,29 @@ class Credentials(BaseModel):
 
     user: str
     password: SecretStr
+
+
+class Careless(AgentProcess):
+    """Says its caller's secret in what it raises, and much more."""
+
+    @operation
+    async def login(self, request: Credentials) -> str:
+        """Crash with everything."""
+        raise ValueError(f"{'x' * 1_000_000} {request.password.get_secret_value()} Authorization: Bearer abcdef.ghijkl")
+
+    @operation
+    async def refuse(self, request: Credentials) -> str:
+        """Refuse with everything."""
+        raise AgentError("refused", f"no entry with {request.password.get_secret_value()}", status=503)
+
+
+class Vault(ModelAgent):
+    """Its tool is given a secret by the model."""
+
+    @tool
+    async def unlock(self, code: SecretStr) -> str:
+        """Unlock."""
+        raise ToolError(f"{code.get_secret_value()} does not fit.")
 
 
 class Confidential(AgentProcess):
