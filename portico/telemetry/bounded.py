@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
 V = TypeVar("V")
 
+LONGEST: Final = 128
+"""Characters of a label that a stranger has made up."""
+
 OTHER: Final = "other"
 """The label of what found no place of its own."""
 

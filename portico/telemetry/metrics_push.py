@@ -133,9 +133,11 @@ class MetricsPush:
         try:
             yield
         finally:
-            self._last = self._metrics.read()
-            self._over.set()
-            await asyncio.to_thread(self._end, thread)
+            try:
+                self._last = self._metrics.read()
+            finally:  # a thread that nobody ends would go on for as long as the program
+                self._over.set()
+                await asyncio.to_thread(self._end, thread)
 
     def _end(self, thread: threading.Thread) -> None:
         """Wait for the last reading to arrive, but not long. Blocks."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from portico.errors import Cancelled, PorticoError
 from portico.histogram import Histogram
-from portico.telemetry.bounded import OTHER, Bounded
+from portico.telemetry.bounded import LONGEST, OTHER, Bounded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -99,7 +99,7 @@ class ModelMeter:
             spent.usd += cost
 
     def _named(self, call: ModelCall) -> tuple[str, str]:
-        named = call.identity.vendor, call.identity.model
+        named = call.identity.vendor, call.identity.model[:LONGEST]
         if named not in self._models:
             if len(self._models) >= MOST_MODELS:
                 return OTHER, OTHER

@@ -48,7 +48,7 @@ from tests.app.serving import served
 from tests.cli.programs import REPOSITORY
 from tests.routes.agents import Crashing, Echo
 from tests.telemetry.everything import OPENMETRICS, SPAN, TRACE, TRACEPARENT, families_of
-from tests.telemetry.receiver import Measured, Receiver, receiving, values
+from tests.telemetry.receiver import Measured, Receiver, receiving, receiving_grpc, values
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -314,6 +314,17 @@ def models_call(meter: ModelMeter, agent: str, model: str) -> None:
         call.response = ModelResponse("", model, tokens_in=1, tokens_out=1, cost_usd=1.0)
 
 
+def test_no_name_that_a_stranger_makes_up_is_a_long_label() -> None:
+    models, tools = ModelMeter(lambda agent: agent), MCPMeter()
+    models_call(models, "agent", "m" * MANY)
+    tools.answered("notifications/" + "n" * MANY, "", "", 0.1, None)
+    tools.answered("made/up", "", "-32601", 0.1, None)
+
+    labels = [label for series in (*models.durations, *models.spent, *tools.durations) for label in series]
+    assert max(map(len, labels)) <= 128
+    assert (OTHER, "", "-32601") in tools.durations
+
+
 async def test_more_agents_than_there_are_series_for_are_counted_together() -> None:
     agents = [Quiet(f"agent-{number}") for number in range(1_100)]
     async with Runtime(Supervisor("root", children=list(agents))) as runtime:
@@ -530,6 +541,17 @@ async def test_figures_come_every_interval_without_anybody_asking(monkeypatch: p
 
 def thrice(receiver: Receiver) -> bool:
     return len([one for one in receiver.metrics if one.name == "portico.build.info"]) >= 3
+
+
+async def test_figures_go_over_grpc_where_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", "grpc")
+    with receiving_grpc() as receiver:
+        monkeypatch.setenv(ENDPOINT, receiver.endpoint)
+        async with served(Echo("echo")) as gateway:
+            await gateway.client.post("/agents/echo", json=ASK)
+
+    (calls,) = [one.proto.sum for one in receiver.metrics if one.name == "portico.calls.admitted"]
+    assert {values(point.attributes)["kind"]: point.as_int for point in calls.data_points} == {"ask": 1, "run": 0, "send": 0}
 
 
 async def test_two_gateways_of_one_process_send_each_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
