@@ -72,6 +72,7 @@ class Gateway:
         async with AsyncExitStack() as stack:
             if self.telemetry is not None:
                 observers = self.runtime.services.observers
+                self.telemetry.observer.follow(self.runtime.router)
                 observers.append(self.telemetry.observer)
                 stack.callback(observers.remove, self.telemetry.observer)
                 stack.push_async_callback(asyncio.to_thread, self.telemetry.shutdown)  # it may wait for a collector

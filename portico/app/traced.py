@@ -30,6 +30,7 @@ async def traced(runtime: Runtime, outlets: Outlets) -> AsyncGenerator[list[Trac
     if telemetry is None:
         yield []
         return
+    telemetry.observer.follow(runtime.router)
     runtime.services.observers.append(telemetry.observer)
     try:
         yield [telemetry.observer]

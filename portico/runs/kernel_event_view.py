@@ -30,7 +30,7 @@ _OF_EVERY_KEY: Final = frozenset(
 
 def kernel_event_view(router: Router, event: KernelEvent) -> dict[str, Any] | None:
     """What is told of it; None for nothing. What happens behind a keyed agent's name, happens to that."""
-    front = _front_of(router, event.name)
+    front = front_of(router, event.name)
     if front is not None and front != event.name and event.kind in _OF_EVERY_KEY:
         return None
     view: dict[str, Any] = {"at": rfc3339(event.timestamp), "name": event.name if front is None else front}
@@ -44,7 +44,7 @@ def kernel_event_view(router: Router, event: KernelEvent) -> dict[str, Any] | No
     return view
 
 
-def _front_of(router: Router, name: str) -> str | None:
+def front_of(router: Router, name: str) -> str | None:
     """The keyed agent that this is, or behind whose name it stands, or stood; None for any other."""
     mailbox = router.registry.get(name)
     if mailbox is None and "/" in name:  # it has ended: its own mailbox is gone

@@ -14,6 +14,8 @@ from portico.telemetry import semconv
 from portico.telemetry.spans import LiveSpan
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from portico.kernel.events import KernelEvent
     from portico.telemetry.spans import Spans
 
@@ -28,6 +30,8 @@ class Lives:
         self._spans = spans
         self._steps: dict[str, tuple[ProcessStatus, float]] = {}
         """The step that each process is taking, and since when."""
+        self.front_of: Callable[[str], str | None] | None = None
+        """The keyed agent that a process belongs to, whose own name is a caller's key: nothing that a span may say."""
 
     def status(self, event: KernelEvent) -> None:
         """A process took a step of its lifecycle."""
@@ -41,8 +45,10 @@ class Lives:
     def _end(self, event: KernelEvent, before: tuple[ProcessStatus, float], status: ProcessStatus) -> None:
         step, since = before
         starting = step is ProcessStatus.STARTING
-        name = semconv.start_span(event.name) if starting else semconv.stop_span(event.name)
-        attributes: dict[str, Any] = {semconv.AGENT: event.name, semconv.STATUS: status.value}
+        front = self.front_of(event.name) if self.front_of is not None else None
+        agent = event.name if front is None else front
+        name = semconv.start_span(agent) if starting else semconv.stop_span(agent)
+        attributes: dict[str, Any] = {semconv.AGENT: agent, semconv.STATUS: status.value}
         span = self._spans.begin(name, SpanKind.INTERNAL, None, attributes)
         if not isinstance(span, LiveSpan):
             return

@@ -7,6 +7,7 @@ Above: `exporting.py` makes it. Below: the kernel's `Observer` and the dispatche
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.context import attach, detach
@@ -15,6 +16,7 @@ from opentelemetry.trace import INVALID_SPAN, Link, SpanKind, Status, StatusCode
 from portico.errors import AgentError, Cancelled, ContractViolation, CrashBudgetSpent, PorticoError, UnknownAgent, UnknownOperation
 from portico.kernel.current import current
 from portico.kernel.events import EventKind
+from portico.runs.kernel_event_view import front_of
 from portico.telemetry import semconv
 from portico.telemetry.exchanged import Exchanging
 from portico.telemetry.lives import Lives
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from portico.kernel.events import KernelEvent
     from portico.kernel.messages import Message
     from portico.kernel.protocols import ModelCall, ToolExecution
+    from portico.kernel.router import Router
     from portico.runs.call import Call
     from portico.runs.call_observer import Exchange
     from portico.telemetry.spans import Place, Spans
@@ -50,6 +53,10 @@ class Tracing:
         self._lives = Lives(spans)
         self.open: dict[str, LiveSpan] = {}
         """Those that have begun and not ended, by their traceparent."""
+
+    def follow(self, router: Router) -> None:
+        """It is this runtime's processes whose starts and stops are told."""
+        self._lives.front_of = partial(front_of, router)
 
     # --- the dispatcher's hook ----------------------------------------------------------------------------------------
 

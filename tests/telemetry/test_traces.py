@@ -203,6 +203,21 @@ async def test_a_trace_goes_into_an_mcp_server_and_on_behind_it(receiver: Receiv
     assert far_server.state == "us=1"
 
 
+async def test_a_process_of_a_keyed_agent_starts_and_stops_under_the_agents_name(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = topology("Kept")
+    made["supervision"]["children"][0]["per_key"] = "session"
+    async with gateway(receiver, monkeypatch, made) as served:
+        await served.client.post("/agents/kept", json={"session": "a-secret-session"})
+
+    assert [(span.name, span.attributes["portico.agent"]) for span in receiver.lives] == [
+        ("start kept", "kept"),
+        ("stop kept", "kept"),
+    ]
+    assert "a-secret-session" not in str((receiver.lives, receiver.spans))
+
+
 async def test_every_attempt_has_a_span_of_its_own_beside_the_others(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
     async with gateway(receiver, monkeypatch, topology("Flaky")) as served:
         assert (await served.client.post("/agents/flaky", json={})).status_code == 200

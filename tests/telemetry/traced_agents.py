@@ -38,6 +38,15 @@ class Back(AgentProcess):
         return {"traceparent": message.traceparent, **message.payload}
 
 
+class Kept(AgentProcess):
+    """Has one process per session."""
+
+    @operation
+    async def message(self, session: str) -> str:
+        """Answer."""
+        return session
+
+
 class Front(AgentProcess):
     """Asks another agent."""
 
