@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast, runtime_checkable
 
 from portico.kernel.keyed import Keyed
+from portico.kernel.keyed_mailbox import KeyedMailbox
 from portico.kernel.lifecycle import ProcessStatus
 from portico.kernel.supervisor import Supervisor
 from portico.runs.status import ENDS, RunStatus
@@ -175,7 +176,7 @@ class Figures:
         if mailbox is not None:
             about |= {
                 semconv.MAILBOX_MESSAGES: len(mailbox),
-                semconv.MAILBOX_LIMIT: mailbox.size,
+                semconv.MAILBOX_LIMIT: mailbox.size * max(1, len(mailbox.boxes) if isinstance(mailbox, KeyedMailbox) else 1),
                 semconv.MAILBOX_EXPIRED: mailbox.expired,
                 semconv.AGENT_RESTARTS: mailbox.restarts,
                 semconv.AGENT_CRASHES: mailbox.crashes,

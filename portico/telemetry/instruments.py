@@ -102,7 +102,7 @@ TABLE: Final[tuple[Instrument, ...]] = (
         semconv.MAILBOX_LIMIT,
         _L,
         "{message}",
-        "Messages that may wait in an agent's mailbox; of a keyed agent, for each key.",
+        "Messages that may wait in an agent's mailbox; of a keyed agent, in those of all keys in use.",
         _AGENT,
     ),
     Instrument(

@@ -12,6 +12,8 @@ import pytest
 import yaml
 
 from portico import errors
+from portico.telemetry.instruments import INSTRUMENTS
+from portico.telemetry.semconv import SPANS_LOST
 from tests.cli.programs import REPOSITORY
 from tests.telemetry.everything import families_of
 from tests.telemetry.promql import SCRAPED, asked_by, left_by
@@ -66,6 +68,7 @@ def labels_of(shown: Shown) -> dict[str, frozenset[str]]:
         for sample in family.samples:
             found.setdefault(sample.name, set()).update(sample.labels)
     there = {name: frozenset(labels | SCRAPED) for name, labels in found.items()} | {"up": SCRAPED}
+    there[f"{INSTRUMENTS[SPANS_LOST].family}_total"] = SCRAPED  # which only a gateway has that sends spans
     return there | {rule["record"]: left_by(rule["expr"], there) for rule in rules() if "record" in rule}
 
 

@@ -25,6 +25,7 @@ from portico.app.settings import GatewayConfig
 from portico.errors import AgentError, ConfigurationError, PorticoError
 from portico.histogram import Histogram
 from portico.kernel.dynamic_supervisor import DynamicSupervisor
+from portico.kernel.keyed import keyed
 from portico.kernel.mailbox import Mailbox
 from portico.kernel.process import AgentProcess
 from portico.kernel.protocols import ModelCall, ModelIdentity, ModelResponse
@@ -350,6 +351,17 @@ class Quiet(AgentProcess):
     @operation
     async def something(self) -> str:
         return "something"
+
+
+async def test_what_waits_for_a_keyed_agent_is_held_against_the_room_of_all_its_keys() -> None:
+    async with served(keyed(Echo, "echo", per_key="text", config={"mailbox_size": 10})) as gateway:
+        empty = (await gateway.client.get("/metrics")).text
+        for text in ("a", "b", "c"):
+            await gateway.client.post("/agents/echo", json={"text": text})
+        three = (await gateway.client.get("/metrics")).text
+
+    limits = [re.findall(r'portico_mailbox_limit_messages{agent="echo"} ([\d.]+)', shown) for shown in (empty, three)]
+    assert limits == [["10.0"], ["30.0"]]
 
 
 async def test_an_agent_that_is_spawned_later_has_series() -> None:
