@@ -32,7 +32,7 @@ SEVERITIES: Final = {logging.DEBUG: 5, logging.INFO: 9, logging.WARNING: 13, log
 
 
 class LogExport(logging.Handler):
-    """Add it with `start`, take it away with `stop`.
+    """Add it with `start`, take it away with `stop`. Where several gateways of one program send to one place, one sends for all.
 
     Args:
         outlets: where signals go; it has a target for logs.
@@ -54,6 +54,10 @@ class LogExport(logging.Handler):
         except ImportError as error:
             raise MissingExtra("Sending logs to an OTLP endpoint", "otel") from error
         self._outlets = outlets
+        self.target = target
+        """Where they go."""
+        self.redaction = redaction
+        """What takes secrets out."""
         self._lines = JsonLines(redaction)
         self._record: Any = LogRecord
         self._severity: Any = SeverityNumber
@@ -82,13 +86,21 @@ class LogExport(logging.Handler):
         """See `logging.Handler`."""
         if record.name.partition(".")[0] in OWN:
             return
+        everybody = [one for one in logging.getLogger().handlers if isinstance(one, LogExport)]
+        if next((one for one in everybody if one.target == self.target), self) is not self:
+            return  # another gateway of this program sends it to the same place
         try:
-            self._provider.get_logger(record.name, schema_url=semconv.SCHEMA_URL).emit(self._made(record))
+            self._provider.get_logger(record.name, schema_url=semconv.SCHEMA_URL).emit(
+                self._made(record, [one.redaction for one in everybody if one is not self])
+            )
         except Exception:  # noqa: BLE001  # the border: a line that cannot be sent is no fault of who writes it
             self.handleError(record)
 
-    def _made(self, record: logging.LogRecord) -> Any:
+    def _made(self, record: logging.LogRecord, others: list[Redaction]) -> Any:
+        """`others`: those of the other gateways, whose lines come here too."""
         message, texts, given = self._lines.parts(record)
+        for redaction in others:
+            message, texts, given = redaction(message), redaction.plain(texts), redaction.plain(given)
         known = log_context()
         attributes: dict[str, Any] = {
             f"{name}": value for name, value in given.items() if isinstance(value, str | bool | int | float)

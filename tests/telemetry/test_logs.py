@@ -296,6 +296,21 @@ async def test_lines_arrive_at_an_endpoint_with_what_they_belong_to_and_without_
 
 
 @pytest.mark.anyio
+async def test_two_gateways_of_one_program_send_a_line_once_and_without_the_secrets_of_either(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with receiving() as receiver, logged():
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", f"{receiver.endpoint}/v1/logs")
+        async with served(Talkative("talker"), api_key="right-key"):
+            async with served(Talkative("other"), api_key="other-key"):
+                mine.info("both: right-key other-key")
+            mine.info("one: right-key")
+
+    bodies = [str(record.body) for record in receiver.logs]
+    assert [body for body in bodies if body.startswith(("both", "one"))] == ["both: *** ***", "one: ***"]
+
+
+@pytest.mark.anyio
 async def test_an_endpoint_that_is_down_holds_nobody_up_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
     with receiving() as receiver:
         pass
