@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from portico.histogram import Histogram
 from portico.operations.operation import RouteSpec
 from portico.telemetry.bounded import OTHER, Bounded
-from portico.telemetry.semconv import METHODS
+from portico.telemetry.semconv import HANDSHAKES, METHODS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -79,7 +79,7 @@ class RequestMeter:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
+            await (self._shake_hands if scope["type"] == "websocket" else self._app)(scope, receive, send)
             return
         began, status = perf_counter(), 0
 
@@ -99,3 +99,25 @@ class RequestMeter:
             path = route.path if isinstance(route, RouteSpec) else self._template(scope)
             key = scope["method"], path, status or LEFT, scope.get("scheme", "http")
             self._requests.ended(key, seconds, None if place is None else place())
+
+    async def _shake_hands(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a WebSocket, whose request is over with its handshake."""
+        began, answered = perf_counter(), False
+
+        def end(status: int) -> None:
+            nonlocal answered
+            answered = True
+            scheme, place = "https" if scope.get("scheme") == "wss" else "http", self._traceparent
+            key = "GET", self._template(scope), status, scheme
+            self._requests.ended(key, perf_counter() - began, None if place is None else place())
+
+        def noted(message: Message) -> Awaitable[None]:
+            if not answered and message["type"] in HANDSHAKES:
+                end(message.get("status", HANDSHAKES[message["type"]]))
+            return send(message)
+
+        try:
+            await self._app(scope, receive, noted)
+        finally:
+            if not answered:
+                end(LEFT)

@@ -187,6 +187,9 @@ AUDIT_DETAILS: Final = "portico.audit.details."
 METHODS: Final = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE"})
 """Methods that are shown; any other is `_OTHER`."""
 
+HANDSHAKES: Final = {"websocket.accept": 101, "websocket.close": 403, "websocket.http.response.start": 403}
+"""The messages of ASGI that answer the handshake of a WebSocket, and the status that each of them means where it says none."""
+
 HTTP_SERVER_REQUEST_DURATION: Final = "http.server.request.duration"
 MCP_SERVER_OPERATION_DURATION: Final = "mcp.server.operation.duration"
 MCP_CLIENT_OPERATION_DURATION: Final = "mcp.client.operation.duration"

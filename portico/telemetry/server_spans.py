@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from portico.telemetry.spans import Spans
 
 _SERVER_ERROR: Final = 500
-_HANDSHAKES: Final = {"websocket.accept": 101, "websocket.close": 403, "websocket.http.response.start": 403}
-"""The messages that answer a handshake, and the status that each of them means where it says none."""
 _PORTS: Final = {"http": 80, "https": 443}
 
 
@@ -109,9 +107,9 @@ class ServerSpans:
 
         async def named(message: Message) -> None:
             kind = message["type"]
-            if kind in _HANDSHAKES:
+            if kind in semconv.HANDSHAKES:
                 if live is not None and live.ended is None:
-                    self._answered(live, scope, message.get("status", _HANDSHAKES[kind]))
+                    self._answered(live, scope, message.get("status", semconv.HANDSHAKES[kind]))
                     live.end()
                 current.leave()
             await send(message)

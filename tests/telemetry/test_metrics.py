@@ -19,6 +19,8 @@ import anyio
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families as parsed
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
 
 from portico.app.gateway import HTTPGateway
 from portico.app.settings import GatewayConfig
@@ -219,6 +221,21 @@ async def test_a_gateway_in_its_hosts_runtime_measures_too_and_two_measure_for_t
     assert all(found[1] is not None for found in counts)
     for text in texts:  # what the runtime itself does, both see
         assert 'portico_handling_duration_seconds_count{agent="echo",operation="echo"} 1.0' in text
+
+
+async def test_the_handshake_of_a_websocket_is_a_request_whether_it_is_taken_or_refused() -> None:
+    async with served(Echo("echo")) as gateway:
+        address = f"ws://127.0.0.1:{gateway.port}/agents"
+        async with connect(f"{address}/echo/ws"):
+            taken = (await gateway.client.get("/metrics")).text
+        with pytest.raises(InvalidStatus):
+            await connect(f"{address}/nobody/ws").__aenter__()
+        refused = (await gateway.client.get("/metrics")).text
+
+    route = 'http_server_request_duration_seconds_count{error_type="",http_request_method="GET",http_response_status_code="%d"'
+    assert route % 101 in taken
+    assert route % 404 not in taken
+    assert route % 404 in refused
 
 
 # --- exemplars --------------------------------------------------------------------------------------------------------
