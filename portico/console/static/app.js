@@ -142,7 +142,7 @@ function Main() {
     ${
       view
         ? html`<${view.component} key=${view.path} route=${route} />`
-        : html`<div class="empty"><strong>There is no such view</strong><a href=${href([VIEWS[0].path])}>Go to the tree</a></div>`
+        : html`<div class="empty"><h1>There is no such view</h1><a href=${href([VIEWS[0].path])}>Go to the tree</a></div>`
     }
   </main>`;
 }
