@@ -13,6 +13,7 @@ import os
 import socket
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 from statistics import median, quantiles
@@ -30,9 +31,11 @@ CROWD = 10_000
 """Agents of a large gateway."""
 QUIET = 10.0
 """Seconds for which a quiet gateway is measured."""
-RUNS = 100
-"""How many are started with one request."""
-BATCHES = 20
+RUNS = 33
+"""How many are started with one request; each has three events."""
+BATCHES = 60
+PAUSE = 0.1
+"""Seconds between two requests: so that there are a thousand events a second."""
 TICK = os.sysconf("SC_CLK_TCK")
 
 
@@ -77,10 +80,16 @@ def lateness(gateway: Gateway) -> tuple[list[float], float]:
     """Seconds by which each event of a run was late, and how many events came each second."""
     body = json.dumps({"runs": [{"agent": "herd", "operation": "nod"}] * RUNS}).encode()
     late: list[float] = []
-    with pages(gateway, 1) as (page,):
+
+    def start_runs() -> None:
         begun = time.monotonic()
-        for _ in range(BATCHES):
+        for number in range(BATCHES):
+            time.sleep(max(0.0, begun + number * PAUSE - time.monotonic()))
             gateway.request("/runs/batch", "POST", body)
+
+    with pages(gateway, 1) as (page,), ThreadPoolExecutor(1) as starter:
+        begun = time.monotonic()
+        starter.submit(start_runs)
         rest, ended = b"", 0
         while ended < RUNS * BATCHES:
             rest += page.recv(1 << 20)

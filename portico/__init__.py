@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from portico.kernel.protocols import Context as Context
     from portico.kernel.questions import Question as Question
     from portico.kernel.supervisor import Supervisor as Supervisor
+    from portico.llm.prices import Prices as Prices
     from portico.operations.content import Audio as Audio
     from portico.operations.content import Content as Content
     from portico.operations.content import EmbeddedResource as EmbeddedResource
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
     from portico.operations.upload import Upload as Upload
     from portico.runs.step_list import Step as Step
     from portico.runs.step_list import StepExecutor as StepExecutor
+    from portico.runs.usage import format_cost as format_cost
+    from portico.telemetry.logs import configure_logging as configure_logging
     from portico.topology.runtime import Runtime as Runtime
     from portico.version import __version__ as __version__
 
@@ -63,6 +66,7 @@ _HOMES = {
     "Image": "portico.operations.content",
     "Message": "portico.kernel.messages",
     "ModelAgent": "portico.agents.model_agent",
+    "Prices": "portico.llm.prices",
     "Question": "portico.kernel.questions",
     "ResourceLink": "portico.operations.content",
     "Runtime": "portico.topology.runtime",
@@ -73,8 +77,10 @@ _HOMES = {
     "Upload": "portico.operations.upload",
     "__version__": "portico.version",
     "build_component_set": "portico.kernel.components",
+    "configure_logging": "portico.telemetry.logs",
     "contract": "portico.operations.decorators",
     "create_app": "portico.app.factory",
+    "format_cost": "portico.runs.usage",
     "keyed": "portico.kernel.keyed",
     "operation": "portico.operations.decorators",
     "pool": "portico.kernel.pool",
@@ -113,9 +119,12 @@ __all__ = [  # noqa: RUF022  # in the order in which a newcomer meets them
     "create_app",
     "HTTPGateway",
     "GatewayConfig",
+    "configure_logging",
     "Client",
     "AsyncClient",
     "ModelAgent",
+    "Prices",
+    "format_cost",
     "ComponentSet",
     "build_component_set",
     "errors",

@@ -38,7 +38,12 @@ def open_trail(dispatcher: Dispatcher, settings: GatewayConfig, outlets: Outlets
         journal=settings.audit_journal,
         sinks=[sink_of(what, directory, lambda: _otlp(outlets)) for what in settings.audit_sinks],
     )
-    trail = AuditTrail(made, dispatcher.book.store)
+
+    def failed() -> None:
+        if dispatcher.meter is not None:
+            dispatcher.meter.failed("audit")
+
+    trail = AuditTrail(made, dispatcher.book.store, failed=failed)
     dispatcher.audit = trail
     if trail.calls:
         dispatcher.book.on_end.append(trail.run_ended)

@@ -96,25 +96,13 @@ def create_app(source: KernelRuntime | Topology | Path | str | Mapping[str, Any]
     outlets = Outlets(os.environ)
     telemetry = traces(outlets)
     observers = [telemetry.observer] if telemetry is not None else []
-    routes: Sequence[DeclaredRoute] = ()
-    directory: Path | None = None
-    if isinstance(source, KernelRuntime):
-        runtime = source
-        settings = (settings or GatewayConfig.from_environ(os.environ)).with_keys_of(data_directory_of(runtime))
-        if settings.data is not None and not isinstance(runtime.services.commit, StoreCommit):
-            raise ConfigurationError(f"The runtime stores nothing, so it cannot store in {settings.data}: Runtime(data=…).")
-    else:
-        topology = source if isinstance(source, Topology) else load_topology(source)
-        settings = settings or GatewayConfig.from_environ(os.environ, server_settings(topology))
-        settings = settings.with_keys_of(topology.data_directory)
-        runtime = Runtime.from_topology(topology, data=settings.data)
-        routes, directory = topology.routes, topology.directory
+    runtime, settings, routes, directory = _sources(source, settings)
     dispatcher = open_door(runtime, routes, settings, observers=observers)
     trail = open_trail(dispatcher, settings, outlets, directory)
     guard = Guard(settings.callback_allowed_hosts)
     face = Face(
         dispatcher,
-        Deliverer(dispatcher.book, settings.callback_secret, guard),
+        Deliverer(dispatcher.book, settings.callback_secret, guard, observers=observers),
         request_timeout=settings.request_timeout,
         run_timeout=settings.run_timeout,
         body_limit=settings.body_limit,
@@ -122,11 +110,7 @@ def create_app(source: KernelRuntime | Topology | Path | str | Mapping[str, Any]
         compression=settings.compression,
     )
     resource = _protected_resource(dispatcher, settings)
-    mcp = None
-    if settings.mcp_path is not None:
-        told = resource.url if resource is not None else None
-        mcp = MCPEndpoint(dispatcher, allowed_hosts=None, options=serving_options(settings), metadata_url=told)
-        face.on_drain.append(mcp.drain)
+    mcp = _mcp(dispatcher, face, settings, resource)
     sse = _oldest_form(mcp, face, settings)
     authenticator = authenticator_of(settings)
     metrics = _metrics(dispatcher, face, telemetry) if settings.metrics_enabled else None
@@ -161,6 +145,32 @@ def create_app(source: KernelRuntime | Topology | Path | str | Mapping[str, Any]
     )
     app.state.gateway = gateway
     app.router.default = refusing_sockets(app.router.default)
+    _include(app, gateway, resource)
+    app.router.routes += _mcp_routes(mcp, sse, settings)
+    add_document(app, gateway)
+    if settings.console_enabled:
+        mount_console(app, title=settings.title, console_path=settings.console_path)
+    _watch(app, gateway)
+    return app
+
+
+def _sources(
+    source: KernelRuntime | Topology | Path | str | Mapping[str, Any], settings: GatewayConfig | None
+) -> tuple[KernelRuntime, GatewayConfig, Sequence[DeclaredRoute], Path | None]:
+    """The runtime, its settings, the routes that were declared outside the classes, and the topology's directory."""
+    if isinstance(source, KernelRuntime):
+        settings = (settings or GatewayConfig.from_environ(os.environ)).with_keys_of(data_directory_of(source))
+        _refuse_data(source, settings)
+        return source, settings, (), None
+    topology = source if isinstance(source, Topology) else load_topology(source)
+    settings = settings or GatewayConfig.from_environ(os.environ, server_settings(topology))
+    settings = settings.with_keys_of(topology.data_directory)
+    return Runtime.from_topology(topology, data=settings.data), settings, topology.routes, topology.directory
+
+
+def _include(app: FastAPI, gateway: Gateway, resource: ProtectedResource | None) -> None:
+    """The gateway's own routes."""
+    face, metrics = gateway.face, gateway.metrics
     for router in (
         agents_router(face),
         agent_actions_router(face),
@@ -170,26 +180,25 @@ def create_app(source: KernelRuntime | Topology | Path | str | Mapping[str, Any]
         dead_letters_router(face),
         usage_router(face),
         audit_router(face),
-        probes_router(face, secured=lambda: settings.authenticates),
+        probes_router(face, secured=lambda: gateway.settings.authenticates),
         protected_resource_router(resource),
-        problem_pages_router(dispatcher.catalogue),
+        problem_pages_router(gateway.dispatcher.catalogue),
+        *([metrics_router(metrics)] if metrics is not None else ()),
     ):
         app.include_router(router)
-    if metrics is not None:
-        app.include_router(metrics_router(metrics))
-    app.router.routes += _mcp_routes(mcp, sse, settings)
-    add_document(app, gateway)
-    _add_console(app, settings)
-    if settings.access_log:
-        app.add_middleware(cast("Any", AccessLog), RouteTemplates(app.router.routes))  # around all: it sees what clients see
-    if metrics is not None:
-        if mcp is not None:
-            mcp.served.meter = metrics.served
-        traceparent = telemetry.traceparent if telemetry is not None else None
-        app.add_middleware(cast("Any", RequestMeter), metrics.requests, RouteTemplates(app.router.routes), traceparent)
-    if telemetry is not None:
-        telemetry.instrument(app)
-    return app
+
+
+def _watch(app: FastAPI, gateway: Gateway) -> None:
+    """What stands around all the middlewares, and so sees what clients see; the last is the outermost."""
+    if gateway.settings.access_log:
+        app.add_middleware(cast("Any", AccessLog), RouteTemplates(app.router.routes))
+    if gateway.metrics is not None:
+        if gateway.mcp is not None:
+            gateway.mcp.served.meter = gateway.metrics.served
+        traceparent = gateway.telemetry.traceparent if gateway.telemetry is not None else None
+        app.add_middleware(cast("Any", RequestMeter), gateway.metrics.requests, RouteTemplates(app.router.routes), traceparent)
+    if gateway.telemetry is not None:
+        gateway.telemetry.instrument(app)
 
 
 def _metrics(dispatcher: Dispatcher, face: Face, telemetry: Telemetry | None) -> Metrics:
@@ -206,10 +215,20 @@ def _open_newsroom(dispatcher: Dispatcher, face: Face, metrics: Metrics | None) 
     return newsroom
 
 
-def _add_console(app: FastAPI, settings: GatewayConfig) -> None:
-    """The live page, where it is switched on."""
-    if settings.console_enabled:
-        mount_console(app, title=settings.title, console_path=settings.console_path)
+def _mcp(dispatcher: Dispatcher, face: Face, settings: GatewayConfig, resource: ProtectedResource | None) -> MCPEndpoint | None:
+    """The MCP face, where it is switched on."""
+    if settings.mcp_path is None:
+        return None
+    told = resource.url if resource is not None else None
+    mcp = MCPEndpoint(dispatcher, allowed_hosts=None, options=serving_options(settings), metadata_url=told)
+    face.on_drain.append(mcp.drain)
+    return mcp
+
+
+def _refuse_data(runtime: KernelRuntime, settings: GatewayConfig) -> None:
+    """Raises `ConfigurationError` where a directory is named for a runtime that was made without one."""
+    if settings.data is not None and not isinstance(runtime.services.commit, StoreCommit):
+        raise ConfigurationError(f"The runtime stores nothing, so it cannot store in {settings.data}: Runtime(data=…).")
 
 
 def _oldest_form(mcp: MCPEndpoint | None, face: Face, settings: GatewayConfig) -> SSEEndpoint | None:

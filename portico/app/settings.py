@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
 from portico.audit.settings import AuditLevel
-from portico.audit.sinks import check_sink
 from portico.errors import ConfigurationError, did_you_mean, nearest
 from portico.loopback import is_loopback
 from portico.operations.catalogue import GATEWAY_PATHS
@@ -232,8 +231,11 @@ class GatewayConfig:
             raise ConfigurationError(f"audit is {self.audit!r}: it must be one of {', '.join(AUDIT_LEVELS)}.{hint}")
         if self.audit_keep is not None and not 0 < self.audit_keep < LONGEST:
             raise ConfigurationError(f"audit_keep is {self.audit_keep}: it must be more than 0, and finite.")
-        for sink in self.audit_sinks:
-            check_sink(sink)
+        if self.audit_sinks:
+            from portico.audit.sinks import check_sink  # noqa: PLC0415  # only where there are any: it loads what they need
+
+            for sink in self.audit_sinks:
+                check_sink(sink)
 
     def _check_callers(self) -> None:
         if self.api_key is not None and not self.api_key.strip():

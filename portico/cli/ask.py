@@ -49,14 +49,16 @@ async def _ask(path: Path, agent: str, operation: str | None, payload: Any, time
     from portico.app.door import open_door
     from portico.app.loading import load_topology, server_settings
     from portico.app.settings import GatewayConfig
+    from portico.app.traced import traced
     from portico.runs.call import Call
     from portico.telemetry.outlets import Outlets
     from portico.topology.runtime import Runtime
 
     topology = load_topology(path)
     settings = GatewayConfig.from_environ(os.environ, server_settings(topology))
-    async with Runtime.from_topology(topology) as runtime:
-        dispatcher = open_door(runtime, topology.routes, settings)
+    runtime, outlets = Runtime.from_topology(topology), Outlets(os.environ)
+    async with traced(runtime, outlets) as observers, runtime:
+        dispatcher = open_door(runtime, topology.routes, settings, observers=observers)
         endpoint = dispatcher.catalogue.find(agent, operation)
-        async with auditing(open_trail(dispatcher, settings, Outlets(os.environ), topology.directory), dispatcher):
+        async with auditing(open_trail(dispatcher, settings, outlets, topology.directory), dispatcher):
             return (await dispatcher.ask(Call(endpoint, payload, timeout=timeout, face="cli"))).payload

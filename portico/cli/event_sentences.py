@@ -79,6 +79,12 @@ def _progress(data: Data) -> str:
     return f"progress {shown(data['done'])}{'' if total is None else f' of {shown(total)}'}{note}"
 
 
+def _metric(data: Data) -> str:
+    unit = f" {said(data['unit'])}" if data["unit"] else ""
+    tags = f" {shown(data['tags'])}" if data.get("tags") else ""
+    return f"{said(data['name'])} is {shown(data['value'])}{unit}{tags}"
+
+
 def _model_call(data: Data) -> str:
     model = f"model {said(data['model'])}"
     if data.get("error") is not None:
@@ -111,6 +117,7 @@ SENTENCES: Final[Mapping[str, Callable[[Data], str]]] = {
     EventName.STEP_SKIPPED: _step("skipped, its stored result was used"),
     EventName.PROGRESS: _progress,
     EventName.LOG: lambda data: f"{said(data['level'])}: {shown(data['data'])}",
+    EventName.METRIC: _metric,
     EventName.DELTA: lambda data: f"answer goes on: {shown(data['text'])}",
     EventName.ASSISTANT_MESSAGE: lambda data: f"the model says: {said(data['content'])}",
     EventName.MODEL_CALL: _model_call,

@@ -49,6 +49,7 @@ async def _serve(path: Path, data: str | None) -> None:
     from portico.app.loading import load_topology, server_settings
     from portico.app.mcp import serving_options
     from portico.app.settings import GatewayConfig
+    from portico.app.traced import traced
     from portico.mcp_bridge.serving.stdio import serve_stdio
     from portico.mcp_bridge.wire import claimed_wire
     from portico.telemetry.outlets import Outlets
@@ -57,9 +58,10 @@ async def _serve(path: Path, data: str | None) -> None:
     with claimed_wire(for_good=True) as wire:  # first of all: a module that prints at import would speak on the wire
         topology = load_topology(path)
         settings = GatewayConfig.from_environ(os.environ, server_settings(topology))
-        async with Runtime.from_topology(topology, data=data) as runtime:
-            dispatcher = open_door(runtime, topology.routes, settings)
-            trail = open_trail(dispatcher, settings, Outlets(os.environ), topology.directory)
+        runtime, outlets = Runtime.from_topology(topology, data=data), Outlets(os.environ)
+        async with traced(runtime, outlets) as observers, runtime:
+            dispatcher = open_door(runtime, topology.routes, settings, observers=observers)
+            trail = open_trail(dispatcher, settings, outlets, topology.directory)
             async with auditing(trail, dispatcher):
                 await dispatcher.recover()
                 await serve_stdio(dispatcher, wire, options=serving_options(settings))

@@ -7,6 +7,7 @@ is only called.
 from __future__ import annotations
 
 import asyncio
+from math import isfinite
 from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
 from portico.errors import LifecycleError
@@ -97,6 +98,12 @@ class MessageContext:
         if level not in LOG_LEVELS:
             raise ValueError(f"There is no log level {level!r}. There are: {', '.join(LOG_LEVELS)}.")
         self.emit("log", {"level": level, "data": data, "logger": logger})
+
+    def metric(self, name: str, value: float, *, unit: str = "", **tags: str) -> None:
+        """See `Context.metric`."""
+        if not isfinite(value):
+            raise ValueError(f"The metric {name!r} is {value!r}: it needs to be a number.")
+        self.emit("metric", {"name": name, "value": value, "unit": unit, "tags": tags})
 
     # --- the request --------------------------------------------------------------------------------------------------
 

@@ -121,7 +121,7 @@ class Pricing(Protocol):
         """The price of one answer in US dollars; None where it is not known."""
         ...
 
-    def warm_up(self) -> None:
+    def warm_up(self, identity: ModelIdentity) -> None:
         """A model is about to be called: what takes long to make may be made now, on a thread. Called before each call."""
         ...
 
@@ -330,6 +330,20 @@ class Context(Protocol):
 
         Raises:
             ValueError: there is no such level.
+        """
+        ...
+
+    def metric(self, name: str, value: float, *, unit: str = "", **tags: str) -> None:
+        """Note a number of the run's own: an event `metric`, in the run's story and for sinks.
+
+        Args:
+            name: what is measured: `pages.read`.
+            value: the number.
+            unit: its unit, in the words of UCUM: `s`, `By`, `{page}`.
+            tags: what it is of.
+
+        Raises:
+            ValueError: infinity, or what is no number.
         """
         ...
 

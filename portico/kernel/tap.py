@@ -69,7 +69,7 @@ class Tap:
         agent = self._agent if in_hand is None else in_hand.message.recipient
         call = ModelCall(agent, identity_of(provider, model), messages, tools, streamed, in_hand)
         if self._prices is not None:
-            self._prices.warm_up()
+            self._prices.warm_up(call.identity)
         for hook in self._models:
             hooks.enter(stack, hook, call)
         return call

@@ -135,9 +135,9 @@ class Prices:
             self._warn(identity, response.model)
         return cost
 
-    def warm_up(self) -> None:
-        """See `Pricing.warm_up`: genai-prices takes half a second to import."""
-        if self._bundled and self._loading is None:
+    def warm_up(self, identity: ModelIdentity) -> None:
+        """See `Pricing.warm_up`: genai-prices takes half a second to import, and is seldom asked for a model in this program."""
+        if self._bundled and self._loading is None and identity.url is not None:
             self._loading = threading.Thread(target=_bundled, name="portico-prices")
             self._loading.start()
 

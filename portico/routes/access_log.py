@@ -11,8 +11,10 @@ import logging
 from time import perf_counter, time
 from typing import TYPE_CHECKING, Any, Final
 
+from portico.audit.watches import trace_of
 from portico.routes.exchange import CALL, ENDPOINT, PRINCIPAL, REQUEST_ID, header
 from portico.runs.run_view import rfc3339
+from portico.telemetry.log_context import trace_here
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -96,6 +98,7 @@ class AccessLog:
             "time": rfc3339(at, "milliseconds"),
             "request_id": scope.get(REQUEST_ID),
             "run_id": run.run_id if run is not None else _asked_about(scope),
+            "trace_id": trace_here() or trace_of(header(scope, b"traceparent")),
             "method": scope.get("method", "GET"),
             "path": scope["path"][:LONGEST],
             "route": self._template(scope),

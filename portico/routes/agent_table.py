@@ -183,6 +183,7 @@ class AgentTable:
             answer = self._answer(scope, receive, send, path)
             await (self._serve_otherwise(scope, receive, send, path) if answer is None else answer)
         elif (agent := self._sockets.find(without_slash(path))) is not None:
+            scope["route"] = self._sockets.spec
             await self._sockets.serve(scope, receive, send, agent)
         else:
             await self._app(scope, receive, send)

@@ -62,7 +62,7 @@ class UsageRow(UsageSums):
     model_config = ConfigDict(json_schema_extra={"required": list(UsageSums.model_fields)})
 
     day: str | None = Field(None, description="The day, UTC.", examples=["2026-01-31"])
-    run: str | None = Field(None, description="The run; null for calls outside any.")
+    run: str | None = Field(None, description="The run.")
     agent: str | None = Field(None, description="The agent that called.", examples=["helper"])
     principal: str | None = Field(None, description="On whose behalf; null for callers without a name.")
     provider: str | None = Field(None, description="Who was called.")

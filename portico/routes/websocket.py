@@ -9,6 +9,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from portico.errors import Draining, PorticoError, RouteNotFound
+from portico.operations.operation import RouteSpec
 from portico.routes.address import SLASH
 from portico.routes.exchange import respond_with_problem, route_path
 from portico.routes.socket_session import SocketSession
@@ -26,6 +27,8 @@ class AgentSockets:
 
     def __init__(self, face: Face) -> None:
         self._face = face
+        self.spec = RouteSpec("GET", "/agents/{name}/ws")
+        """For telemetry."""
 
     def find(self, path: str) -> str | None:
         """The name of the agent whose WebSocket that is; None where the path, with `SLASH` in it, is something else."""

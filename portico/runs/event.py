@@ -47,6 +47,8 @@ class EventName(StrEnum):
     """How far the work is: `done`, `total`, `note`."""
     LOG = "log"
     """The handler tells something, by `ctx.log`: `level` (RFC 5424), `data`, `logger`."""
+    METRIC = "metric"
+    """The handler notes a number, by `ctx.metric`: `name`, `value`, `unit`, `tags`."""
     DELTA = "delta"
     """A piece of the answer: `text`."""
     ASSISTANT_MESSAGE = "assistant.message"

@@ -89,6 +89,8 @@ class Sinks:
         self._usage: list[Callable[[UsageRow], object]] = []
         self.want_events = False
         """Whether anybody takes events."""
+        self.on_failure: list[Callable[[str], object]] = []
+        """Told each time that a sink has failed: on `events`, or on `usage`."""
         for sink in sinks:
             self.add(sink)
 
@@ -118,6 +120,7 @@ class Sinks:
                 tell(envelope)
             except Exception:
                 logger.exception("a sink failed on event %d of run %s", event.seq, run.run_id)
+                self._has_failed("events")
 
     def used(self, row: UsageRow) -> None:
         """Tell of a call of a model."""
@@ -126,3 +129,8 @@ class Sinks:
                 tell(row)
             except Exception:
                 logger.exception("a sink failed on what a model took")
+                self._has_failed("usage")
+
+    def _has_failed(self, what: str) -> None:
+        for told in self.on_failure:
+            told(what)

@@ -151,7 +151,7 @@ class CallMeter:
     def handled(self, mailbox: Mailbox, message_type: str, seconds: float) -> None:
         """See `HandlingMeter.handled`. What is no operation that is served is `other`: anybody can make up a message's type."""
         key = (mailbox.behind or mailbox.name, message_type)
-        histogram = self.handlings[key if key in self._served else (key[0], OTHER)]
+        histogram = self.handlings.get(key) or self.handlings[key if key in self._served else (key[0], OTHER)]
         histogram.counts[bisect_left(BOUNDS, seconds)] += 1
         histogram.total += seconds
 

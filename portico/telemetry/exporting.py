@@ -112,6 +112,7 @@ class Telemetry:
         instrumentation: Any = sys.modules.get("opentelemetry.instrumentation.fastapi")
         if instrumentation is not None and getattr(app, "_is_instrumented_by_opentelemetry", False):
             instrumentation.FastAPIInstrumentor.uninstrument_app(app)
+            app.middleware_stack = None  # which that has built
         app.add_middleware(cast("Any", ServerSpans), self._spans, RouteTemplates(app.router.routes), self._excluded)
 
     @staticmethod

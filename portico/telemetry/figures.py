@@ -12,7 +12,7 @@ from __future__ import annotations
 import platform
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast, runtime_checkable
 
 from portico.kernel.keyed import Keyed
 from portico.kernel.lifecycle import ProcessStatus
@@ -224,14 +224,25 @@ class Figures:
     def _read_mcp(self, into: dict[str, Reading]) -> None:
         for labels, durations in self._counted.served.durations.items():
             into[semconv.MCP_SERVER_OPERATION_DURATION].add(durations, *labels)
-        found = [agent.upstream_figures() for agent in self._dispatcher.runtime.all_agents() if isinstance(agent, Upstream)]
-        for figures in found[:MOST_SERVERS]:
+        for figures in self._upstreams()[:MOST_SERVERS]:
             server = figures["server"]
             for outcome, durations in figures["calls"].items():
                 error = "" if outcome == "ok" else outcome
                 into[semconv.MCP_CLIENT_OPERATION_DURATION].add(durations, "tools/call", server, error)
             for key, name in _UPSTREAM:
                 into[name].add(int(figures[key]), server)
+
+    def _upstreams(self) -> list[dict[str, Any]]:
+        """What each owner of a connection tells; which class is one is asked once, since there are thousands of agents."""
+        owners: dict[type, bool] = {}
+        found: list[dict[str, Any]] = []
+        for agent in self._dispatcher.runtime.all_agents():
+            kind = type(agent)
+            if kind not in owners:
+                owners[kind] = isinstance(agent, Upstream)
+            if owners[kind]:
+                found.append(cast("Upstream", agent).upstream_figures())
+        return found
 
     def _read_whole(self, into: dict[str, Reading]) -> None:
         dispatcher, runtime = self._dispatcher, self._dispatcher.runtime

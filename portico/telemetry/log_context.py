@@ -69,6 +69,12 @@ def log_context() -> LogContext:
     )
 
 
+def trace_here() -> str | None:
+    """The trace that OpenTelemetry says is current here; None without it."""
+    found = _current_span()
+    return found[0] if found is not None else None
+
+
 def _of_delivery(delivery: Delivery) -> LogContext:
     message = delivery.message
     origin = message.origin

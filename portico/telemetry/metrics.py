@@ -65,17 +65,19 @@ class Metrics:
     @contextmanager
     def counting(self) -> Generator[None]:
         """Count what the runtime tells, for as long as it is entered: on its loop."""
-        services, roster = self._dispatcher.runtime.services, self._dispatcher.roster
+        services, roster, sinks = self._dispatcher.runtime.services, self._dispatcher.roster, self._dispatcher.book.sinks
         models = cast("Any", self.models)  # it listens to models alone, as it may
         services.meters.append(self.calls)
         services.listeners.append(models)
         roster.on_change.append(self._follow)
+        sinks.on_failure.append(self.calls.failed)
         self._follow()
         self.lag.start()
         try:
             yield
         finally:
             self.lag.stop()
+            sinks.on_failure.remove(self.calls.failed)
             roster.on_change.remove(self._follow)
             services.listeners.remove(models)
             services.meters.remove(self.calls)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from portico.kernel.delivery import Delivery
     from portico.kernel.protocols import Exchange, ModelCall, ToolExecution
     from portico.telemetry.spans import Place, Spans
+    from portico.webhooks.attempt import Attempt
 
 _PORTS = {"http": 80, "https": 443}
 
@@ -142,6 +143,44 @@ class ToolSpan:
                     _blame_tool(span, call.error, call.exchange)
             finally:
                 span.end()
+
+
+class CallbackSpan:
+    """Around one attempt to tell somebody of a run's end. Of its address, only what is no secret: neither path nor query."""
+
+    __slots__ = ("_attempt", "_span")
+
+    def __init__(self, spans: Spans, attempt: Attempt) -> None:
+        url = urlsplit(attempt.url)
+        attributes: dict[str, Any] = {
+            semconv.HTTP_METHOD: "POST",
+            semconv.SERVER_ADDRESS: url.hostname or "",
+            semconv.SERVER_PORT: url.port or _PORTS.get(url.scheme, 443),
+            semconv.URL_SCHEME: url.scheme,
+            semconv.AGENT: attempt.agent,
+            semconv.RUN_ID: attempt.run_id,
+        }
+        if attempt.number:
+            attributes[semconv.HTTP_RESEND] = attempt.number
+        self._attempt = attempt
+        self._span = spans.begin("POST", SpanKind.CLIENT, placed(attempt.traceparent), attributes)
+
+    def __enter__(self) -> str:
+        return self._span.place.traceparent
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        span, outcome = self._span, self._attempt.outcome
+        if not isinstance(span, LiveSpan):
+            return
+        if outcome is None:
+            span.attributes[semconv.ERROR_TYPE] = Cancelled.slug
+        else:
+            if outcome.status is not None:
+                span.attributes[semconv.HTTP_STATUS] = outcome.status
+            if outcome.error is not None:
+                span.attributes[semconv.ERROR_TYPE] = str(outcome.status) if outcome.status is not None else "_OTHER"
+                span.set_status(Status(StatusCode.ERROR, outcome.error))
+        span.end()
 
 
 def above(delivery: Delivery | None) -> Place | None:

@@ -93,23 +93,23 @@ class Pulse:
     def _count(self, meter: CallMeter) -> tuple[dict[str, int], dict[str, float] | None]:
         sums, buckets = Counter[str](), [0] * (len(BOUNDS) + 1)
         in_flight = ok = failed = 0
-        for name, tally in meter.tallies.items():
+        for name, tally in (*meter.tallies.items(), (None, meter.other)):
             sums["admitted"] += tally.plain + tally.stored
             in_flight += tally.plain - tally.done
             if tally.rejected:
                 sums["rejected"] += sum(tally.rejected.values())
-            for outcome, durations in tally.durations.items():
-                before = self._seen.get((name, outcome))
+            for key, durations in tally.durations.items():
+                before = self._seen.get((name, key))
                 if before is None or before[0] != durations.total:
                     counts = list(durations.counts)
-                    self._seen[name, outcome] = (durations.total, counts)
+                    self._seen[name, key] = (durations.total, counts)
                     more = counts if before is None else [now - then for now, then in zip(counts, before[1], strict=True)]
-                    if outcome == OK:
+                    if key[1] == OK:  # kind, and outcome
                         ok += sum(more)
                     else:
                         failed += sum(more)
                     buckets = [one + other for one, other in zip(buckets, more, strict=True)]
-        new = {key: sums[key] - self._sums[key] for key in ("admitted", "rejected")}
+        new = {key: max(0, sums[key] - self._sums[key]) for key in ("admitted", "rejected")}
         self._sums = sums
         calls = {
             "admitted": new["admitted"],

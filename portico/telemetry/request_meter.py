@@ -6,10 +6,12 @@ every request: it looks at the clock twice and adds to one histogram.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from time import perf_counter
 from typing import TYPE_CHECKING, Final
 
 from portico.histogram import Histogram
+from portico.operations.operation import RouteSpec
 from portico.telemetry.bounded import OTHER, Bounded
 from portico.telemetry.semconv import METHODS
 
@@ -32,12 +34,24 @@ class Requests:
     def __init__(self) -> None:
         self.durations = Bounded(lambda: Histogram(BOUNDS), MOST, lambda key: (key[0], OTHER, key[2], key[3]))
         """Seconds, by method, route, status and scheme."""
+        self._known: dict[tuple[str, str | None, int, str], Histogram] = {}
+        """The same, by what a request itself says of these."""
 
-    def ended(self, scope: Scope, route: str | None, status: int, seconds: float, traceparent: str | None) -> None:
-        """One request more."""
-        method: str = scope["method"]
-        key = (method if method in METHODS else "_OTHER", route or "", str(status), scope.get("scheme", "http"))
-        self.durations[key].add(seconds, traceparent)
+    def ended(self, key: tuple[str, str | None, int, str], seconds: float, traceparent: str | None = None) -> None:
+        """One request more: its method, route, status and scheme."""
+        durations = self._known.get(key) or self._durations(key)
+        if traceparent is None:  # `Histogram.add`, without the call
+            durations.counts[bisect_left(BOUNDS, seconds)] += 1
+            durations.total += seconds
+        else:
+            durations.add(seconds, traceparent)
+
+    def _durations(self, key: tuple[str, str | None, int, str]) -> Histogram:
+        method, route, status, scheme = key
+        durations = self.durations[method if method in METHODS else "_OTHER", route or "", str(status), scheme]
+        if len(self._known) < 2 * MOST:
+            self._known[key] = durations
+        return durations
 
 
 class RequestMeter:
@@ -81,6 +95,7 @@ class RequestMeter:
             status = status or 500
             raise
         finally:
-            seconds, place = perf_counter() - began, self._traceparent
-            traceparent = None if place is None else place()
-            self._requests.ended(scope, self._template(scope), status or LEFT, seconds, traceparent)
+            seconds, route, place = perf_counter() - began, scope.get("route"), self._traceparent
+            path = route.path if isinstance(route, RouteSpec) else self._template(scope)
+            key = scope["method"], path, status or LEFT, scope.get("scheme", "http")
+            self._requests.ended(key, seconds, None if place is None else place())

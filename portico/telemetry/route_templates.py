@@ -1,6 +1,7 @@
 """RouteTemplates: from the route that served a request to its template, such as `/runs/{run_id}`.
 
-The agent table leaves its `RouteSpec` in the scope as `route`, FastAPI its route object, without the prefixes of its routers.
+The agent table leaves its `RouteSpec` in the scope as `route`, FastAPI its route object, without the prefixes of its routers, and
+Starlette the endpoint alone.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fastapi.routing import iter_route_contexts
+from starlette.routing import Route
 
 from portico.operations.operation import RouteSpec
 
@@ -32,4 +34,6 @@ class RouteTemplates:
             return route.path
         if self._paths is None:
             self._paths = {id(context.original_route): context.path for context in iter_route_contexts(self._routes)}
-        return self._paths.get(id(route))
+            plain = (one for one in self._routes if type(one) is Route)
+            self._paths.update((id(one.endpoint), one.path) for one in plain)
+        return self._paths.get(id(route if route is not None else scope.get("endpoint")))

@@ -17,7 +17,8 @@ from portico.kernel.current import current
 from portico.kernel.events import EventKind
 from portico.telemetry import semconv
 from portico.telemetry.exchanged import Exchanging
-from portico.telemetry.outgoing import ModelSpan, ToolSpan
+from portico.telemetry.lives import Lives
+from portico.telemetry.outgoing import CallbackSpan, ModelSpan, ToolSpan
 from portico.telemetry.spans import NOWHERE, Current, LiveSpan, UnsampledSpan, is_unsampled, place_of, placed
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from portico.runs.call import Call
     from portico.runs.call_observer import Exchange
     from portico.telemetry.spans import Place, Spans
+    from portico.webhooks.attempt import Attempt
 
 _CALLERS_FAULT = (ContractViolation, UnknownAgent, UnknownOperation, CrashBudgetSpent, Cancelled)
 """Ends that say nothing bad of the gateway or its agents."""
@@ -44,6 +46,7 @@ class Tracing:
         """`captured`: whether spans have what was said to models and tools."""
         self._spans = spans
         self._captured = captured
+        self._lives = Lives(spans)
         self.open: dict[str, LiveSpan] = {}
         """Those that have begun and not ended, by their traceparent."""
 
@@ -110,8 +113,15 @@ class Tracing:
         """A span around one call of a tool. It yields the traceparent that outgoing messages carry."""
         return ToolSpan(self._spans, call, captured=self._captured)
 
+    def calling_back(self, attempt: Attempt) -> AbstractContextManager[str]:
+        """A span around one attempt to tell somebody of a run's end, in the trace of the run."""
+        return CallbackSpan(self._spans, attempt)
+
     def event(self, event: KernelEvent) -> None:
-        """A dead letter becomes an event on the span of whoever sent the message, while that is open."""
+        """A start or a stop becomes a span; a dead letter an event on the span of whoever sent the message, while that is open."""
+        if event.kind is EventKind.PROCESS_STATUS:
+            self._lives.status(event)
+            return
         if event.kind is not EventKind.DEAD_LETTER:
             return
         message: Message = event.data["message"]

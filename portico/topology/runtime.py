@@ -9,7 +9,6 @@ import os
 from typing import TYPE_CHECKING, Any, Self
 
 from portico.kernel import runtime as kernel
-from portico.llm.prices import Prices
 from portico.topology.late_tools import LateTools
 
 if TYPE_CHECKING:
@@ -40,6 +39,8 @@ class Runtime(kernel.Runtime):
             settings = {**build_store(data), **settings}
         super().__init__(*args, **settings)
         if self.services.prices is None:
+            from portico.llm.prices import Prices  # noqa: PLC0415  # who only imports a name need not wait for it
+
             self.services.prices = Prices()
         if self.services.tools is None:
             self.services.tools = LateTools(self)

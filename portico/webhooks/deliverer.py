@@ -10,18 +10,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any, Final
 
 import httpx
 
 from portico.errors import NotRedeliverable, PorticoError, UnknownRun
+from portico.kernel import hooks
 from portico.kernel.clock import sleep
 from portico.runs.callback import CallbackStatus
 from portico.runs.printing import printed
 from portico.runs.run_view import printable_view, rfc3339
 from portico.runs.store import StoreCallback
+from portico.webhooks.attempt import Attempt
 from portico.webhooks.fair_line import FairLine
 from portico.webhooks.guard import ClosedError, Guard
 from portico.webhooks.schedule import afresh, after
@@ -30,12 +32,13 @@ from portico.webhooks.signature import secrets_of, sign
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Sequence
 
     from portico.kernel.clock import Timer
     from portico.runs.book import RunBook
     from portico.runs.callback import Callback
     from portico.runs.run import Run
+    from portico.webhooks.attempt import WatchesAttempts
 
 logger = logging.getLogger("portico.webhooks")
 
@@ -58,14 +61,22 @@ class Deliverer:
         secret: `whsec_…`, or several with commas between them; None where no callback is taken or sent.
         guard: where callbacks may go; None for the open Internet alone.
         verify: the certificate authorities; None for those that httpx knows.
+        observers: who is told of each attempt.
 
     Raises:
         ValueError: a secret that is none.
     """
 
     def __init__(
-        self, book: RunBook, secret: str | None, guard: Guard | None = None, *, verify: ssl.SSLContext | None = None
+        self,
+        book: RunBook,
+        secret: str | None,
+        guard: Guard | None = None,
+        *,
+        verify: ssl.SSLContext | None = None,
+        observers: Sequence[WatchesAttempts] = (),
     ) -> None:
+        self._observers = observers
         self._book = book
         self._clock = book.clock
         self._secrets = secrets_of(secret) if secret is not None else ()
@@ -197,18 +208,28 @@ class Deliverer:
         if callback.next_at > self._clock.time() + EARLY:
             self._note(run_id, callback)
             return
-        outcome = await self._send(run, callback.url)
+        outcome = await self._send(run, callback)
         told = after(callback, outcome, self._clock.time(), random.random())  # noqa: S311  # jitter
         if told.status is CallbackStatus.FAILED:
             logger.error("nobody was told of the end of run %s, after %d attempts: %s", run_id, told.attempts, told.last_error)
         await self._keep(run_id, told)
         self._note(run_id, told)
 
-    async def _send(self, run: Run, url: str) -> Outcome:
+    async def _send(self, run: Run, callback: Callback) -> Outcome:
         try:
             body = printed(message_of(run))
             headers = sign(self._secrets, f"msg_{run.run_id}", int(self._clock.time()), body)
-            return await self._sender.send(url, headers, body)
+            if not self._observers:
+                return await self._sender.send(callback.url, headers, body)
+            traceparent = run.record.traceparent if run.record is not None else None
+            attempt = Attempt(run.run_id, run.agent, callback.url, callback.attempts, traceparent)
+            with ExitStack() as stack:
+                for observer in self._observers:
+                    traceparent = hooks.enter(stack, observer.calling_back, attempt) or traceparent
+                if traceparent is not None:
+                    headers = {**headers, "traceparent": traceparent}
+                attempt.outcome = await self._sender.send(callback.url, headers, body)
+                return attempt.outcome
         except Exception:  # the border: one that cannot be sent takes neither the others nor the gateway along
             logger.exception("the callback of run %s could not be sent", run.run_id)
             return Outcome(error="It could not be sent. The gateway's log has the reason.")

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
+
+import pytest
 
 from tests.behaviours.lives import CHILDREN, Life, life, until
 from tests.cli.programs import portico, refused
@@ -33,10 +36,12 @@ def total(one: Life, query: str = "") -> dict[str, Any]:
     return one.http.get(f"/usage{query}").json()["total"]
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(120)
 def test_what_the_reply_of_a_stored_run_says_was_used_is_counted_after_a_kill(tmp_path: Path) -> None:
     with served(tmp_path) as one:
         with ThreadPoolExecutor(8) as threads:
-            replies = list(threads.map(lambda key: ask(one, key=key), range(24)))
+            replies = list(threads.map(partial(ask, one, "helper"), range(24)))
         one.kill()
     with served(tmp_path) as other:
         ask(other, "other")
@@ -57,6 +62,8 @@ def test_what_the_reply_of_a_stored_run_says_was_used_is_counted_after_a_kill(tm
     assert [row["agent"] for row in json.loads(by_url)["rows"]] == ["helper", "other"]
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(120)
 def test_what_is_used_while_the_disk_takes_nothing_is_counted_when_it_does_again(tmp_path: Path) -> None:
     with served(tmp_path) as one:
         ask(one)

@@ -38,6 +38,8 @@ def told(name: str, data: Any, seq: int | None = 2) -> str:
         (EventName.PROGRESS, {"done": 1, "total": 3, "note": ""}, "progress 1 of 3"),
         (EventName.PROGRESS, {"done": 0.5, "total": None, "note": "half"}, "progress 0.5: half"),
         (EventName.LOG, {"level": "info", "data": {"a": 1}, "logger": None}, 'info: {"a": 1}'),
+        (EventName.METRIC, {"name": "pages", "value": 3, "unit": "", "tags": {}}, "pages is 3"),
+        (EventName.METRIC, {"name": "p", "value": 0.5, "unit": "s", "tags": {"of": "a"}}, 'p is 0.5 s {"of": "a"}'),
         (EventName.DELTA, {"text": "one\ntwo"}, r'answer goes on: "one\ntwo"'),
         (EventName.ASSISTANT_MESSAGE, {"content": "Hello."}, "the model says: Hello."),
         (

@@ -33,9 +33,9 @@ def provider(fake: FakeOpenAI) -> OpenAIModel:
     return OpenAIModel(fake.base_url, "key", model="priced", name="fake", timeout=10)
 
 
-def helper(fake: FakeOpenAI, name: str = "helper", **settings: Any) -> ModelAgent:
+def helper(fake: FakeOpenAI, name: str = "helper", *, stream: bool = False, **settings: Any) -> ModelAgent:
     """An agent that asks the model once for each call."""
-    return ModelAgent(name, provider=provider(fake), **{"stream": False, **settings})
+    return ModelAgent(name, provider=provider(fake), stream=stream, **settings)
 
 
 class Asker(AgentProcess):

@@ -23,6 +23,7 @@ FIELDS = [
     "time",
     "request_id",
     "run_id",
+    "trace_id",
     "method",
     "path",
     "route",
@@ -166,8 +167,8 @@ def test_the_log_of_a_process_is_json_line_by_line_and_on_standard_error_alone(t
         stdout, stderr = process.communicate(timeout=20)
 
     lines = [json.loads(line) for line in stderr.split("\n") if line]
-    accesses = [line for line in lines if "request_id" in line]
-    others = [line for line in lines if "request_id" not in line]
+    accesses = [line for line in lines if "status" in line]
+    others = [line for line in lines if "status" not in line]
     assert stdout == ""
     assert len(stderr.splitlines()) == len(lines)
     assert [line["status"] for line in accesses] == [200, 404, 502]

@@ -323,3 +323,11 @@ def test_quantiles_are_read_from_buckets() -> None:
     assert latency_of(buckets) == {"p50": 0.5, "p95": 0.95, "p99": 0.99}
     buckets[17] = 100
     assert latency_of(buckets) == {"p50": 1.0, "p95": 1_800_000, "p99": 1_800_000}
+
+
+async def test_audit_entries_are_told_to_who_asks_for_them() -> None:
+    async with served(Echo("echo")) as gateway, watching(gateway.client, "audit") as watcher:
+        await watcher.until("hello")
+        await gateway.client.post("/agents/echo/suspend", json={"reason": "a look at it"})
+        entry = await watcher.until("audit.entry", action="agent.suspend")
+        assert (entry.data["agent"], entry.data["outcome"], entry.data["details"]) == ("echo", "ok", {"reason": "a look at it"})

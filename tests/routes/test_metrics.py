@@ -15,11 +15,8 @@ from portico.errors import AgentError
 from portico.kernel.keyed import keyed
 from portico.kernel.pool import pool
 from portico.kernel.process import AgentProcess
-from portico.mcp_bridge.calling.wiring import build_upstreams
-from portico.mcp_bridge.config import MCPServerConfig
 from portico.operations.decorators import operation
 from tests.app.serving import served
-from tests.cli.programs import REPOSITORY
 from tests.routes.agents import Crashing, Echo
 
 if TYPE_CHECKING:
@@ -235,24 +232,6 @@ async def test_the_format_is_the_one_that_the_client_names(accept: str | None, m
     assert response.headers["content-type"] == head.headers["content-type"] == media_type
     assert response.text.endswith("# EOF\n") == media_type.startswith("application/openmetrics-text")
     assert head.content == b""
-
-
-async def test_every_metric_has_help_a_type_and_a_name_by_the_conventions_and_is_in_the_documentation() -> None:
-    servers, _ = build_upstreams([MCPServerConfig("gone", command="python", args=["-c", ""])])
-    async with served(servers, Crashing("crashing")) as gateway:
-        await gateway.client.post("/agents/crashing/once")
-        await gateway.client.post("/agents/crashing/once", json=7)
-        text = (await gateway.client.get("/metrics", headers=OPENMETRICS)).text
-    families = list(parsed_openmetrics(text))
-    documented = set(re.findall(r"^\| `(portico_\w+)`", (REPOSITORY / "docs" / "telemetry.md").read_text(), re.MULTILINE))
-    shown = {family.name + {"counter": "_total", "info": "_info"}.get(family.type, "") for family in families}
-
-    assert {name for name in shown if name.startswith("portico_")} == documented
-    for family in families:
-        assert family.documentation, family.name
-        assert family.type in ("counter", "gauge", "histogram", "info", "summary"), family.name
-        assert re.fullmatch(r"(portico|process|http_server|mcp|gen_ai)_[a-z_]+", family.name)
-        assert not family.name.endswith(("_total", "_count", "_sum", "_bucket", "_info", "_milliseconds", "_ms"))
 
 
 async def test_two_gateways_of_one_process_count_for_themselves() -> None:

@@ -85,7 +85,7 @@ async def test_nested_agents_streams_and_turns_are_paid_by_the_run_they_were_mad
         delta("Hi."),
         delta(finish_reason="stop", usage={"prompt_tokens": 100, "completion_tokens": 10}) | {"model": "priced"},
     ]
-    last = {"model": "priced", "choices": [], "usage": {"prompt_tokens": 100, "completion_tokens": 10}}
+    last: dict[str, Any] = {"model": "priced", "choices": [], "usage": {"prompt_tokens": 100, "completion_tokens": 10}}
     async with (
         fake_openai() as fake,
         serving(Asker("asker", "inner", 2), Asker("inner", "helper"), helper(fake, stream=True)) as gateway,
@@ -123,7 +123,7 @@ async def test_the_price_that_a_provider_tells_wins() -> None:
 
 
 async def test_calls_that_fail_are_counted_by_what_they_may_have_taken() -> None:
-    last = {"model": "priced", "choices": [], "usage": {"prompt_tokens": 100, "completion_tokens": 3}}
+    last: dict[str, Any] = {"model": "priced", "choices": [], "usage": {"prompt_tokens": 100, "completion_tokens": 3}}
     async with fake_openai() as fake, serving(helper(fake), helper(fake, "streaming", stream=True)) as gateway:
         fake.answers += [
             plain({"error": "Too many."}, 429),
@@ -223,7 +223,9 @@ async def test_what_cannot_be_asked_for_is_refused(query: str) -> None:
 class Labelled(AgentProcess):
     @operation
     async def look(self, ctx: Context) -> dict[str, Any]:
-        ctx.emit("looked", {"n": 1})
+        ctx.metric("pages.read", 3, unit="{page}", of="atlas")
+        with pytest.raises(ValueError, match="needs to be a number"):
+            ctx.metric("pages.read", float("nan"))
         return dict(ctx.metadata)
 
 
@@ -250,7 +252,8 @@ async def test_labels_are_kept_with_a_run_and_told_with_its_events() -> None:
     assert run["output"] == {"more": 1, "labels": {"project": "atlas"}}
     assert refused.status_code == 422
     told = [event for event in ring.events if event.run_id == started["run_id"]]
-    assert [(event.seq, event.type) for event in told] == [(1, "run.started"), (2, "looked"), (3, "run.succeeded")]
+    assert [(event.seq, event.type) for event in told] == [(1, "run.started"), (2, "metric"), (3, "run.succeeded")]
+    assert told[1].data == {"name": "pages.read", "value": 3, "unit": "{page}", "tags": {"of": "atlas"}}
     assert {event.labels["project"] for event in told} == {"atlas"}
 
 

@@ -251,7 +251,8 @@ async def test_a_kept_run_is_counted_once() -> None:
     worker = Worker()
     async with runtime_of(worker) as runtime:
         door = Dispatcher(runtime)
-        meter = door.meter = CallMeter(door.catalogue)
+        meter = door.meter = CallMeter()
+        meter.serve(door.catalogue)
         door.book.on_end.append(meter.run_ended)
         run = await handed_over(door, call := call_of(door, "work", what="it"), worker)
         tally = run.tally

@@ -86,6 +86,8 @@ class Receiver:
     headers: list[dict[str, str]] = field(default_factory=list[dict[str, str]])
     """Of requests over either, by lower-case names."""
     spans: list[Received] = field(default_factory=list[Received])
+    lives: list[Received] = field(default_factory=list[Received])
+    """The spans of processes that start and stop, which no call has made."""
     metrics: list[Measured] = field(default_factory=list[Measured])
     logs: list[Logged] = field(default_factory=list[Logged])
     schemas: set[str] = field(default_factory=set[str])
@@ -129,7 +131,9 @@ class Receiver:
             self.schemas.add(group.schema_url)
             for scope in group.scope_spans:
                 self.schemas.add(scope.schema_url)
-                self.spans += [received(span, service) for span in scope.spans]
+                for span in scope.spans:
+                    one = received(span, service)
+                    (self.lives if one.name.startswith(("start ", "stop ")) else self.spans).append(one)
 
     def _metrics(self, request: Any) -> None:
         for group in request.resource_metrics:

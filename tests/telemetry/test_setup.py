@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ import httpx
 import pytest
 
 from portico.errors import ConfigurationError
+from portico.kernel.messages import Message
 from portico.telemetry.complaints import LOGGERS, PERIOD, Complaints
 from portico.telemetry.otlp import exporter_of
 from portico.telemetry.setup import configure
@@ -164,8 +166,6 @@ def test_spans_are_printed_to_standard_error_where_that_is_asked_for(capsys: pyt
 
 
 def send_one(environ: Mapping[str, str]) -> None:
-    from portico.kernel.messages import Message
-
     telemetry = configure(environ)
     assert telemetry is not None
     with telemetry.observer.handling(Message(recipient="agent")):
@@ -209,6 +209,76 @@ def test_an_endpoint_that_is_down_harms_no_call_and_is_told_once(caplog: pytest.
     assert answers == [200] * 300
     assert stopped < 10
     assert len([record for record in caplog.records if record.name in LOGGERS and record.levelno >= logging.WARNING]) == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "lost"),
+    [
+        (b"HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 13\r\n\r\n<html></html>", 0),
+        (b"HTTP/1.1 500 Oh\r\ncontent-length: 0\r\n\r\n", 1),
+        (b"\x00\xff nonsense \r\n\r\n", 1),
+        (b"", 1),
+        (None, 1),
+    ],
+    ids=["a page", "500", "nonsense", "reset", "silence"],
+)
+def test_an_endpoint_that_answers_nonsense_holds_nobody_up(answer: bytes | None, lost: int) -> None:
+    done = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=misbehave, args=(listener, answer, done), daemon=True)
+        thread.start()
+        telemetry = configure(environ_of(f"http://127.0.0.1:{listener.getsockname()[1]}"))
+        assert telemetry is not None
+        with telemetry.observer.handling(Message(recipient="agent")):
+            pass
+        began = time.monotonic()
+        telemetry.shutdown()
+        took = time.monotonic() - began
+        done.set()
+
+    assert took < 6
+    assert telemetry.lost == lost or answer is None  # what is still under way is not known to be lost
+
+
+def misbehave(listener: socket.socket, answer: bytes | None, done: threading.Event) -> None:
+    """Answer every request like that; None: never."""
+    open_ones: list[socket.socket] = []
+    listener.settimeout(0.1)
+    while not done.is_set():
+        try:
+            connection, _ = listener.accept()
+        except TimeoutError:
+            continue
+        except OSError:
+            break
+        connection.settimeout(2)
+        connection.recv(65536)
+        if answer is None:
+            open_ones.append(connection)
+            continue
+        connection.sendall(answer)
+        connection.close()
+    for connection in open_ones:
+        connection.close()
+
+
+def test_spans_that_there_is_no_room_for_are_dropped_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "8")
+    monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "8")
+    done = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=misbehave, args=(listener, None, done), daemon=True)
+        thread.start()
+        telemetry = configure(environ_of(f"http://127.0.0.1:{listener.getsockname()[1]}"))
+        assert telemetry is not None
+        for _ in range(100):
+            with telemetry.observer.handling(Message(recipient="agent")):
+                pass
+        lost = telemetry.lost
+        telemetry.shutdown(0.1)
+        done.set()
+
+    assert 80 <= lost <= 92
 
 
 def test_complaints_pass_once_a_minute() -> None:

@@ -65,7 +65,7 @@ def beside(section: str) -> list[str]:
         (
             "supervision: {name: a}\nsecurity: {}",
             [
-                "t.yaml:2: security: this key is unknown. Known: supervision, supervisor, routes, server, transport, store, mcp, models, prices, plugins."
+                "t.yaml:2: security: this key is unknown. Known: supervision, supervisor, routes, server, transport, store, audit, mcp, models, prices, plugins."
             ],
         ),
     ],
@@ -501,7 +501,7 @@ def test_mistakes_of_every_kind_are_told_at_once_in_the_order_of_their_lines() -
         "t.yaml:9: routes[0].method: 'PSOT' is not one of GET, POST, PUT, PATCH, DELETE. Did you mean 'POST'?",
         "t.yaml:9: routes[0].agent: there is no agent 'c'. There are: a, b.",
         "t.yaml:9: routes[0].path: 'x' must begin with '/'.",
-        "t.yaml:10: colour: this key is unknown. Known: supervision, supervisor, routes, server, transport, store, mcp, models, prices, plugins.",
+        "t.yaml:10: colour: this key is unknown. Known: supervision, supervisor, routes, server, transport, store, audit, mcp, models, prices, plugins.",
     ]
 
 

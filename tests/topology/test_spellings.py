@@ -375,6 +375,7 @@ def test_the_json_schema_knows_every_section_and_is_a_schema() -> None:
         "server",
         "transport",
         "store",
+        "audit",
         "mcp",
         "models",
         "prices",

@@ -133,6 +133,8 @@ class TopApp(App[None]):
         self._keyed = keyed
         self._pending = False
         self._said: Text | None = None
+        self._drawn: dict[str, Text | None] = {"said": None}
+        self._rows = -1
         self.register_theme(TERMINAL)
         self.theme = TERMINAL.name
 
@@ -161,25 +163,31 @@ class TopApp(App[None]):
         """The view that is looked at."""
         return self.screen_stack[0].query_one(f"#{self.view_name}", Listing)
 
-    def _of(self, name: str) -> Listing:
-        return self.screen_stack[0].query_one(f"#{name}", Listing)
+    @property
+    def _over(self) -> bool:
+        """Whether the screen is given back already: a timer may still ring then."""
+        return not self.is_running or not self.screen_stack
 
     # --- drawing ------------------------------------------------------------------------------------------------------
 
     def _changed(self) -> None:
         if not self._pending and self.is_running:
             self._pending = True
-            self.set_timer(SOON, self._redraw)
+            self.set_timer(SOON, lambda: self._redraw(rows=False))
 
-    def _redraw(self) -> None:
+    def _redraw(self, *, rows: bool = True) -> None:
         self._pending = False
-        if not self.is_running:
+        if self._over:
             return
         ground, room = self.screen_stack[0], self.size.width
-        ground.query_one("#headline", Static).update(self._headline(room))
-        ground.query_one("#tabs", Static).update(self._tabs(room))
+        for name, text in (("headline", self._headline(room)), ("tabs", self._tabs(room))):
+            if self._drawn.get(name) != text:  # a page that nobody looks at costs little
+                self._drawn[name] = text
+                ground.query_one(f"#{name}", Static).update(text, layout=False)
         self._foot()
-        self.listing.show()
+        if rows or self.picture.rows != self._rows:
+            self._rows = self.picture.rows
+            self.listing.show()
 
     def on_resize(self, _: events.Resize) -> None:
         """Another room, another headline."""
@@ -236,15 +244,18 @@ class TopApp(App[None]):
 
     def _unsay(self) -> None:
         self._said = None
-        self._foot()
+        if not self._over:
+            self._foot()
 
     def _foot(self) -> None:
         """The last line above the keys: what was said last, else what only is shown."""
         narrowed = self._narrowed()
         told = self._said or (Text(f"Only {narrowed}. Esc shows all.", style="magenta") if narrowed else None)
         foot = self.screen_stack[0].query_one("#said", Static)
-        foot.display = told is not None
-        foot.update(told or "")
+        if told != self._drawn["said"]:
+            self._drawn["said"] = told
+            foot.display = told is not None
+            foot.update(told or "")
 
     # --- views --------------------------------------------------------------------------------------------------------
 

@@ -93,7 +93,7 @@ class Link:
 
 @dataclass(slots=True)
 class Picture:
-    """All that is known. `changes` grows with each change, so that whoever draws knows when to."""
+    """All that is known. `rows` grows with each change of what the views show, so that whoever draws knows when to."""
 
     link: Link = field(default_factory=Link)
     version: str = ""
@@ -112,7 +112,7 @@ class Picture:
     """One a second, the last one last."""
     stale: set[str] = field(default_factory=set[str])
     """What is to be read anew: `tree`, `runs`, `waiting`, `letters`; `node NAME` for one node of the tree."""
-    changes: int = 0
+    rows: int = 0
 
     @property
     def now(self) -> Record:
@@ -127,22 +127,22 @@ class Picture:
         beside = cast("list[Mapping[str, Any]]", root.get("beside") or [])
         for one in (root, *beside):
             self._place(one, 0, ())
-        self.changes += 1
+        self.rows += 1
 
     def set_runs(self, found: list[Record]) -> None:
         """The newest runs."""
         self.runs = {run["run_id"]: run for run in found}
-        self.changes += 1
+        self.rows += 1
 
     def set_waiting(self, found: list[Record]) -> None:
         """The runs that wait."""
         self.waiting = {run["run_id"]: run for run in found}
-        self.changes += 1
+        self.rows += 1
 
     def set_letters(self, found: list[Record]) -> None:
         """The newest dead letters."""
         self.letters = found[:MOST]
-        self.changes += 1
+        self.rows += 1
 
     def set_node(self, node: Mapping[str, Any]) -> None:
         """One node as the gateway has it now."""
@@ -151,7 +151,7 @@ class Picture:
             place.node |= {name: value for name, value in node.items() if name not in APART}
             if place.crash is not None:  # its traceback is read by whoever looks at it
                 place.node["last_crash"] = {name: value for name, value in place.crash.items() if name != "traceback"}
-            self.changes += 1
+            self.rows += 1
 
     def _place(self, root: Mapping[str, Any], level: int, parents: tuple[str, ...]) -> None:
         """Not by recursion: how deep a tree is, others decide."""
@@ -182,7 +182,8 @@ class Picture:
             self.stale.add("letters")
         elif name == "hello":
             self.version = str(data.get("version") or "")
-        self.changes += 1
+        if name != "figures" or data.get("agents"):  # other figures change no row
+            self.rows += 1
 
     def _count(self, data: Record) -> None:
         self.figures.append({kind: value for kind, value in data.items() if kind != "agents"})

@@ -55,7 +55,7 @@ class UsageTable:
             number(row.get("calls")),
             number(row.get("tokens_in")),
             number(row.get("tokens_out")),
-            _money(row.get("cost_usd"), partial=bool(unpriced)),
+            _money(row.get("cost_usd"), partial=bool(unpriced or row.get("unknown_calls"))),
             number(unpriced, Tone.NOTE),
         )
 

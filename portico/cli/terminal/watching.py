@@ -126,7 +126,7 @@ class Watching:
         """The seconds until the next attempt."""
         refused = isinstance(error, Unauthenticated)
         self.picture.link = Link("refused" if refused else "lost", refusal(error, self.client.calls.url, keyed=self._keyed).detail)
-        self.picture.changes += 1
+        self.picture.rows += 1
         self._changed()
         return PATIENCE if refused else max(0.1, backoff(losses))
 
@@ -161,7 +161,7 @@ class Watching:
                 self.picture.set_letters(await self._records("/dead-letters", "dead_letters", "id", {}))
             case "usage":
                 self.picture.usage = await self._usage()
-                self.picture.changes += 1
+                self.picture.rows += 1
             case _ if what.startswith(NODE):
                 await self._node(what.removeprefix(NODE))
             case _:

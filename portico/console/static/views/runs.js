@@ -48,7 +48,7 @@ function AllRuns({ route }) {
 function Statuses({ chosen, onChange }) {
   const { figures } = useGateway();
   useObservable(figures);
-  const counts = figures.latest?.runs ?? {};
+  const counts = figures.last?.runs ?? {};
   return html`<div class="picks" role="group" aria-label="Status">
     ${["", ...STATUSES].map(
       (status) => html`<button type="button" key=${status} class="pick" aria-pressed=${chosen === status ? "true" : "false"} onClick=${() => onChange("status", status)}>
