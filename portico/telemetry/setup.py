@@ -52,12 +52,12 @@ def logs(outlets: Outlets, secrets: Iterable[str]) -> LogExport | None:
         return None
     from portico.telemetry.log_export import LogExport  # noqa: PLC0415  # only where it is wanted
 
-    return LogExport(outlets, Redaction({*secrets, *secrets_in(outlets.environ)}))
+    return LogExport(outlets, Redaction({*secrets, *secrets_in(outlets.variables)}))
 
 
 def traces(outlets: Outlets, secrets: Iterable[str] = ()) -> Telemetry | None:
     """The same, where other signals share what the environment says. `secrets` never come out. Raises as `configure`."""
-    target, printed, environ = outlets.target(Signal.TRACES), outlets.printed(Signal.TRACES), outlets.environ
+    target, printed, environ = outlets.target(Signal.TRACES), outlets.printed(Signal.TRACES), outlets.variables
     if target is None and not printed:
         return None
     try:
