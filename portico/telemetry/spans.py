@@ -44,9 +44,9 @@ NOWHERE: Final = Context()
 SAMPLED: Final = 0x01
 RANDOM: Final = 0x02
 """The flags of a trace (W3C Trace Context, level 2, §3.2.2.5)."""
-LONGEST: Final = 16 * 1024
+LONGEST: Final = 8 * 1024
 """Characters of what an exception says of itself, and of its traceback, that a span has."""
-READ: Final = 4 * LONGEST
+READ: Final = 2 * LONGEST
 """How many of them are looked at for secrets."""
 SHORT: Final = 1024
 """Characters of what a stranger calls something."""

@@ -158,7 +158,7 @@ async def test_what_errors_say_has_no_secrets_and_an_end(
     assert any(span.failed and span.message for span in receiver.named(f"handle careless.{operation}"))
     assert "correct horse" not in str(told)
     assert "abcdef.ghijkl" not in str(told)
-    assert max(map(len, told)) < 50_000
+    assert max(map(len, told)) < 30_000
 
 
 async def test_what_a_models_tool_calls_secret_is_in_no_span(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
