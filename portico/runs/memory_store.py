@@ -430,6 +430,7 @@ def _answers(kept: _Kept, query: RunQuery) -> bool:
         and (query.status is None or kept["status"] == query.status)
         and (query.agent is None or kept["agent"] == query.agent)
         and (query.parent is None or kept.accepted.parent == query.parent)
+        and (query.prefix is None or kept.accepted.run_id.startswith(query.prefix))
         and (not query.dead or kept["dead"] is not None)
         and (query.before is None or kept.age < query.before)
     )

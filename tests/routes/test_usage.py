@@ -92,7 +92,7 @@ async def test_nested_agents_streams_and_turns_are_paid_by_the_run_they_were_mad
     ):
         fake.answers += [streamed(*pieces, last), answered()]
         started = (await gateway.client.post("/runs", json={"agent": "asker", "payload": {}})).json()
-        run = (await gateway.client.get(f"/runs/{started['run_id']}?wait=20")).json()
+        run = (await gateway.client.get(f"/runs/{started['run_id']}?wait=20&summary=true")).json()
         report = await usage(gateway, f"?by=agent&run={started['run_id']}")
     assert run["status"] == "succeeded"
     assert part(run["usage"], "calls", "tokens_in", "tokens_out", "cost_usd") == [2, 200, 20, 0.0004]
@@ -174,7 +174,7 @@ async def test_what_was_paid_is_counted_where_the_attempt_crashes() -> None:
     async with fake_openai() as fake, serving(Fragile("fragile", "helper"), helper(fake)) as gateway:
         fake.answers += [answered(), answered()]
         started = (await gateway.client.post("/runs", json={"agent": "fragile", "payload": {}})).json()
-        run = (await gateway.client.get(f"/runs/{started['run_id']}?wait=20")).json()
+        run = (await gateway.client.get(f"/runs/{started['run_id']}?wait=20&summary=true")).json()
         calls = fake.requests
     assert run["status"] == "succeeded"
     assert run["usage"]["calls"] == len(calls)  # an ask whose reply was stored is not made again
