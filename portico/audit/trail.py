@@ -190,10 +190,13 @@ class AuditTrail:
             yield
             return
         self.record(AuditAction.GATEWAY_STARTED, details={"version": __version__})
+        failure: Exception | None = None
         async with asyncio.TaskGroup() as group:
             tasks = {group.create_task(line.run(), name=f"audit {line.sink.name}") for line in self.lines}
             try:
                 yield
+            except Exception as error:  # noqa: BLE001  # raised below, as it is: the group would make one of several of it
+                failure = error
             finally:
                 self._tell_more()
                 self.record(AuditAction.GATEWAY_STOPPED)
@@ -204,6 +207,8 @@ class AuditTrail:
                     task.cancel()
         for line in self.lines:
             line.confess()
+        if failure is not None:
+            raise failure
 
 
 def _text(value: str | None) -> str | None:

@@ -18,6 +18,7 @@ from portico.errors import StoreUnavailable
 from portico.kernel.clock import SystemClock
 from portico.kernel.memory import copied
 from portico.runs.audit_entry import ChainHead
+from portico.runs.audit_store import EntryExists
 from portico.runs.event import Event
 from portico.runs.memory_usage import MemoryUsage
 from portico.runs.status import ENDS, RunStatus
@@ -299,6 +300,10 @@ class MemoryRunStore:
     async def append_audit(self, entries: Sequence[SealedEntry], forget_through: int = 0) -> None:
         """See `AuditStore.append_audit`."""
         last = (await self.audit_head()).seq
+        hashes = {sealed.seq: sealed.hash for sealed in entries if sealed.seq <= last}
+        for there in takewhile(lambda sealed: sealed.seq >= min(hashes, default=last + 1), reversed(self._audit)):
+            if hashes.get(there.seq, there.hash) != there.hash:
+                raise EntryExists(str(there.seq))
         self._audit += [sealed for sealed in entries if sealed.seq > last]
         while self._audit and self._audit[0].seq <= forget_through:
             self._audit.popleft()

@@ -40,6 +40,7 @@ FIELDS: Final = (
 COLUMNS: Final = f"seq, prev, hash, {', '.join(FIELDS)}, details"
 APPEND: Final = f"INSERT INTO audit ({COLUMNS}) VALUES (?, ?, ?{', ?' * len(FIELDS)}, ?) ON CONFLICT DO NOTHING"  # noqa: S608  # our own words
 HEAD: Final = "SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1"
+TAKEN: Final = "SELECT seq, hash FROM audit WHERE seq BETWEEN ? AND ?"
 FORGET: Final = "DELETE FROM audit WHERE seq <= ?"
 OLDER: Final = """SELECT seq, hash, (SELECT count(*) FROM audit AS other WHERE other.seq <= audit.seq) FROM audit
 WHERE seq < coalesce((SELECT min(seq) FROM audit WHERE at_us >= ?), 9223372036854775807) ORDER BY seq DESC LIMIT 1"""
@@ -50,11 +51,17 @@ def rows_of(entries: Iterable[SealedEntry]) -> list[tuple[Any, ...]]:
     return [_row(sealed) for sealed in entries]
 
 
-def append(database: sqlite3.Connection, rows: list[tuple[Any, ...]], forget_through: int) -> None:
-    """Write them, and remove what is kept no longer."""
+def append(database: sqlite3.Connection, rows: list[tuple[Any, ...]], forget_through: int) -> bool:
+    """Write them, and remove what is kept no longer. Returns False, and does nothing, where another has the number of one."""
+    if rows:
+        hashes = {row[0]: row[2] for row in rows}
+        taken = database.execute(TAKEN, (rows[0][0], rows[-1][0])).fetchall()
+        if any(hashes.get(seq) != own_hash for seq, own_hash in taken):
+            return False
     database.executemany(APPEND, rows)
     if forget_through:
         database.execute(FORGET, (forget_through,))
+    return True
 
 
 def head(database: sqlite3.Connection) -> ChainHead:
