@@ -170,7 +170,8 @@ class Line:
                 self._complain(error)
                 return
             if expired is not None:
-                self._waiting.append(AuditEntry(at_us=now_us, action=AuditAction.PRUNED, details=expired))
+                self._pruned_at = -math.inf  # there may be more: it is looked for when this is written, and so this comes first
+                self._waiting.appendleft(AuditEntry(at_us=now_us, action=AuditAction.PRUNED, details=expired))
 
     async def _close(self) -> None:
         try:

@@ -57,6 +57,9 @@ class AuditStore(Protocol):
         """At most `limit` entries."""
         ...
 
-    async def audit_older(self, than_us: int) -> tuple[ChainHead, int] | None:
-        """The last entry before which all, itself too, are older than this, and how many these are. None where there are none."""
+    async def audit_older(self, than_us: int, limit: int) -> tuple[ChainHead, int] | None:
+        """The last entry before which all, itself too, are older than this, and how many these are: `limit` at most.
+
+        None where there are none.
+        """
         ...

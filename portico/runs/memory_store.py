@@ -317,9 +317,9 @@ class MemoryRunStore:
         found = self._audit if query.after is not None else reversed(self._audit)
         return list(islice((sealed for sealed in found if _is_wanted(sealed, query)), query.limit))
 
-    async def audit_older(self, than_us: int) -> tuple[ChainHead, int] | None:
+    async def audit_older(self, than_us: int, limit: int) -> tuple[ChainHead, int] | None:
         """See `AuditStore.audit_older`."""
-        found = list(takewhile(lambda sealed: sealed.entry.at_us < than_us, self._audit))
+        found = list(takewhile(lambda sealed: sealed.entry.at_us < than_us, islice(self._audit, limit)))
         return (ChainHead(found[-1].seq, found[-1].hash), len(found)) if found else None
 
     async def usage(self, query: UsageQuery) -> list[UsageGroup]:

@@ -259,9 +259,9 @@ class SqliteStore:
         """See `AuditStore.audit`."""
         return await self._read(audit_table.page, query)
 
-    async def audit_older(self, than_us: int) -> tuple[ChainHead, int] | None:
+    async def audit_older(self, than_us: int, limit: int) -> tuple[ChainHead, int] | None:
         """See `AuditStore.audit_older`."""
-        return await self._read(audit_table.older, than_us)
+        return await self._read(audit_table.older, than_us, limit)
 
     async def all_usage(self) -> list[UsageRow]:
         """Every sum of usage: those of days, and those of runs."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
+from portico.audit import journal
 from portico.audit.chain import shown
 from portico.audit.journal import JournalSink
 from portico.audit.line import BATCH, PATIENCE, Line
@@ -24,7 +25,7 @@ from portico.runs.audit_store import AuditQuery
 from portico.runs.memory_store import MemoryRunStore
 from portico.stores.sqlite import SqliteStore
 from portico.testing.manual_clock import ManualClock
-from tests.audit.entries import NOW_US, an_entry
+from tests.audit.entries import NOW_US, a_chain, an_entry
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
@@ -201,6 +202,23 @@ async def test_the_journal_removes_what_is_too_old_and_its_chain_stays_whole() -
     assert [sealed.seq for sealed in left] == [4, 5, 6]
     assert left[-1].entry.action == AuditAction.PRUNED
     assert left[-1].entry.details == {"through": 3, "hash": left[0].prev, "count": 3}
+    assert whole(left)
+
+
+async def test_the_journal_removes_many_in_several_commits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal, "AT_ONCE", 2)
+    store = MemoryRunStore()
+    await store.append_audit(a_chain(*(an_entry(number) for number in range(1, 6))))
+    line = Line(JournalSink(store, 2.0), ManualClock(epoch=NOW_US / 1e6 + 5.5))
+    for number in range(BATCH + 1):
+        line.put(an_entry(6 + number))
+    async with at_work(line):
+        pass
+    left = await store.audit(AuditQuery(after=0, limit=1000))
+    told = [sealed.entry.details for sealed in left if sealed.entry.action == AuditAction.PRUNED]
+    assert [(said or {}).get("count") for said in told] == [2, 1]
+    assert left[0].seq == 4
+    assert len(left) == 2 + BATCH + 1 + 2
     assert whole(left)
 
 

@@ -59,7 +59,7 @@ async def test_an_empty_trail_has_no_head_and_no_entries(opened: Opened) -> None
     async with opened() as store:
         assert await store.audit_head() == ChainHead()
         assert await store.audit(AuditQuery()) == []
-        assert await store.audit_older(NOW_US) is None
+        assert await store.audit_older(NOW_US, 10) is None
 
 
 @over_every_store
@@ -123,9 +123,10 @@ async def test_what_is_older_is_told_up_to_the_first_that_is_not(opened: Opened)
         entries = [an_entry(number) for number in (1, 2, 5, 3, 6)]
         chain = a_chain(*entries)
         await store.append_audit(chain)
-        assert await store.audit_older(entries[0].at_us) is None
-        assert await store.audit_older(entries[3].at_us + 1) == (head_of(chain[1]), 2)
-        assert await store.audit_older(entries[4].at_us + 1) == (head_of(chain[4]), 5)
+        assert await store.audit_older(entries[0].at_us, 10) is None
+        assert await store.audit_older(entries[3].at_us + 1, 10) == (head_of(chain[1]), 2)
+        assert await store.audit_older(entries[4].at_us + 1, 10) == (head_of(chain[4]), 5)
+        assert await store.audit_older(entries[4].at_us + 1, 3) == (head_of(chain[2]), 3)
 
 
 @over_every_store
