@@ -68,7 +68,12 @@ class AuditTrail:
         clock: Clock | None = None,
         failed: Callable[[], object] = lambda: None,
     ) -> None:
-        self.level = settings.level
+        self.on = settings.level >= AuditLevel.ACTIONS
+        """See `Auditor.on`."""
+        self.calls = settings.level >= AuditLevel.CALLS
+        """See `Auditor.calls`. On the way of every call."""
+        self.messages = settings.level >= AuditLevel.MESSAGES
+        """Whether what agents handle for each other is recorded."""
         self.on_entry: list[Callable[[AuditEntry], object]] = []
         """Who is told of each entry, at once and on the event loop, before it has its place in any chain."""
         self._clock: Clock = clock or SystemClock()
@@ -79,21 +84,6 @@ class AuditTrail:
         self._minute = -math.inf
 
     # --- the port -----------------------------------------------------------------------------------------------------
-
-    @property
-    def on(self) -> bool:
-        """See `Auditor.on`."""
-        return self.level >= AuditLevel.ACTIONS
-
-    @property
-    def calls(self) -> bool:
-        """See `Auditor.calls`."""
-        return self.level >= AuditLevel.CALLS
-
-    @property
-    def messages(self) -> bool:
-        """Whether what agents handle for each other is recorded."""
-        return self.level >= AuditLevel.MESSAGES
 
     def record(
         self,
