@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING
 from portico.audit.settings import AuditLevel, AuditSettings
 from portico.audit.sinks import sink_of
 from portico.audit.trail import AuditTrail
+from portico.runs.audit_entry import AuditAction
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Callable
     from pathlib import Path
 
     from portico.app.settings import GatewayConfig
     from portico.audit.sink import AuditSink
+    from portico.auth.api_key import ApiKey
     from portico.runs.dispatcher import Dispatcher
     from portico.telemetry.outlets import Outlets
 
@@ -48,6 +50,16 @@ def open_trail(dispatcher: Dispatcher, settings: GatewayConfig, outlets: Outlets
     if trail.calls:
         dispatcher.book.on_end.append(trail.run_ended)
     return trail
+
+
+def key_changes(trail: AuditTrail) -> Callable[[ApiKey, bool], object]:
+    """Records that the keys in the file are others now. Who made or revoked them did so beside the gateway: nobody knows who."""
+
+    def changed(key: ApiKey, is_new: bool) -> None:  # noqa: FBT001  # as `KeyRing` says it
+        about = {"key": key.id, "principal": key.principal.name, "scopes": " ".join(sorted(key.principal.scopes))}
+        trail.record(AuditAction.KEY_ADDED if is_new else AuditAction.KEY_REMOVED, details=about)
+
+    return changed
 
 
 @asynccontextmanager

@@ -10,20 +10,27 @@ from portico.auth.principal import Authenticator
 from portico.auth.shared_key import SharedKey
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from portico.app.settings import GatewayConfig
+    from portico.auth.api_key import ApiKey
     from portico.auth.principal import Keys
     from portico.auth.tokens import Tokens
 
 
-def authenticator_of(settings: GatewayConfig) -> Authenticator | None:
-    """Who decides who calls; None where everybody may. Raises `ConfigurationError` for a key file that cannot be read."""
+def authenticator_of(settings: GatewayConfig, changed: Callable[[ApiKey, bool], object] | None = None) -> Authenticator | None:
+    """Who decides who calls; None where everybody may. `changed`: as of `KeyRing`.
+
+    Raises:
+        ConfigurationError: a key file that cannot be read.
+    """
     if not settings.authenticates:
         return None
     keys: list[Keys] = []
     if settings.api_key is not None:
         keys.append(SharedKey(settings.api_key))
     if settings.keys_file is not None:
-        keys.append(KeyRing(KeyFile(settings.keys_file)))
+        keys.append(KeyRing(KeyFile(settings.keys_file), changed=changed))
     return Authenticator(keys, _tokens(settings))
 
 

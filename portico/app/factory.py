@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from starlette.routing import Route
 
 from portico.app.application import Gateway, GatewayApp
-from portico.app.auditing import open_trail
+from portico.app.auditing import key_changes, open_trail
 from portico.app.authentication import authenticator_of
 from portico.app.document_route import add_document
 from portico.app.door import open_door
@@ -112,7 +112,7 @@ def create_app(source: KernelRuntime | Topology | Path | str | Mapping[str, Any]
     resource = _protected_resource(dispatcher, settings)
     mcp = _mcp(dispatcher, face, settings, resource)
     sse = _oldest_form(mcp, face, settings)
-    authenticator = authenticator_of(settings)
+    authenticator = authenticator_of(settings, key_changes(trail))
     metrics = _metrics(dispatcher, face, telemetry) if settings.metrics_enabled else None
     gateway = Gateway(
         runtime,

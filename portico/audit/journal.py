@@ -5,7 +5,7 @@ Below: the port `AuditStore`. What is older than it is to be kept is removed, an
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from portico.audit.chain import HASH, MICROSECONDS
 from portico.runs.audit_entry import AuditAction
@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 
     from portico.runs.audit_entry import ChainHead, Details, SealedEntry
     from portico.runs.audit_store import AuditStore
+
+
+AT_ONCE: Final = 5000
+"""How many entries are removed in one commit: what else is to be stored waits for it."""
 
 
 class JournalSink:
@@ -39,7 +43,7 @@ class JournalSink:
         """What an entry is to say with which the oldest are removed; None where none is too old."""
         if self._keep is None:
             return None
-        found = await self._store.audit_older(now_us - int(self._keep * MICROSECONDS))
+        found = await self._store.audit_older(now_us - int(self._keep * MICROSECONDS), AT_ONCE)
         return None if found is None else {"through": found[0].seq, HASH: found[0].hash, "count": found[1]}
 
     async def close(self) -> None:

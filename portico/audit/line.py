@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeVar, runtime_checkable
 from portico.audit.chain import MICROSECONDS, head_of, seal
 from portico.kernel.clock import sleep
 from portico.runs.audit_entry import AuditAction, AuditEntry, ChainHead
+from portico.runs.audit_store import EntryExists
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable
 
     from portico.audit.sink import AuditSink
     from portico.kernel.clock import Clock
@@ -132,16 +133,17 @@ class Line:
 
     def _sealed(self) -> list[SealedEntry]:
         """The next that wait, chained. They are taken from the line: until they are written, nothing else is tried."""
-        head = self._head or ChainHead()
-        batch: list[SealedEntry] = []
-        while self._waiting and len(batch) < BATCH:
-            sealed = seal(self._waiting.popleft(), head)
-            head = head_of(sealed)
-            batch.append(sealed)
-        return batch
+        batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
+        return _chained(batch, self._head or ChainHead())
 
     async def _write(self) -> None:
-        await self.sink.write(self._in_hand)
+        while True:
+            try:
+                await self.sink.write(self._in_hand)
+            except EntryExists:  # another gateway of this runtime goes on with the same chain: these go behind its last
+                self._in_hand = _chained((sealed.entry for sealed in self._in_hand), await self.sink.open())
+            else:
+                return
 
     async def _insisting(self, do: Callable[[], Awaitable[Result]]) -> Result:
         """Do something with the sink until it succeeds."""
@@ -168,7 +170,8 @@ class Line:
                 self._complain(error)
                 return
             if expired is not None:
-                self._waiting.append(AuditEntry(at_us=now_us, action=AuditAction.PRUNED, details=expired))
+                self._pruned_at = -math.inf  # there may be more: it is looked for when this is written, and so this comes first
+                self._waiting.appendleft(AuditEntry(at_us=now_us, action=AuditAction.PRUNED, details=expired))
 
     async def _close(self) -> None:
         try:
@@ -204,3 +207,12 @@ class Line:
         self._quiet_until = now + QUIET
         why = f"{type(error).__name__}: {error}" if error is not None else f"{len(self._waiting)} entries wait already"
         logger.warning("the audit sink %s takes nothing (%s); %d entries are lost so far", self.sink.name, why, self.lost)
+
+
+def _chained(entries: Iterable[AuditEntry], head: ChainHead) -> list[SealedEntry]:
+    """Entries, in their places behind a head."""
+    chain: list[SealedEntry] = []
+    for entry in entries:
+        chain.append(seal(entry, head))
+        head = head_of(chain[-1])
+    return chain

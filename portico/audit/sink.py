@@ -27,7 +27,11 @@ class AuditSink(Protocol):
         ...
 
     async def write(self, entries: Sequence[SealedEntry]) -> None:
-        """Keep some entries, all or none. Those that it has already, by their numbers, it leaves as they are."""
+        """Keep some entries, all or none. Those that it has already, by their numbers, it leaves as they are.
+
+        Raises:
+            EntryExists: another has the number of one of them; they come again, behind those that are there.
+        """
         ...
 
     async def close(self) -> None:

@@ -68,7 +68,12 @@ class AuditTrail:
         clock: Clock | None = None,
         failed: Callable[[], object] = lambda: None,
     ) -> None:
-        self.level = settings.level
+        self.on = settings.level >= AuditLevel.ACTIONS
+        """See `Auditor.on`."""
+        self.calls = settings.level >= AuditLevel.CALLS
+        """See `Auditor.calls`. On the way of every call."""
+        self.messages = settings.level >= AuditLevel.MESSAGES
+        """Whether what agents handle for each other is recorded."""
         self.on_entry: list[Callable[[AuditEntry], object]] = []
         """Who is told of each entry, at once and on the event loop, before it has its place in any chain."""
         self._clock: Clock = clock or SystemClock()
@@ -79,21 +84,6 @@ class AuditTrail:
         self._minute = -math.inf
 
     # --- the port -----------------------------------------------------------------------------------------------------
-
-    @property
-    def on(self) -> bool:
-        """See `Auditor.on`."""
-        return self.level >= AuditLevel.ACTIONS
-
-    @property
-    def calls(self) -> bool:
-        """See `Auditor.calls`."""
-        return self.level >= AuditLevel.CALLS
-
-    @property
-    def messages(self) -> bool:
-        """Whether what agents handle for each other is recorded."""
-        return self.level >= AuditLevel.MESSAGES
 
     def record(
         self,
@@ -190,10 +180,13 @@ class AuditTrail:
             yield
             return
         self.record(AuditAction.GATEWAY_STARTED, details={"version": __version__})
+        failure: Exception | None = None
         async with asyncio.TaskGroup() as group:
             tasks = {group.create_task(line.run(), name=f"audit {line.sink.name}") for line in self.lines}
             try:
                 yield
+            except Exception as error:  # noqa: BLE001  # raised below, as it is: the group would make one of several of it
+                failure = error
             finally:
                 self._tell_more()
                 self.record(AuditAction.GATEWAY_STOPPED)
@@ -204,6 +197,8 @@ class AuditTrail:
                     task.cancel()
         for line in self.lines:
             line.confess()
+        if failure is not None:
+            raise failure
 
 
 def _text(value: str | None) -> str | None:

@@ -17,7 +17,7 @@ from portico.auth.principal import Principal
 from portico.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from portico.auth.key_file import KeyFile, Stamp
 
@@ -35,15 +35,22 @@ class KeyRing:
         file: where they are.
         now: the time, in seconds since the epoch.
         monotonic: the time since some moment, in seconds, for the looks.
+        changed: told of each key that is new, with True, and of each that is gone, with False, while the file is followed.
 
     Raises:
         ConfigurationError: the file is not there, or broken.
     """
 
     def __init__(
-        self, file: KeyFile, *, now: Callable[[], float] = time.time, monotonic: Callable[[], float] = time.monotonic
+        self,
+        file: KeyFile,
+        *,
+        now: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+        changed: Callable[[ApiKey, bool], object] | None = None,
     ) -> None:
         self._file = file
+        self._changed = changed
         self._now = now
         self._monotonic = monotonic
         # Stands in where there is no key of that id: no secret opens it, and refusing takes the same steps.
@@ -70,12 +77,24 @@ class KeyRing:
         if stamp == self._stamp:
             return
         self._stamp = stamp
+        before = self._keys
         try:
             self._keys = {key.id: key for key in self._file.read()}
         except ConfigurationError as error:
             logger.error("the keys of before stay valid: %s", error)  # noqa: TRY400  # one line says it all
         else:
             logger.info("read %s: %d keys", self._file.path, len(self._keys))
+            if self._changed is not None:
+                self._tell(before, self._changed)
+
+    def _tell(self, before: Mapping[str, ApiKey], changed: Callable[[ApiKey, bool], object]) -> None:
+        """One that says something else now is gone, and new."""
+        for key in before.values():
+            if self._keys.get(key.id) != key:
+                changed(key, False)
+        for key in self._keys.values():
+            if before.get(key.id) != key:
+                changed(key, True)
 
     def _stamped(self) -> Stamp | None:
         try:

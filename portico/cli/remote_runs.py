@@ -69,7 +69,8 @@ class RemoteRuns:
 
     def story(self, run_id: str) -> Story:
         """What became of a run so far. Raises `CallError`."""
-        record = self.record(run_id)
+        with self._sentences():
+            record = dict(self._client.runs.get(_checked(run_id), summary=True).data)
         children = self.page(limit=PAGE, parent=record["run_id"])
         parent = self._parent(record["parent_id"])
         return Story(record, self._events_so_far(record), parent, children[::-1])

@@ -204,9 +204,11 @@ class Calls:
         said = {name: value for name, value in body.items() if value is not None}
         return self._accepted("/runs", said, agent, idempotency_key, {})
 
-    def run(self, run_id: str, wait: float) -> Plan[Run]:
+    def run(self, run_id: str, wait: float, *, summary: bool) -> Plan[Run]:
         """A run's record."""
-        query = {"wait": f"{wait:g}"} if wait else None
+        query = {"wait": f"{wait:g}"} if wait else {}
+        if summary:
+            query["summary"] = "true"
         return self._read("GET", path_of("runs", run_id), Run.read, query=query, seconds=self.timeout + wait)
 
     def wait(self, run_id: str, timeout: float | None) -> Plan[Run]:
@@ -227,10 +229,10 @@ class Calls:
                 yield Pause(BREATH)
 
     def list_runs(
-        self, *, status: str | None, agent: str | None, parent: str | None, everyone: bool, limit: int | None, page: int
+        self, *, everyone: bool, id_prefix: str | None, limit: int | None, page: int, **conditions: str | None
     ) -> Telling[Run]:
         """Runs, the newest first."""
-        conditions = {"status": status, "agent": agent, "parent": parent, "everyone": "true" if everyone else None}
+        conditions |= {"id": id_prefix, "everyone": "true" if everyone else None}
         return self._pages("/runs", "runs", Run.read, limit, page, conditions)
 
     def cancel(self, run_id: str) -> Plan[Run]:

@@ -518,9 +518,12 @@ class Runs:
             )
         )
 
-    def get(self, run_id: str, *, wait: float = 0.0) -> Run:
-        """A run's record. `wait`: seconds, at most 300, to wait for its end. Raises `NotFound`."""
-        return self._client.carry_out(self._calls.run(run_id, wait))
+    def get(self, run_id: str, *, wait: float = 0.0, summary: bool = False) -> Run:
+        """A run's record. `wait`: seconds, at most 300, to wait for its end. Raises `NotFound`.
+
+        `summary`: have the gateway count the run's events, for `data["summary"]`.
+        """
+        return self._client.carry_out(self._calls.run(run_id, wait, summary=summary))
 
     def wait(self, run_id: str, timeout: float | None = None) -> Run:
         """A run's record at its end, however that is. A gateway that is away for less than the client's `timeout` is waited for.
@@ -536,14 +539,25 @@ class Runs:
         agent: str | None = None,
         parent: str | None = None,
         everyone: bool = False,
+        principal: str | None = None,
+        id_prefix: str | None = None,
         limit: int | None = None,
         page: int = PAGE,
     ) -> Iterator[Run]:
         """Your runs, the newest first, at most `limit`. They are read as you iterate, `page` at a time (at most 500).
 
-        `everyone`: those of all callers, for admins.
+        `everyone`: those of all callers, `principal`: those of another one; both for admins. `id_prefix`: how their ids begin.
         """
-        found = self._calls.list_runs(status=status, agent=agent, parent=parent, everyone=everyone, limit=limit, page=page)
+        found = self._calls.list_runs(
+            status=status,
+            agent=agent,
+            parent=parent,
+            everyone=everyone,
+            principal=principal,
+            id_prefix=id_prefix,
+            limit=limit,
+            page=page,
+        )
         return self._client.tell(found)
 
     def cancel(self, run_id: str) -> Run:

@@ -125,6 +125,10 @@ class Pricing(Protocol):
         """A model is about to be called: what takes long to make may be made now, on a thread. Called before each call."""
         ...
 
+    async def ready(self, identity: ModelIdentity, response: ModelResponse) -> None:
+        """Until that is made, where it is needed for this answer. Awaited before each `cost`, which holds up the event loop."""
+        ...
+
 
 # --- tools ------------------------------------------------------------------------------------------------------------
 

@@ -74,10 +74,11 @@ class Tap:
             hooks.enter(stack, hook, call)
         return call
 
-    def priced(self, call: ModelCall, response: ModelResponse) -> ModelResponse:
+    async def priced(self, call: ModelCall, response: ModelResponse) -> ModelResponse:
         """The answer with its price, where its provider did not tell that and somebody knows it."""
         if response.cost_usd is not None or self._prices is None:
             return response
+        await self._prices.ready(call.identity, response)
         cost = self._prices.cost(call.identity, response)
         return response if cost is None else replace(response, cost_usd=float(cost))
 
@@ -132,7 +133,7 @@ class TappedModel:
         with ExitStack() as stack:
             call = self._tap.begin(stack, self._provider, model, messages, tools, streamed=False)
             try:
-                call.response = self._tap.priced(call, await self._provider.chat(model, messages, tools))
+                call.response = await self._tap.priced(call, await self._provider.chat(model, messages, tools))
             except BaseException as error:
                 call.error = error
                 raise
@@ -158,7 +159,7 @@ class TappedStreams(TappedModel):
                         if call.first_piece_after is None:
                             call.first_piece_after = time.monotonic() - began
                         if isinstance(piece, ModelResponse):
-                            piece = call.response = self._tap.priced(call, piece)  # noqa: PLW2901  # the same, with its price
+                            piece = call.response = await self._tap.priced(call, piece)  # noqa: PLW2901  # the same, with its price
                         yield piece
             except BaseException as error:
                 if call.response is None:  # with it, whoever takes the pieces may leave

@@ -6,6 +6,7 @@ fetched from anywhere. Above: whoever builds a runtime. What has no price has no
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 from collections.abc import Mapping
@@ -137,7 +138,21 @@ class Prices:
 
     def warm_up(self, identity: ModelIdentity) -> None:
         """See `Pricing.warm_up`: genai-prices takes half a second to import, and is seldom asked for a model in this program."""
-        if self._bundled and self._loading is None and identity.url is not None:
+        if self._loading is None and identity.url is not None:
+            self._load(identity, "")
+
+    async def ready(self, identity: ModelIdentity, response: ModelResponse) -> None:
+        """See `Pricing.ready`."""
+        if response.tokens_in is None or response.tokens_out is None:
+            return
+        if self._loading is None:
+            self._load(identity, response.model)
+        if self._loading is not None and self._loading.is_alive():
+            await asyncio.to_thread(self._loading.join)
+
+    def _load(self, identity: ModelIdentity, answered: str) -> None:
+        """Begin to load the bundled prices, unless there is one of one's own for this model."""
+        if self._bundled and self._own_price(identity, answered) is None:
             self._loading = threading.Thread(target=_bundled, name="portico-prices")
             self._loading.start()
 

@@ -215,7 +215,7 @@ class RunSummary(BaseModel):
 class RunDetails(RunRecord):
     """A run's record, with its summary."""
 
-    summary: RunSummary
+    summary: RunSummary | None = Field(description="With `summary=true`, else null.", examples=[None])
 
 
 class RunPage(BaseModel):
@@ -351,17 +351,26 @@ def _routes_of_all(router: APIRouter, face: Face) -> None:
         agent: Annotated[str | None, Query(description="Only those of this agent.")] = None,
         parent: Annotated[str | None, Query(description="Only those that this run's handler sent.")] = None,
         everyone: Annotated[bool, Query(description="Those of all callers: for admins.")] = False,  # noqa: FBT002  # a query parameter
+        principal: Annotated[str | None, Query(description="Only those of this caller; of another one: for admins.")] = None,
+        id: Annotated[str | None, Query(description="Only those whose id begins so.", max_length=128)] = None,  # noqa: A002  # its name
     ) -> Any:
         """Your runs, the newest first; with `everyone`, which needs the scope `admin`, those of all callers."""
-        if everyone:
-            demand_admin(request, "The runs of everyone")
-        principal = request.scope.get(PRINCIPAL)
+        own = request.scope.get(PRINCIPAL)
+        if everyone or (principal is not None and principal != own):
+            demand_admin(request, "The runs of others")
         older = None
         if before is not None:
-            last = await book.find(before, principal, everyone=everyone)
+            last = await book.find(before, own, everyone=may_admin(request))
             older = (last.created, last.run_id)
         query = RunQuery(
-            principal=principal, everyone=everyone, status=status, agent=agent, parent=parent, before=older, limit=limit + 1
+            principal=own if principal is None else principal,
+            everyone=everyone and principal is None,
+            status=status,
+            agent=agent,
+            parent=parent,
+            prefix=id,
+            before=older,
+            limit=limit + 1,
         )
         runs = await book.page(query)
         more = len(runs) > limit
@@ -386,12 +395,13 @@ def _routes_of_one(router: APIRouter, face: Face) -> None:
         run_id: RunId,
         request: Request,
         wait: Annotated[float, Query(ge=0, le=300, allow_inf_nan=False, description="Seconds to wait for its end.")] = 0,
+        summary: Annotated[bool, Query(description="Count its events, too: not for who asks often.")] = False,  # noqa: FBT002  # a query parameter
     ) -> Any:
         """A run's status, output or error."""
         run = await owned(run_id, request)
         if wait:
             await face.ended_within_or_drained(run, wait)
-        return _json({**_shown(run, request), "summary": await summary_of(run)})
+        return _json({**_shown(run, request), "summary": await summary_of(run) if summary else None})
 
     @router.get(
         "/{run_id}/events",

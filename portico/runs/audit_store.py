@@ -33,6 +33,10 @@ class AuditQuery:
     limit: int = 50
 
 
+class EntryExists(Exception):
+    """Another entry has the number of one that was to be stored: somebody else goes on with the chain, too."""
+
+
 class AuditStore(Protocol):
     """See the module. All methods are called on the event loop, and none of them blocks it."""
 
@@ -40,6 +44,7 @@ class AuditStore(Protocol):
         """Store entries, all or none, and remove those numbered up to `forget_through`. One that is there already stays.
 
         Raises:
+            EntryExists: another entry has the number of one of them; nothing was stored, nor removed.
             StoreUnavailable: nothing was stored, nor removed.
         """
         ...
@@ -52,6 +57,9 @@ class AuditStore(Protocol):
         """At most `limit` entries."""
         ...
 
-    async def audit_older(self, than_us: int) -> tuple[ChainHead, int] | None:
-        """The last entry before which all, itself too, are older than this, and how many these are. None where there are none."""
+    async def audit_older(self, than_us: int, limit: int) -> tuple[ChainHead, int] | None:
+        """The last entry before which all, itself too, are older than this, and how many these are: `limit` at most.
+
+        None where there are none.
+        """
         ...

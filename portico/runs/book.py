@@ -839,6 +839,7 @@ def _matches(run: Run, query: RunQuery) -> bool:
         and (query.everyone or run.principal == query.principal)
         and (query.status is None or run.status is query.status)
         and (query.agent is None or run.agent == query.agent)
+        and (query.prefix is None or run.run_id.startswith(query.prefix))
         and (query.before is None or (run.created, run.run_id) < query.before)
     )
 

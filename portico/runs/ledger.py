@@ -92,6 +92,7 @@ class UsageLedger:
             self._store(row)
 
     def _hold(self, row: UsageRow) -> None:
+        self._sinks.has_failed("usage")
         key = key_of(row)
         there = self._held.get(key)
         if there is not None:

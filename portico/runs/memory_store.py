@@ -18,6 +18,7 @@ from portico.errors import StoreUnavailable
 from portico.kernel.clock import SystemClock
 from portico.kernel.memory import copied
 from portico.runs.audit_entry import ChainHead
+from portico.runs.audit_store import EntryExists
 from portico.runs.event import Event
 from portico.runs.memory_usage import MemoryUsage
 from portico.runs.status import ENDS, RunStatus
@@ -299,6 +300,10 @@ class MemoryRunStore:
     async def append_audit(self, entries: Sequence[SealedEntry], forget_through: int = 0) -> None:
         """See `AuditStore.append_audit`."""
         last = (await self.audit_head()).seq
+        hashes = {sealed.seq: sealed.hash for sealed in entries if sealed.seq <= last}
+        for there in takewhile(lambda sealed: sealed.seq >= min(hashes, default=last + 1), reversed(self._audit)):
+            if hashes.get(there.seq, there.hash) != there.hash:
+                raise EntryExists(str(there.seq))
         self._audit += [sealed for sealed in entries if sealed.seq > last]
         while self._audit and self._audit[0].seq <= forget_through:
             self._audit.popleft()
@@ -312,9 +317,9 @@ class MemoryRunStore:
         found = self._audit if query.after is not None else reversed(self._audit)
         return list(islice((sealed for sealed in found if _is_wanted(sealed, query)), query.limit))
 
-    async def audit_older(self, than_us: int) -> tuple[ChainHead, int] | None:
+    async def audit_older(self, than_us: int, limit: int) -> tuple[ChainHead, int] | None:
         """See `AuditStore.audit_older`."""
-        found = list(takewhile(lambda sealed: sealed.entry.at_us < than_us, self._audit))
+        found = list(takewhile(lambda sealed: sealed.entry.at_us < than_us, islice(self._audit, limit)))
         return (ChainHead(found[-1].seq, found[-1].hash), len(found)) if found else None
 
     async def usage(self, query: UsageQuery) -> list[UsageGroup]:
@@ -430,6 +435,7 @@ def _answers(kept: _Kept, query: RunQuery) -> bool:
         and (query.status is None or kept["status"] == query.status)
         and (query.agent is None or kept["agent"] == query.agent)
         and (query.parent is None or kept.accepted.parent == query.parent)
+        and (query.prefix is None or kept.accepted.run_id.startswith(query.prefix))
         and (not query.dead or kept["dead"] is not None)
         and (query.before is None or kept.age < query.before)
     )

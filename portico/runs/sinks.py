@@ -90,7 +90,7 @@ class Sinks:
         self.want_events = False
         """Whether anybody takes events."""
         self.on_failure: list[Callable[[str], object]] = []
-        """Told each time that a sink has failed: on `events`, or on `usage`."""
+        """Told each time that a sink has failed: on `events`, or on `usage`; the store is one of the latter."""
         for sink in sinks:
             self.add(sink)
 
@@ -120,7 +120,7 @@ class Sinks:
                 tell(envelope)
             except Exception:
                 logger.exception("a sink failed on event %d of run %s", event.seq, run.run_id)
-                self._has_failed("events")
+                self.has_failed("events")
 
     def used(self, row: UsageRow) -> None:
         """Tell of a call of a model."""
@@ -129,8 +129,9 @@ class Sinks:
                 tell(row)
             except Exception:
                 logger.exception("a sink failed on what a model took")
-                self._has_failed("usage")
+                self.has_failed("usage")
 
-    def _has_failed(self, what: str) -> None:
+    def has_failed(self, what: str) -> None:
+        """A sink has failed on `what`."""
         for told in self.on_failure:
             told(what)

@@ -169,6 +169,8 @@ class RunQuery:
     status: RunStatus | None = None
     agent: str | None = None
     parent: str | None = None
+    prefix: str | None = None
+    """Only those whose id begins so."""
     dead: bool = False
     """Only dead letters."""
     before: tuple[float, str] | None = None

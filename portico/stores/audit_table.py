@@ -40,9 +40,9 @@ FIELDS: Final = (
 COLUMNS: Final = f"seq, prev, hash, {', '.join(FIELDS)}, details"
 APPEND: Final = f"INSERT INTO audit ({COLUMNS}) VALUES (?, ?, ?{', ?' * len(FIELDS)}, ?) ON CONFLICT DO NOTHING"  # noqa: S608  # our own words
 HEAD: Final = "SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1"
+TAKEN: Final = "SELECT seq, hash FROM audit WHERE seq BETWEEN ? AND ?"
 FORGET: Final = "DELETE FROM audit WHERE seq <= ?"
-OLDER: Final = """SELECT seq, hash, (SELECT count(*) FROM audit AS other WHERE other.seq <= audit.seq) FROM audit
-WHERE seq < coalesce((SELECT min(seq) FROM audit WHERE at_us >= ?), 9223372036854775807) ORDER BY seq DESC LIMIT 1"""
+OLDEST: Final = "SELECT seq, hash, at_us FROM audit ORDER BY seq LIMIT ?"
 
 
 def rows_of(entries: Iterable[SealedEntry]) -> list[tuple[Any, ...]]:
@@ -50,11 +50,17 @@ def rows_of(entries: Iterable[SealedEntry]) -> list[tuple[Any, ...]]:
     return [_row(sealed) for sealed in entries]
 
 
-def append(database: sqlite3.Connection, rows: list[tuple[Any, ...]], forget_through: int) -> None:
-    """Write them, and remove what is kept no longer."""
+def append(database: sqlite3.Connection, rows: list[tuple[Any, ...]], forget_through: int) -> bool:
+    """Write them, and remove what is kept no longer. Returns False, and does nothing, where another has the number of one."""
+    if rows:
+        hashes = {row[0]: row[2] for row in rows}
+        taken = database.execute(TAKEN, (rows[0][0], rows[-1][0])).fetchall()
+        if any(hashes.get(seq) != own_hash for seq, own_hash in taken):
+            return False
     database.executemany(APPEND, rows)
     if forget_through:
         database.execute(FORGET, (forget_through,))
+    return True
 
 
 def head(database: sqlite3.Connection) -> ChainHead:
@@ -63,10 +69,14 @@ def head(database: sqlite3.Connection) -> ChainHead:
     return ChainHead() if row is None else ChainHead(*row)
 
 
-def older(database: sqlite3.Connection, than_us: int) -> tuple[ChainHead, int] | None:
+def older(database: sqlite3.Connection, than_us: int, limit: int) -> tuple[ChainHead, int] | None:
     """See `AuditStore.audit_older`."""
-    row = database.execute(OLDER, (than_us,)).fetchone()
-    return None if row is None else (ChainHead(row[0], row[1]), row[2])
+    found: tuple[ChainHead, int] | None = None
+    for count, (seq, own_hash, at_us) in enumerate(database.execute(OLDEST, (limit,)), 1):
+        if at_us >= than_us:
+            break
+        found = ChainHead(seq, own_hash), count
+    return found
 
 
 def page(database: sqlite3.Connection, query: AuditQuery) -> list[SealedEntry]:

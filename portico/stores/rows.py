@@ -13,9 +13,11 @@ from portico.runs.record import RunRecord
 from portico.runs.status import ENDS, RunStatus
 from portico.runs.usage import SUMS, Usage, UsageGroup, UsageKey, UsageRow
 from portico.stores.coding import decode
+from portico.stores.schema import MISSED
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Sequence
 
     from portico.runs.callback import Callback
     from portico.runs.store import RunQuery
@@ -29,6 +31,14 @@ coalesce(output, (SELECT data FROM bodies WHERE number = runs.number AND part = 
 (SELECT callback FROM callbacks WHERE number = runs.number),
 (SELECT json_group_array(json_array(USAGE)) FROM run_usage WHERE run_usage.run_id = runs.run_id)""".replace("USAGE", _USAGE)
 """The columns of a run, as `record` reads them; part 0 of a body is the request, 1 the reply."""
+
+
+LAST: Final = "\U0010ffff"
+"""Comes after every other character."""
+OF_IDS: Final = "INDEXED BY sqlite_autoindex_runs_1"
+"""The index that makes ids unique."""
+MANY_BEGIN: Final = "SELECT 1 FROM runs WHERE run_id BETWEEN ? AND ? LIMIT 1 OFFSET 1000"
+"""Finds something where so many ids begin in one way that it is better to look at the newest runs first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,42 +134,53 @@ def select_dump(database: sqlite3.Connection, after: int, limit: int) -> list[Du
 
 def select_page(database: sqlite3.Connection, query: RunQuery) -> list[RunRecord]:
     """See `RunStore.runs`."""
-    index, conditions, values = _plan(query)
-    if not query.everyone:
-        conditions.append("principal IS ?")
-        values.append(query.principal)
-    if query.agent is not None:
-        conditions.append("agent = ?")
-        values.append(query.agent)
-    if query.before is not None:
-        conditions.append("(created, run_id) < (?, ?)")
-        values += query.before
+    conditions = _conditions(query)
+    index = _index(database, query)
+    if index == OF_IDS:
+        conditions = {condition.lstrip("+"): given for condition, given in conditions.items()}
     where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
+    values = [value for given in conditions.values() for value in given]
     # Which rows is found out first, where that can be in an index alone: sorting whole rows would read and carry all payloads.
     page = f"SELECT number FROM runs {index} {where} ORDER BY created DESC, run_id DESC LIMIT ?"  # noqa: S608  # our own words
     sql = f"SELECT {RUN} FROM runs WHERE number IN ({page}) ORDER BY created DESC, run_id DESC"  # noqa: S608  # our own words
     return [record(row) for row in database.execute(sql, (*values, query.limit)).fetchall()]
 
 
-def _plan(query: RunQuery) -> tuple[str, list[str], list[Any]]:
-    """The index that leaves the fewest rows to look at, with the conditions that it needs, and those of status, parent and dead."""
-    conditions: list[str] = []
-    values: list[Any] = []
-    index = "INDEXED BY runs_principal"  # of everyone too: all that it takes to sort them stands in it
+def _conditions(query: RunQuery) -> dict[str, Sequence[Any]]:
+    """What must hold, and the values in it."""
+    conditions: dict[str, Sequence[Any]] = {}
+    if not query.everyone:
+        conditions["principal IS ?"] = (query.principal,)
     if query.status is not None:
-        conditions.append("status = ?")
-        values.append(query.status.value)
+        conditions["status = ?"] = (query.status.value,)
         if query.status not in ENDS:
-            index = "INDEXED BY runs_finished"
-            conditions.append("stripped = 0 AND finished IS NULL")
-    if query.dead:
-        index = "INDEXED BY runs_dead"
-        conditions.append("dead IS NOT NULL")
+            conditions["stripped = 0 AND finished IS NULL"] = ()
+        elif query.status is not RunStatus.SUCCEEDED:
+            conditions[MISSED] = ()
+    if query.agent is not None:
+        conditions["agent = ?"] = (query.agent,)
     if query.parent is not None:
-        index = "INDEXED BY runs_parent"
-        conditions.append("parent = ?")
-        values.append(query.parent)
-    return index, conditions, values
+        conditions["parent = ?"] = (query.parent,)
+    if query.prefix:
+        conditions["+run_id BETWEEN ? AND ?"] = (query.prefix, query.prefix + LAST)  # + keeps SQLite from its index
+    if query.dead:
+        conditions["dead IS NOT NULL"] = ()
+    if query.before is not None:
+        conditions["(created, run_id) < (?, ?)"] = query.before
+    return conditions
+
+
+def _index(database: sqlite3.Connection, query: RunQuery) -> str:
+    """The index that leaves the fewest rows to look at. Those of version 3 are left to SQLite: an older file has none of them."""
+    if query.parent is not None:
+        return "INDEXED BY runs_parent"
+    if query.dead:
+        return "INDEXED BY runs_dead"
+    if query.prefix and database.execute(MANY_BEGIN, (query.prefix, query.prefix + LAST)).fetchone() is None:
+        return OF_IDS
+    if query.status is not None and query.status not in ENDS:
+        return "INDEXED BY runs_finished"
+    return "" if query.everyone else "INDEXED BY runs_principal"
 
 
 def select_usage(database: sqlite3.Connection, query: UsageQuery) -> list[UsageGroup]:

@@ -1,7 +1,8 @@
 """The schema of `portico.db`, its version, and how a connection is set up.
 
-There are few and narrow indexes, and none on a run's status: each is written up to three times for each run, which may cost one
-KiB. Large requests and replies stand in a table of their own, so that a change of status does not write them again.
+There are few and narrow indexes, and none on the status of every run: that would be written up to three times for each, which may
+cost one KiB. Those that did not succeed are few, and have one. Large requests and replies stand in a table of their own, so that a
+change of status does not write them again.
 """
 
 from __future__ import annotations
@@ -90,10 +91,17 @@ PRIMARY KEY (run_id, day, agent, principal, provider, model)) WITHOUT ROWID"""
 VERSION_3: Final = (USAGE, RUN_USAGE, AUDIT)
 """The tables that version 3 brought."""
 
+MISSED: Final = "(status BETWEEN 'cancelled' AND 'failed' OR status = 'timed_out')"
+"""The runs of the index `runs_missed`; a query that is to use it says this word for word. `IN` makes a table for each write."""
+INDEXES_3: Final = f"""CREATE INDEX run_usage_day ON run_usage (day);
+CREATE INDEX runs_created ON runs (created, run_id, agent);
+CREATE INDEX runs_missed ON runs (status, created, run_id) WHERE {MISSED};"""
+"""The indexes that version 3 brought: lists of everybody's runs, also of the few that did not succeed, need not look at all."""
+
 STEPS: Final = (
     TABLES,
     f"{CALLBACKS}; CREATE INDEX callbacks_pending ON callbacks (next_at) WHERE next_at IS NOT NULL;",
-    f"{'; '.join(VERSION_3)}; CREATE INDEX run_usage_day ON run_usage (day);",
+    f"{'; '.join(VERSION_3)}; {INDEXES_3}",
 )
 """What makes each version of the one before it; the first makes version 1 of an empty file."""
 

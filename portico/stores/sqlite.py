@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from portico.errors import StoreError, StoreUnavailable
 from portico.kernel.clock import SystemClock
+from portico.runs.audit_store import EntryExists
 from portico.runs.store import Pruned, Retention, RunQuery, StoreSummary
 from portico.stores import audit_table, inspection, rows
 from portico.stores.coding import decode, encode, text
@@ -246,7 +247,9 @@ class SqliteStore:
     async def append_audit(self, entries: Sequence[SealedEntry], forget_through: int = 0) -> None:
         """See `AuditStore.append_audit`."""
         rows = audit_table.rows_of(entries)
-        await self._write(audit_table.append, rows, forget_through, size=AUDIT_SIZE * len(rows), quick=not forget_through)
+        size, quick = AUDIT_SIZE * len(rows), not forget_through
+        if not await self._write(audit_table.append, rows, forget_through, size=size, quick=quick):
+            raise EntryExists(f"{rows[0][0]} to {rows[-1][0]}")
 
     async def audit_head(self) -> ChainHead:
         """See `AuditStore.audit_head`."""
@@ -256,9 +259,9 @@ class SqliteStore:
         """See `AuditStore.audit`."""
         return await self._read(audit_table.page, query)
 
-    async def audit_older(self, than_us: int) -> tuple[ChainHead, int] | None:
+    async def audit_older(self, than_us: int, limit: int) -> tuple[ChainHead, int] | None:
         """See `AuditStore.audit_older`."""
-        return await self._read(audit_table.older, than_us)
+        return await self._read(audit_table.older, than_us, limit)
 
     async def all_usage(self) -> list[UsageRow]:
         """Every sum of usage: those of days, and those of runs."""

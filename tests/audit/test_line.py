@@ -10,20 +10,26 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
+from portico.audit import journal
 from portico.audit.chain import shown
 from portico.audit.journal import JournalSink
 from portico.audit.line import BATCH, PATIENCE, Line
+from portico.audit.settings import AuditSettings
 from portico.audit.sink import MemorySink
+from portico.audit.trail import AuditTrail
 from portico.audit.verification import Verification
+from portico.errors import ConfigurationError
 from portico.kernel.clock import SystemClock
 from portico.runs.audit_entry import AuditAction, ChainHead
 from portico.runs.audit_store import AuditQuery
 from portico.runs.memory_store import MemoryRunStore
+from portico.stores.sqlite import SqliteStore
 from portico.testing.manual_clock import ManualClock
-from tests.audit.entries import NOW_US, an_entry
+from tests.audit.entries import NOW_US, a_chain, an_entry
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
+    from pathlib import Path
 
     from portico.runs.audit_entry import SealedEntry
 
@@ -197,3 +203,44 @@ async def test_the_journal_removes_what_is_too_old_and_its_chain_stays_whole() -
     assert left[-1].entry.action == AuditAction.PRUNED
     assert left[-1].entry.details == {"through": 3, "hash": left[0].prev, "count": 3}
     assert whole(left)
+
+
+async def test_the_journal_removes_many_in_several_commits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal, "AT_ONCE", 2)
+    store = MemoryRunStore()
+    await store.append_audit(a_chain(*(an_entry(number) for number in range(1, 6))))
+    line = Line(JournalSink(store, 2.0), ManualClock(epoch=NOW_US / 1e6 + 5.5))
+    for number in range(BATCH + 1):
+        line.put(an_entry(6 + number))
+    async with at_work(line):
+        pass
+    left = await store.audit(AuditQuery(after=0, limit=1000))
+    told = [sealed.entry.details for sealed in left if sealed.entry.action == AuditAction.PRUNED]
+    assert [(said or {}).get("count") for said in told] == [2, 1]
+    assert left[0].seq == 4
+    assert len(left) == 2 + BATCH + 1 + 2
+    assert whole(left)
+
+
+async def test_two_that_go_on_with_one_chain_lose_nothing_and_it_stays_whole(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path, synchronous="normal")
+    await store.open()
+    try:
+        first, second = (Line(JournalSink(store), SystemClock()) for _ in range(2))
+        async with at_work(first), at_work(second):
+            for number in range(20):
+                (first, second)[number % 2].put(an_entry(number))
+                if number % 4 == 0:
+                    await anyio.lowlevel.checkpoint()
+        kept = await store.audit(AuditQuery(after=0))
+    finally:
+        await store.close()
+    assert sorted(sealed.entry.duration_us or 0 for sealed in kept) == list(range(20))
+    assert whole(kept)
+
+
+async def test_what_fails_while_the_trail_runs_comes_out_as_it_is() -> None:
+    trail = AuditTrail(AuditSettings(), MemoryRunStore())
+    with pytest.raises(ConfigurationError, match="as it is"):
+        async with trail.running():
+            raise ConfigurationError("as it is")

@@ -53,6 +53,11 @@ async def test_everybodys_runs_are_listed(kind: str) -> None:
     async with served(Echo("echo")) as gateway, facing(kind, f"http://127.0.0.1:{gateway.port}") as face:
         started = await face.call("runs.start", "echo", {"text": "hello"})
         assert [run.run_id for run in await face.call("runs.list", everyone=True)] == [started.run_id]
+        assert [run.run_id for run in await face.call("runs.list", id_prefix=started.run_id[:5])] == [started.run_id]
+        assert await face.call("runs.list", id_prefix="no-such") == []
+        assert await face.call("runs.list", principal="nobody") == []
+        assert (await face.call("runs.get", started.run_id)).data["summary"] is None
+        assert (await face.call("runs.get", started.run_id, wait=20, summary=True)).data["summary"]["attempts"] == 1
 
 
 async def test_a_gateway_is_watched_and_what_was_missed_is_told_afterwards(kind: str) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from portico.audit.chain import head_of
 from portico.runs.audit_entry import AuditEntry, ChainHead
-from portico.runs.audit_store import AuditQuery
+from portico.runs.audit_store import AuditQuery, EntryExists
 from portico.runs.memory_store import MemoryRunStore
 from portico.stores.sqlite import SqliteStore
 from tests.audit.entries import NOW_US, a_chain, an_entry
@@ -59,7 +59,7 @@ async def test_an_empty_trail_has_no_head_and_no_entries(opened: Opened) -> None
     async with opened() as store:
         assert await store.audit_head() == ChainHead()
         assert await store.audit(AuditQuery()) == []
-        assert await store.audit_older(NOW_US) is None
+        assert await store.audit_older(NOW_US, 10) is None
 
 
 @over_every_store
@@ -77,7 +77,19 @@ async def test_an_entry_that_is_there_already_stays_as_it_is(opened: Opened) -> 
         chain = a_chain(*(an_entry(number) for number in range(1, 4)))
         await store.append_audit(chain[:2])
         await store.append_audit(chain)
-        await store.append_audit(a_chain(an_entry(9)))
+        await store.append_audit(chain[1:2])
+        assert await store.audit(AuditQuery(after=0)) == chain
+
+
+@over_every_store
+async def test_where_another_entry_has_a_number_nothing_is_stored_or_removed(opened: Opened) -> None:
+    async with opened() as store:
+        chain = a_chain(*(an_entry(number) for number in range(1, 4)))
+        await store.append_audit(chain)
+        other = a_chain(*(an_entry(number) for number in (1, 2, 9, 10)))
+        for entries in (other, other[2:], other[2:3]):
+            with pytest.raises(EntryExists):
+                await store.append_audit(entries, 2)
         assert await store.audit(AuditQuery(after=0)) == chain
 
 
@@ -111,9 +123,10 @@ async def test_what_is_older_is_told_up_to_the_first_that_is_not(opened: Opened)
         entries = [an_entry(number) for number in (1, 2, 5, 3, 6)]
         chain = a_chain(*entries)
         await store.append_audit(chain)
-        assert await store.audit_older(entries[0].at_us) is None
-        assert await store.audit_older(entries[3].at_us + 1) == (head_of(chain[1]), 2)
-        assert await store.audit_older(entries[4].at_us + 1) == (head_of(chain[4]), 5)
+        assert await store.audit_older(entries[0].at_us, 10) is None
+        assert await store.audit_older(entries[3].at_us + 1, 10) == (head_of(chain[1]), 2)
+        assert await store.audit_older(entries[4].at_us + 1, 10) == (head_of(chain[4]), 5)
+        assert await store.audit_older(entries[4].at_us + 1, 3) == (head_of(chain[2]), 3)
 
 
 @over_every_store

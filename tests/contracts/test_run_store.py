@@ -678,6 +678,25 @@ STATUSES = st.sampled_from(list(RunStatus))
 
 
 @over_every_store
+async def test_runs_are_found_by_how_their_ids_begin_also_where_very_many_begin_so(opened: Opened) -> None:
+    async with opened() as store:
+        ids = [*(f"a-{number:04}" for number in range(1100)), "A-1", "a", "a%", "a_", "b-\U0001f600", "b-é"]
+        await stored(store, *(AcceptRun(a_run(one, created=NOW + age)) for age, one in enumerate(ids)))
+
+        async def found(prefix: str, limit: int = 9) -> list[str]:
+            return [run.run_id for run in await store.runs(RunQuery(everyone=True, prefix=prefix, limit=limit))]
+
+        assert await found("a-") == ids[1099:1090:-1]
+        assert len(await found("a-", limit=2000)) == 1100
+        assert await found("a-000", limit=10) == ids[9::-1]
+        assert await found("a%") == ["a%"]
+        assert await found("a_") == ["a_"]
+        assert await found("A") == ["A-1"]
+        assert await found("b-") == ["b-é", "b-\U0001f600"]
+        assert await found("a-1100") == []
+
+
+@over_every_store
 @settings(max_examples=50)
 @given(
     runs=st.lists(
@@ -691,6 +710,7 @@ STATUSES = st.sampled_from(list(RunStatus))
         status=st.none() | STATUSES,
         agent=st.sampled_from([None, "x"]),
         parent=st.sampled_from([None, "above"]),
+        prefix=st.sampled_from([None, "", "1", "10", "x"]),
         dead=st.booleans(),
         before=st.none() | st.tuples(st.just(NOW + 2), st.sampled_from(["3", "8"])),
         limit=st.integers(1, 5),
@@ -713,6 +733,7 @@ async def test_a_list_has_what_answers_every_condition(opened: Opened, runs: lis
         and query.status in (None, record.status)
         and query.agent in (None, record.agent)
         and query.parent in (None, record.parent)
+        and record.run_id.startswith(query.prefix or "")
         and (not query.dead or record.dead)
         and (query.before is None or (record.created, record.run_id) < query.before)
     ]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import subprocess
+import sys
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -179,3 +181,46 @@ def test_counts_that_contradict_each_other_have_no_price() -> None:
 )
 def test_money_is_written_as_people_read_it(usd: float | Decimal | None, text: str) -> None:
     assert format_cost(usd) == text
+
+
+# --- what it takes to have those of genai-prices ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("price", "loaded_by"), [("None", ["portico-prices"]), ("{'scripted': {'input': 1, 'output': 1}}", [])], ids=["bundled", "own"]
+)
+def test_the_bundled_prices_are_loaded_beside_the_event_loop_and_only_for_a_model_without_a_price(
+    price: str, loaded_by: list[str]
+) -> None:
+    code = f"""
+import asyncio, sys, threading
+from portico.kernel.process import AgentProcess
+from portico.kernel.protocols import ModelResponse
+from portico.kernel.runtime import Runtime
+from portico.kernel.supervisor import Supervisor
+from portico.llm.prices import Prices
+from portico.llm.scripted import ScriptedModel
+from portico.runs.book import book_of
+
+class Watched:
+    def find_spec(self, name, path=None, target=None):
+        if name == "genai_prices":
+            print(threading.current_thread().name)
+
+class Asks(AgentProcess):
+    async def handle(self, message):
+        return {{"text": (await self.llm.chat("", [{{"role": "user", "content": "hi"}}])).content}}
+
+async def main():
+    sys.meta_path.insert(0, Watched())
+    model = ScriptedModel([ModelResponse("hello", "scripted", 3, 4)])
+    runtime = Runtime(Supervisor("root", children=[Asks("asks")]), model_provider=model, prices=Prices({price}))
+    async with runtime:
+        book_of(runtime)
+        assert (await runtime.ask("asks", {{}})).payload == {{"text": "hello"}}
+
+asyncio.run(main())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == loaded_by

@@ -241,7 +241,17 @@ async def test_an_admin_sees_follows_answers_and_cancels_everybodys_runs_and_oth
         rest = await get("/runs", params={"everyone": "true", "before": page["next"]}, headers=keys["admin"])
         assert [run["run_id"] for run in rest.json()["runs"]] == [listed[-1]["run_id"]]
         assert (await get("/runs", headers=keys["admin"])).json()["runs"] == []
-        is_problem(await get("/runs", params={"everyone": "true"}, headers=keys["bob"]), 403, "insufficient-scope")
+        for asked in ({"principal": "alice"}, {"principal": "alice", "everyone": "true"}, {"everyone": "true", "id": runs[1]}):
+            some = (await get("/runs", params=asked, headers=keys["admin"])).json()["runs"]
+            assert [run["run_id"] for run in some] == ([runs[1]] if "id" in asked else runs[::-1])
+        page = (await get("/runs", params={"principal": "alice", "limit": 2}, headers=keys["admin"])).json()
+        rest = await get("/runs", params={"principal": "alice", "before": page["next"]}, headers=keys["admin"])
+        assert [run["run_id"] for run in rest.json()["runs"]] == [runs[0]]
+        assert (await get("/runs", params={"principal": "bob", "everyone": "true"}, headers=keys["admin"])).json()["runs"] == []
+        assert len((await get("/runs", params={"principal": "alice"}, headers=keys["alice"])).json()["runs"]) == 3
+        assert (await get("/runs", params={"id": runs[0]}, headers=keys["bob"])).json()["runs"] == []
+        for asked in ({"everyone": "true"}, {"principal": "alice"}):
+            is_problem(await get("/runs", params=asked, headers=keys["bob"]), 403, "insufficient-scope")
         assert "principal" not in (await get("/runs", headers=keys["alice"])).json()["runs"][0]
         for path in (f"/runs/{runs[0]}", f"/runs/{runs[0]}/events"):
             is_problem(await get(path, headers=keys["bob"]), 404, "run-not-found")

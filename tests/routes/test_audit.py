@@ -22,9 +22,10 @@ from tests.app.serving import is_problem, served
 from tests.routes.agents import Crashing, Echo
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Sequence
     from pathlib import Path
 
+    from portico.runs.audit_entry import SealedEntry
     from tests.app.serving import Served
 
 pytestmark = pytest.mark.anyio
@@ -240,3 +241,32 @@ async def test_pages_follow_each_other_both_ways_and_bad_parameters_are_refused(
             is_problem(await one.client.get("/audit", params=bad), 422, "contract-violated")
         assert await entries(one, agent="\x00'; --") == []
         assert await entries(one, until="2020-01-01T00:00:00Z") == []
+
+
+class Refusing(MemorySink):
+    """Takes nothing at first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refused = anyio.Event()
+        self.taken = anyio.Event()
+
+    async def write(self, entries: Sequence[SealedEntry]) -> None:
+        """See `AuditSink.write`."""
+        if not self.refused.is_set():
+            self.refused.set()
+            raise OSError("no space left")
+        await super().write(entries)
+        self.taken.set()
+
+
+async def test_each_failure_of_a_sink_is_in_the_figures_and_nothing_is_missing_afterwards() -> None:
+    sink = Refusing()
+    async with served(Echo("echo"), audit_sinks=[sink]) as one:
+        with anyio.fail_after(10):
+            await sink.refused.wait()
+            assert (await one.client.post("/agents/echo/suspend", json={"reason": "a test"})).status_code == 200
+            figures = (await one.client.get("/metrics")).text
+            await sink.taken.wait()
+    assert 'portico_sink_failures_total{sink="audit"} 1' in figures
+    assert [sealed.entry.action for sealed in sink.entries] == ["gateway.started", "agent.suspend", "gateway.stopped"]

@@ -14,18 +14,21 @@ from portico.app.settings import GatewayConfig
 from portico.auth.api_key import new_key
 from portico.auth.key_file import KeyFile
 from portico.auth.principal import Principal
+from portico.errors import StoreUnavailable
 from portico.kernel.process import AgentProcess
 from portico.kernel.protocols import Context
 from portico.kernel.supervisor import Supervisor
 from portico.operations.decorators import operation
+from portico.runs.memory_store import MemoryRunStore
 from portico.runs.sinks import Envelope, RingBuffer
+from portico.runs.usage import UsageQuery
 from portico.topology.runtime import Runtime
 from tests.app.serving import ANY_PORT, listening
 from tests.llm.fake_openai import delta, fake_openai, plain, streamed
 from tests.routes.models import Asker, answered, helper, prices
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Callable
     from pathlib import Path
 
     from portico.runs.usage import UsageRow
@@ -92,7 +95,7 @@ async def test_nested_agents_streams_and_turns_are_paid_by_the_run_they_were_mad
     ):
         fake.answers += [streamed(*pieces, last), answered()]
         started = (await gateway.client.post("/runs", json={"agent": "asker", "payload": {}})).json()
-        run = (await gateway.client.get(f"/runs/{started['run_id']}?wait=20")).json()
+        run = (await gateway.client.get(f"/runs/{started['run_id']}?wait=20&summary=true")).json()
         report = await usage(gateway, f"?by=agent&run={started['run_id']}")
     assert run["status"] == "succeeded"
     assert part(run["usage"], "calls", "tokens_in", "tokens_out", "cost_usd") == [2, 200, 20, 0.0004]
@@ -174,7 +177,7 @@ async def test_what_was_paid_is_counted_where_the_attempt_crashes() -> None:
     async with fake_openai() as fake, serving(Fragile("fragile", "helper"), helper(fake)) as gateway:
         fake.answers += [answered(), answered()]
         started = (await gateway.client.post("/runs", json={"agent": "fragile", "payload": {}})).json()
-        run = (await gateway.client.get(f"/runs/{started['run_id']}?wait=20")).json()
+        run = (await gateway.client.get(f"/runs/{started['run_id']}?wait=20&summary=true")).json()
         calls = fake.requests
     assert run["status"] == "succeeded"
     assert run["usage"]["calls"] == len(calls)  # an ask whose reply was stored is not made again
@@ -287,3 +290,30 @@ async def test_a_sink_that_fails_harms_no_call() -> None:
         report = await usage(gateway)
     assert response.status_code == 200
     assert report["total"]["calls"] == 1
+
+
+class Full(MemoryRunStore):
+    """Takes nothing while it is full."""
+
+    full = True
+
+    def submit(self, changes: Any, ended: Callable[[Exception | None], object], lineage: Any = None) -> None:
+        if self.full:
+            raise StoreUnavailable("the disk is full")
+        super().submit(changes, ended, lineage)
+
+
+async def test_what_the_store_does_not_take_is_counted_as_a_failure_and_made_good_once() -> None:
+    store = Full()
+    async with fake_openai() as fake, serving(helper(fake)) as gateway:
+        gateway.gateway.dispatcher.book.store = store
+        fake.answers += [answered() for _ in range(4)]
+        for _ in range(2):
+            assert (await gateway.client.post("/agents/helper", json=KEY)).status_code == 200
+        figures = (await gateway.client.get("/metrics")).text
+        store.full = False
+        for _ in range(2):
+            assert (await gateway.client.post("/agents/helper", json=KEY)).status_code == 200
+        (group,) = await store.usage(UsageQuery(everyone=True))
+    assert 'portico_sink_failures_total{sink="usage"} 2' in figures
+    assert (group.usage.calls, group.usage.tokens_in) == (4, 400)

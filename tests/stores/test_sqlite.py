@@ -24,14 +24,16 @@ import pytest
 
 import portico.stores.sqlite as sqlite_module
 from portico.errors import StoreError, StoreUnavailable
+from portico.runs.audit_entry import ChainHead
 from portico.runs.callback import Callback
 from portico.runs.event import Event
 from portico.runs.status import RunStatus
 from portico.runs.store import AppendEvents, Retention, RunQuery, StoreCallback, StoreState
 from portico.runs.usage import Usage, UsageGroup, UsageKey, UsageQuery, total
-from portico.stores import writer
-from portico.stores.schema import open_writing
+from portico.stores import rows, writer
+from portico.stores.schema import STEPS, open_writing
 from portico.stores.sqlite import SqliteStore
+from portico.stores.transaction import Transaction
 from tests.stores.stores import A_CALL, NOW, accepted, ended, stored, submitted, used
 
 if TYPE_CHECKING:
@@ -338,6 +340,61 @@ async def test_a_file_of_version_1_is_brought_up_to_date_with_all_that_is_in_it(
         assert done is not None
         assert total(done.usage) == A_CALL
         assert await store.verify() == []
+
+
+async def test_a_file_of_version_2_is_brought_up_to_date_with_all_that_is_in_it(tmp_path: Path) -> None:
+    of_version_1(tmp_path)
+    database = sqlite3.connect(tmp_path / "portico.db")
+    database.executescript(f"{STEPS[1]} PRAGMA user_version = 2;")
+    database.close()
+    async with opened(tmp_path) as store:
+        await stored(store, StoreCallback("done", Callback(url="https://example.com/", next_at=NOW)), used("done"))
+    async with opened(tmp_path) as store:
+        done = await store.run("done")
+        assert done is not None
+        assert (done.output, total(done.usage)) == ("y" * 2000, A_CALL)
+        assert await store.audit_head() == ChainHead()
+        assert await store.verify() == []
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        RunQuery(everyone=True),
+        RunQuery(everyone=True, before=(NOW + 2900, "z")),
+        RunQuery(everyone=True, agent="echo"),
+        RunQuery(principal="p1"),
+        RunQuery(everyone=True, prefix="n17"),
+        RunQuery(everyone=True, prefix="n"),
+        *(RunQuery(everyone=True, status=status) for status in RunStatus if status is not RunStatus.RUNNING),
+    ],
+    ids=repr,
+)
+def test_a_page_of_a_long_list_is_found_without_looking_at_the_whole_list(long_list: sqlite3.Connection, query: RunQuery) -> None:
+    steps = 0
+
+    def more() -> None:
+        nonlocal steps
+        steps += 1
+
+    long_list.set_progress_handler(more, 100)
+    page = rows.select_page(long_list, query)
+    long_list.set_progress_handler(None, 0)
+
+    assert page
+    assert steps < 100  # in hundreds of SQLite's instructions: to look at each of 3,000 runs takes more
+
+
+@pytest.fixture(scope="module")
+def long_list(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Connection]:
+    database = open_writing(tmp_path_factory.mktemp("long"), "normal")
+    database.execute("BEGIN")
+    for number in range(3000):
+        rare = list(RunStatus)[number % 7] if number % 100 < 7 else RunStatus.SUCCEEDED
+        Transaction([accepted(f"n{number}", principal=f"p{number % 9}", status=rare, created=NOW + number)])(database)
+    database.execute("COMMIT")
+    yield database
+    database.close()
 
 
 async def test_a_file_of_version_1_can_be_read_and_stays_as_it_is(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ import { VirtualList } from "../virtual_list.js";
 const ROW = 36;
 const NARROW_ROW = 62;
 const FILTERS = ["agent", "principal", "action"];
-const ACTIONS = ["agent.suspend", "agent.resume", "agent.restart", "agent.drain", "agent.state_read", "run.cancel", "run.answer", "run.redeliver_callback", "dead_letter.redrive", "access.refused", "gateway.started", "gateway.stopped", "call", "message"];
+const ACTIONS = ["agent.suspend", "agent.resume", "agent.restart", "agent.drain", "agent.state_read", "run.cancel", "run.answer", "run.redeliver_callback", "dead_letter.redrive", "key.added", "key.removed", "access.refused", "gateway.started", "gateway.stopped", "call", "message"];
 
 export function AuditView({ route }) {
   const gateway = useGateway();
