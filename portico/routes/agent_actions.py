@@ -33,7 +33,6 @@ from portico.routes.exchange import JSON, PRINCIPAL
 from portico.routes.problems import documented
 from portico.routes.runs import json_body
 from portico.runs.audit_entry import AuditAction
-from portico.runs.printing import printed
 from portico.runs.tree_view import TreeView, in_tree
 
 if TYPE_CHECKING:
@@ -163,7 +162,7 @@ class AgentActions:
             await act(mailbox, reason)
         node = in_tree(self._runtime, name)  # a restart has put another in its place
         view = TreeView(self._runtime, self._dispatcher.catalogue, crashes=True, traceback=True)
-        return Response(printed(view.of(node)), media_type=JSON.decode())
+        return Response(await view.text_of(node), media_type=JSON.decode())
 
 
 def agent_actions_router(face: Face) -> APIRouter:
