@@ -185,6 +185,20 @@ class Skilled(AgentProcess):
         return message.payload
 
 
+@pytest.mark.parametrize(
+    "origin", ["https://evil.example", "null", "http://localhost.evil.example", "http://127.0.0.1:1@evil.example"]
+)
+async def test_a_page_from_elsewhere_is_no_admin_because_its_reader_is_on_this_machine(origin: str) -> None:
+    async with served(Echo("echo"), cors_origins=["*"]) as gateway:
+        page = {"origin": origin}
+        is_problem(await gateway.client.post("/agents/echo/suspend", headers=page), 404, "not-found")
+        is_problem(await gateway.client.get("/events", headers=page), 404, "not-found")
+        is_problem(await gateway.client.get("/agents/root", headers=page), 404, "agent-not-found")
+        assert (await gateway.client.post("/agents/echo", json=HELLO, headers=page)).status_code == 200
+        for own in (f"http://127.0.0.1:{gateway.port}", "http://localhost:3000"):
+            assert (await gateway.client.post("/agents/echo/suspend", headers={"origin": own})).status_code == 200
+
+
 async def test_the_tree_shows_intensity_capabilities_and_what_was_attached() -> None:
     inner = Supervisor("inner", [Skilled("skilled"), Crashing("crashing")], max_restarts=7, restart_window=30, backoff_base=0)
     async with served(inner, Mirror("mirror")) as gateway:
