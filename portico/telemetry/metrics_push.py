@@ -69,7 +69,7 @@ def metrics_push(outlets: Outlets, metrics: Metrics) -> MetricsPush | None:
     target, printed = outlets.target(Signal.METRICS), outlets.printed(Signal.METRICS)
     if target is None and not printed:
         return None
-    interval, deltas = interval_of(outlets.environ), deltas_of(outlets.environ)
+    interval, deltas = interval_of(outlets.variables), deltas_of(outlets.variables)
     resource = outlets.resource
     # Load the SDK: only where it is wanted.
     from portico.telemetry.otlp import exporter_of  # noqa: PLC0415

@@ -32,7 +32,7 @@ class Outlets:
     """
 
     def __init__(self, environ: Mapping[str, str], service_name: str = "portico") -> None:
-        self.environ = environ
+        self.variables = environ
         self._service_name = service_name
         self._targets = {signal: otlp_target(environ, signal) for signal in Signal}
         self._printed = {signal: wants_console(environ, signal) for signal in Signal}
@@ -52,4 +52,4 @@ class Outlets:
         """What all signals say of this program. Raises `MissingExtra`."""
         from portico.telemetry.otlp import resource_of  # noqa: PLC0415  # loads the SDK: only where it is wanted
 
-        return resource_of(self.environ, self._service_name)
+        return resource_of(self.variables, self._service_name)

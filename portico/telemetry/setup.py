@@ -52,12 +52,12 @@ def logs(outlets: Outlets, secrets: Iterable[str]) -> LogExport | None:
     from portico.telemetry.log_export import LogExport  # noqa: PLC0415  # only where it is wanted
     from portico.telemetry.redaction import Redaction, secrets_in  # noqa: PLC0415
 
-    return LogExport(outlets, Redaction({*secrets, *secrets_in(outlets.environ)}))
+    return LogExport(outlets, Redaction({*secrets, *secrets_in(outlets.variables)}))
 
 
 def traces(outlets: Outlets) -> Telemetry | None:
     """The same, where other signals share what the environment says. Raises as `configure`."""
-    target, printed, environ = outlets.target(Signal.TRACES), outlets.printed(Signal.TRACES), outlets.environ
+    target, printed, environ = outlets.target(Signal.TRACES), outlets.printed(Signal.TRACES), outlets.variables
     if target is None and not printed:
         return None
     try:

@@ -36,7 +36,6 @@ def use(url: str, enough: threading.Event) -> None:
     with httpx.Client(base_url=url, timeout=20) as client:
         for number in range(6):
             client.post("/agents/worker", json={"steps": 3 + number}, headers={"Prefer": "respond-async"})
-        client.post("/agents/librarian", json={"message": "Which documents are there?"}, headers={"Prefer": "respond-async"})
         client.post("/runs", json={"agent": "worker", "payload": {"steps": 400}})
         number = 0
         while not enough.wait(0.03):
@@ -64,17 +63,17 @@ def main(folder: Path = PICTURES) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     enough = threading.Event()
     with running(DEMO) as program:
+        question = {"message": "Which documents are there?"}
+        told = httpx.post(f"{program.url}/agents/librarian", json=question, headers={"Prefer": "respond-async"}, timeout=20)
         user = threading.Thread(target=use, args=(program.url, enough))
         user.start()
         try:
-            runs = httpx.get(f"{program.url}/runs?limit=50", timeout=20).json()["runs"]
-            told = next((run["run_id"] for run in runs if run["agent"] == "librarian"), runs[-1]["run_id"] if runs else "none")
             views = {
                 "tree": "#/tree",
                 "agent": "#/tree/flaky",
                 "traffic": "#/traffic",
                 "runs": "#/runs",
-                "run": f"#/runs/{told}",
+                "run": f"#/runs/{told.json()['run_id']}",
                 "waiting": "#/waiting",
                 "dead-letters": "#/dead-letters",
                 "upstreams": "#/upstreams",

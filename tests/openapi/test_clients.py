@@ -81,7 +81,7 @@ def test_a_generated_client_sends_and_finds_its_run(client: Any) -> None:
     assert sent.status_code == 202
     assert sent.headers["location"] == f"/runs/{sent.parsed.run_id}"
     assert sent.parsed.run_id in [one.run_id for one in page.runs]
-    assert isinstance(run, model("RunRecord"))
+    assert isinstance(run, model("RunDetails"))
     assert (run.status.value, run.output) == ("succeeded", {"echo": "later"})
 
 

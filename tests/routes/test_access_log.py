@@ -133,7 +133,7 @@ async def test_a_websocket_is_one_line_and_each_of_its_asks_is_counted(log: Line
     assert line["request_id"]
     assert line["bytes_in"] > 0
     assert line["bytes_out"] > 0
-    assert 'portico_call_duration_seconds_count{agent="echo",operation="echo",outcome="ok"} 3.0' in text
+    assert 'portico_call_duration_seconds_count{agent="echo",kind="ask",operation="echo",outcome="ok"} 3.0' in text
 
 
 @pytest.mark.anyio

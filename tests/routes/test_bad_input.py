@@ -268,7 +268,6 @@ async def test_what_is_not_exposed_is_not_there() -> None:
         answers = [
             await gateway.client.post("/agents/hidden/wait"),
             await gateway.client.post("/agents/hidden/wait/cast"),
-            await gateway.client.get("/agents/hidden"),
             await gateway.client.get("/agents/hidden/state"),
             await gateway.client.post("/runs", json={"agent": "hidden", "operation": "wait"}),
             await gateway.client.post("/agents/root"),

@@ -133,7 +133,6 @@ async def test_a_member_of_a_pool_is_no_agent_of_its_own(member: str) -> None:
     async with served(clerks()) as gateway:
         for response in (
             await gateway.client.post(f"/agents/{member}", json={"what": "tea"}),
-            await gateway.client.get(f"/agents/{member}"),
             await gateway.client.get(f"/agents/{member}/state"),
             await gateway.client.post(f"/agents/{member}/cast", json={"what": "tea"}),
         ):

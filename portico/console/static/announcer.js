@@ -13,13 +13,15 @@ export class Announcer extends Observable {
   spoken = "";
   /** What is shown in the corner: `{id, kind, text}`; kind: "good", "bad" or "plain". */
   notices = [];
-  #waiting = [];
+  #next = "";
+  #more = 0;
   #timer = 0;
   #last = 0;
 
   /** News of the gateway: spoken when there is time, else counted. Not shown. */
   say(text) {
-    this.#waiting.push(text);
+    if (this.#timer) this.#more++;
+    else this.#next = text;
     if (!this.#timer) this.#timer = setTimeout(() => this.#speak(), Math.max(0, this.#last + PACE - Date.now()));
   }
 
@@ -39,8 +41,8 @@ export class Announcer extends Observable {
 
   #speak() {
     this.#timer = 0;
-    const [first, ...more] = this.#waiting.splice(0);
-    this.#utter(more.length ? `${first}, and ${more.length} more` : first);
+    this.#utter(this.#more ? `${this.#next}, and ${this.#more} more` : this.#next);
+    this.#more = 0;
   }
 
   #utter(text) {

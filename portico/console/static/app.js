@@ -111,8 +111,12 @@ function Navigation() {
   useObservable(gateway.router);
   const here = gateway.router.route.path[0] ?? VIEWS[0].path;
   const list = useRef(null);
-  // On a phone the views stand in a line that is longer than the screen.
-  useLayoutEffect(() => list.current.querySelector("[aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" }), [here]);
+  // On a phone the views stand in a line that is longer than the screen. Not `scrollIntoView`: Tab would begin there, behind the skip link.
+  useLayoutEffect(() => {
+    const link = list.current.querySelector("[aria-current]");
+    const box = list.current.parentElement;
+    if (link) box.scrollLeft = link.offsetLeft - box.offsetLeft - (box.clientWidth - link.offsetWidth) / 2;
+  }, [here]);
   return html`<nav class="nav" aria-label="Views">
     <ul ref=${list}>
       ${VIEWS.map(
@@ -142,7 +146,7 @@ function Main() {
     ${
       view
         ? html`<${view.component} key=${view.path} route=${route} />`
-        : html`<div class="empty"><strong>There is no such view</strong><a href=${href([VIEWS[0].path])}>Go to the tree</a></div>`
+        : html`<div class="empty"><h1>There is no such view</h1><a href=${href([VIEWS[0].path])}>Go to the tree</a></div>`
     }
   </main>`;
 }
