@@ -255,16 +255,19 @@ class AsyncClient:
         """
         return await self.carry_out(self.calls.act(name, "restart", ""))
 
-    def watch(self, *, topics: Sequence[str] | None = None, after: str | None = None) -> AsyncIterator[GatewayEvent]:
+    def watch(
+        self, *, topics: Sequence[str] | None = None, after: str | None = None, resume: bool = True, silence: float = SILENCE
+    ) -> AsyncGenerator[GatewayEvent]:
         """What happens in the whole gateway, without end: stop reading when you have seen enough. For admins.
 
-        It goes on after a lost connection, behind the last event. `topics`: of `process`, `run`, `figures`, `audit`. `after`: the
-        id of the last event that you have seen. After a `gap`, and a `hello` of another life, read anew what you know.
+        Where the connection breaks, or says nothing for `silence` seconds, it goes on behind the last event unless `resume` is
+        false. `topics`: of `process`, `run`, `figures`, `audit`. `after`: the id of the last event that you have seen. After a
+        `gap`, and a `hello` of another life, read anew what you know.
 
         Raises:
             ClientError: it may not watch, or not any more, or the gateway was away for longer than `timeout`.
         """
-        return self.tell(self.calls.watch(topics, after).events())
+        return self.tell(self.calls.watch(topics, after, resume=resume, silence=silence).events())
 
     @overload
     async def request(

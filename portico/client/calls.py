@@ -148,9 +148,9 @@ class Calls:
         content = _dumped({"reason": reason}, name) if reason else None
         return self._read("POST", path_of("agents", name, action), dict, content=content, idempotent=action != "restart")
 
-    def watch(self, topics: Sequence[str] | None, last: str | None) -> Watching:
+    def watch(self, topics: Sequence[str] | None, last: str | None, *, resume: bool, silence: float) -> Watching:
         """What happens in the gateway."""
-        return Watching(self._attempts, topics, last, self.timeout)
+        return Watching(self._attempts, topics, last, self.timeout, resume=resume, silence=silence)
 
     def request(
         self,

@@ -40,17 +40,30 @@ class Watching:
         topics: what is told; None for what the gateway tells unless asked otherwise.
         last: the id of the last event that was seen; None for one that begins.
         patience: seconds for which the gateway may be away, or break each connection at once.
+        resume: go on after a lost connection.
+        silence: seconds without a byte after which a connection counts as lost.
     """
 
-    def __init__(self, attempts: Attempts, topics: Sequence[str] | None, last: str | None, patience: float) -> None:
+    def __init__(
+        self,
+        attempts: Attempts,
+        topics: Sequence[str] | None,
+        last: str | None,
+        patience: float,
+        *,
+        resume: bool = True,
+        silence: float = SILENCE,
+    ) -> None:
         self._attempts = attempts
         self._query = {"topics": ",".join(topics)} if topics is not None else None
         self._patience = patience
+        self._resume = resume
+        self._silence = silence
         self.last = last
 
     def events(self) -> Telling[GatewayEvent]:
         """The events. Raises `ClientError`."""
-        opened = yield from self._attempts.opened(self._request(), silence=SILENCE)
+        opened = yield from self._attempts.opened(self._request(), silence=self._silence)
         lost_since: float | None = None
         losses = 0
         while True:
@@ -60,11 +73,11 @@ class Watching:
             if now - begun > LIVED:
                 lost_since, losses = None, 0
             lost_since = now if lost_since is None else lost_since
-            if now - lost_since > self._patience:
+            if not self._resume or now - lost_since > self._patience:
                 raise broken
             yield Pause(backoff(losses))
             losses += 1
-            opened = yield from self._attempts.opened(self._request(), patient=True, silence=SILENCE)
+            opened = yield from self._attempts.opened(self._request(), patient=True, silence=self._silence)
 
     def _request(self) -> Outgoing:
         headers = {"accept": EVENT_STREAM, **({"last-event-id": self.last} if self.last is not None else {})}
@@ -92,7 +105,7 @@ class Watching:
 def _events(response: httpx.Response, decoder: EventDecoder, chunk: bytes) -> list[GatewayEvent]:
     try:
         return [_event(told) for told in decoder.feed(chunk)]
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise foreign(response) from error
 
 

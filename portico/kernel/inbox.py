@@ -22,6 +22,9 @@ class Inbox:
         self._events: deque[Any] = deque()
         self._reader: asyncio.Future[None] | None = None
 
+    def __len__(self) -> int:
+        return len(self._events)
+
     def put(self, event: Any) -> None:
         """Tell the reader. Never waits."""
         self._events.append(event)
@@ -33,13 +36,13 @@ class Inbox:
             self._reader.set_result(None)
 
     async def get(
-        self, wanted: Callable[[Any], bool] | None = None, until: float | None = None, *, wakes: bool = False
+        self, wanted: Callable[[Any], bool] | None = None, until: float | None = None, *, wakes: bool = False, behind: int = 0
     ) -> Any | None:
         """The first event that is `wanted` (others stay in their order), or None when the clock has passed `until`.
 
-        With `wakes`, also None after `wake()`.
+        With `wakes`, also None after `wake()`. `behind`: how many of the first events are known not to be wanted.
         """
-        looked_at = 0
+        looked_at = behind
         while True:
             for at in range(looked_at, len(self._events)):
                 if wanted is None or wanted(self._events[at]):

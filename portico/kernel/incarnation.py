@@ -200,7 +200,7 @@ class Incarnation:
     @property
     def at_work(self) -> int:
         """How many messages are in hand, or have been put off and wait for their reply."""
-        load = self._hands[0].in_hand is not None if len(self._hands) == 1 else self.load
+        load = int(self._hands[0].in_hand is not None) if len(self._hands) == 1 else self.load
         return load if self._deferrals is None else load + len(self._deferrals)
 
     def spawn(self) -> None:

@@ -82,3 +82,6 @@ class MemoryCommit:
 
     def suspended(self, name: str, reason: str | None) -> None:
         """See `Commit.suspended`: the mailbox knows, and lives as long as this."""
+
+    async def settled(self) -> None:
+        """See `Commit.settled`: nothing is on its way."""

@@ -261,6 +261,10 @@ class Commit(Protocol):
         """Remember that a process was suspended; None: that it was resumed."""
         ...
 
+    async def settled(self) -> None:
+        """Until everything that was submitted before is stored, or is known not to be."""
+        ...
+
 
 class Codec(Protocol):
     """Messages' payloads to bytes and back."""

@@ -107,6 +107,8 @@ class Supervision:
         self.forgetful = supervisor.dynamic
         """Whether no next life will know its children."""
         self._stop: Stop | None = None
+        self._stop_asked = False
+        """Whether a `Stop` is, or was, in the inbox."""
         self.ended = False
         """Whether this life is over."""
         supervisor.supervision = self
@@ -125,6 +127,7 @@ class Supervision:
 
     def request_stop(self, *, final: bool) -> None:
         """Stop the children in reverse order, then end."""
+        self._stop_asked = True
         self._inbox.put(Stop(final))
 
     def kill(self) -> None:
@@ -248,13 +251,16 @@ class Supervision:
 
     async def _start(self, child: Child) -> None:
         """Build and start one child. Raises `StartError`; `_StopError` where a stop came in between."""
-        stop = await self._inbox.get(lambda e: isinstance(e, Stop), until=self._clock.now())
+        stop = await self._inbox.get(lambda e: isinstance(e, Stop), until=self._clock.now()) if self._stop_asked else None
         if stop is not None:
             self._stop = stop
             raise _StopError
+        before = len(self._inbox)  # where many have ended at a time, their ends are not looked through for each start
         life = self._begin(child)
         until = None if life.start_timeout is None else self._clock.now() + life.start_timeout
-        event = await self._inbox.get(lambda e: isinstance(e, Stop) or (isinstance(e, Started | Ended) and e.child is life), until)
+        event = await self._inbox.get(
+            lambda e: isinstance(e, Stop) or (isinstance(e, Started | Ended) and e.child is life), until, behind=before
+        )
         if isinstance(event, Started):
             self.router.emit(EventKind.PROCESS_STARTED, child.name)
             return

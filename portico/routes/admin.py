@@ -8,6 +8,7 @@ from portico.auth.principal import ADMIN
 from portico.errors import InsufficientScope, RouteNotFound
 from portico.loopback import is_loopback
 from portico.routes.exchange import SCOPES
+from portico.routes.host_guard import is_foreign_page
 from portico.runs.call import permits
 
 if TYPE_CHECKING:
@@ -27,9 +28,12 @@ def is_admin(scope: Mapping[str, Any]) -> bool:
 
 
 def may_admin(request: Request) -> bool:
-    """Whether a caller is an admin; where the gateway knows no callers, whether it is on this machine."""
+    """Whether a caller is an admin; where the gateway knows no callers, whether it is on this machine.
+
+    A page from elsewhere that somebody on this machine looks at is not, also where `cors_origins` lets it call.
+    """
     if request.scope.get(SCOPES) is None:
-        return request.client is not None and is_loopback(request.client.host)
+        return request.client is not None and is_loopback(request.client.host) and not is_foreign_page(request.scope)
     return is_admin(request.scope)
 
 

@@ -33,7 +33,6 @@ from portico.routes.exchange import JSON, PRINCIPAL
 from portico.routes.problems import documented
 from portico.routes.runs import json_body
 from portico.runs.audit_entry import AuditAction
-from portico.runs.printing import printed
 from portico.runs.tree_view import TreeView, in_tree
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ if TYPE_CHECKING:
 LONGEST_REASON: Final = 500
 """Characters: it is shown to whoever is refused for it."""
 SOON: Final = 1.0
-"""Seconds that a resumed process is waited for."""
+"""Seconds that a resumed process is waited for, and the store."""
 PATIENCE: Final = 60.0
 """Seconds that a restart is waited for. It goes on after that."""
 
@@ -123,6 +122,14 @@ class AgentActions:
                 while sleeps():
                     await anext(events)
 
+    async def _is_kept(self) -> None:
+        """Until a kill of the program would not undo it; but not for long: a store may be in trouble, and its log says so then."""
+        commit = self._runtime.services.commit
+        if commit is not None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(SOON):
+                    await commit.settled()
+
     async def _reason(self, request: Request) -> str:
         """Raises `BadRequest`, `ContractViolation`."""
         try:
@@ -161,9 +168,10 @@ class AgentActions:
             if mailbox.closed is not None and not revives:
                 raise LifecycleError(f"{name!r} has ended for good, so there is nothing to {word}: {mailbox.closed}")
             await act(mailbox, reason)
+            await self._is_kept()
         node = in_tree(self._runtime, name)  # a restart has put another in its place
         view = TreeView(self._runtime, self._dispatcher.catalogue, crashes=True, traceback=True)
-        return Response(printed(view.of(node)), media_type=JSON.decode())
+        return Response(await view.text_of(node), media_type=JSON.decode())
 
 
 def agent_actions_router(face: Face) -> APIRouter:

@@ -16,7 +16,6 @@ from portico.routes.audited import audited
 from portico.routes.exchange import JSON
 from portico.routes.problems import documented
 from portico.runs.audit_entry import AuditAction
-from portico.runs.printing import printed
 from portico.runs.tree_view import TreeView, exposed, in_tree
 
 if TYPE_CHECKING:
@@ -117,11 +116,11 @@ def agents_router(face: Face) -> APIRouter:
     router = APIRouter(tags=["agents"])
     dispatcher = face.dispatcher
 
-    def one(name: str, request: Request) -> Response:
+    async def one(name: str, request: Request) -> Response:
         runtime, catalogue, admin = dispatcher.runtime, dispatcher.catalogue, may_admin(request)
         node = in_tree(runtime, name) if admin else exposed(runtime, catalogue, name)
-        view = TreeView(runtime, catalogue, crashes=admin, traceback=admin).of(node)
-        return Response(printed(view), media_type=JSON.decode())
+        view = TreeView(runtime, catalogue, crashes=admin, traceback=admin)
+        return Response(await view.text_of(node), media_type=JSON.decode())
 
     @router.get("/agents", response_model=Node, summary="The supervision tree", operation_id="list_agents")
     async def tree(request: Request) -> Any:  # pyright: ignore[reportUnusedFunction]
@@ -145,12 +144,12 @@ def agents_router(face: Face) -> APIRouter:
         With the scope `admin` (without authentication: on this machine) of any process and supervisor of the tree, and with the
         traceback of its last crash.
         """
-        return one(name, request)
+        return await one(name, request)
 
     @router.get("/agents/mcp://{server:path}", include_in_schema=False)
     async def upstream(server: str, request: Request) -> Any:  # pyright: ignore[reportUnusedFunction]
         """The same for the process that owns the connection to an external MCP server: its name has slashes."""
-        return one(f"mcp://{server}", request)
+        return await one(f"mcp://{server}", request)
 
     @router.get(
         "/agents/{name}/state",

@@ -29,6 +29,18 @@ _HOST = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]+\]|[^\[\]:/@?#\s]+)(?::(?P<port>[0
 _ORIGIN = re.compile(r"https?://(?P<host>[^/?#@]+)")
 
 
+def is_foreign_page(scope: Scope) -> bool:
+    """Whether a page has sent this that is neither of the host that is asked nor of this machine, wherever such pages may call."""
+    origin = header(scope, b"origin")
+    if origin is None:
+        return False
+    match = _ORIGIN.fullmatch(origin.lower())
+    if match is None or match["host"] == (header(scope, b"host") or "").lower():
+        return match is None
+    host = _HOST.fullmatch(match["host"])
+    return host is None or host["name"] not in LOOPBACK
+
+
 class HostGuard:
     """ASGI middleware.
 

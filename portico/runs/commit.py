@@ -5,6 +5,7 @@ What a durable handling leaves behind goes the other way, through its `Execution
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from functools import partial
@@ -101,6 +102,20 @@ class StoreCommit:
             self.store.submit((StoreSuspension(name, reason),), partial(self._suspension_stored, name))
         except PorticoError as error:
             self._suspension_stored(name, error)
+
+    async def settled(self) -> None:
+        """See `Commit.settled`."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def ended(_: Exception | None) -> None:
+            if not done.done():
+                done.set_result(None)
+
+        try:
+            self.store.submit((), ended)  # after everything before it
+        except PorticoError:
+            return
+        await done
 
     def _suspension_stored(self, name: str, error: Exception | None) -> None:
         if error is not None:

@@ -5,7 +5,6 @@ Above: `routes/newsroom.py`. Below: the records of `kernel/events.py`, which may
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any, Final
 
 from portico.kernel.events import EventKind, SupervisorReport
@@ -13,6 +12,7 @@ from portico.kernel.exits import described
 from portico.kernel.keyed_mailbox import KeyedMailbox
 from portico.kernel.messages import Message
 from portico.runs.run_view import rfc3339
+from portico.runs.tree_view import without_keys
 
 if TYPE_CHECKING:
     from portico.kernel.events import KernelEvent
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 LONGEST: Final = 2048
 """Characters of one text."""
-_KEY: Final = r"/[^\s'\"]+"
-"""The rest of the name of a process that stands behind such a name."""
 _OF_EVERY_KEY: Final = frozenset(
     {EventKind.PROCESS_STARTED, EventKind.PROCESS_STOPPED, EventKind.PROCESS_STATUS, EventKind.PROCESS_RESTARTED}
 )
@@ -56,8 +54,7 @@ def front_of(router: Router, name: str) -> str | None:
 
 def _part(key: str, value: Any, front: str | None) -> dict[str, Any]:
     def cut(text: str) -> str:
-        if front is not None:  # what is said of a process has its name, and that its caller's key
-            text = re.sub(f"({re.escape(front)}){_KEY}", r"\1", text)
+        text = without_keys(text, front)
         return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
 
     if isinstance(value, BaseException):

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, cast, runtime_checkable
+import re
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast, runtime_checkable
 
 from portico.errors import UnknownAgent, nearest
 from portico.kernel.keyed import Keyed
-from portico.kernel.keyed_mailbox import KeyMailbox
+from portico.kernel.keyed_mailbox import KeyedMailbox, KeyMailbox
 from portico.kernel.lifecycle import ProcessStatus
 from portico.kernel.process import AgentProcess
 from portico.runs.printing import printed
 from portico.runs.run_view import rfc3339
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Generator
 
     from portico.kernel.last_crash import LastCrash
     from portico.kernel.mailbox import Mailbox
@@ -22,13 +23,12 @@ if TYPE_CHECKING:
     from portico.kernel.supervisor import Supervisor
     from portico.operations.catalogue import Catalogue, Endpoint
 
-
-Form = TypeVar("Form")
-
 MINUTE: Final = 60.0
 """Seconds for which restarts are counted."""
 SLICE: Final = 250
 """Children that are looked at before others on the event loop have their turn: some milliseconds of work."""
+_KEY: Final = r"/[^\s'\"]+"
+"""The rest of the name of a process that stands behind a keyed agent's."""
 
 
 @runtime_checkable
@@ -81,25 +81,17 @@ class TreeView:
         self._seen = 0
         self._minute_ago = runtime.router.clock.now() - MINUTE
 
-    def of(self, node: AgentProcess | Supervisor) -> dict[str, Any]:
-        """A process; or a supervisor and everything below it, and of those with a name that takes calls, also what waits there.
+    async def text(self) -> bytes:
+        """The whole tree as JSON; in `beside` what was attached at run time. Others have their turn meanwhile, so it may change."""
+        root, *beside = [await self.text_of(node) for node in self._runtime.roots]
+        return b'%s,"beside":[%s]}' % (root[:-1], b",".join(beside)) if beside else root
+
+    async def text_of(self, node: AgentProcess | Supervisor) -> bytes:
+        """As JSON: a process; or a supervisor and everything below it, and of those with a name that takes calls, what waits there.
 
         The processes of a keyed agent are counted, not listed: their names are their callers' keys.
         """
-        steps = self._steps(node, _as_data)
-        while True:
-            try:
-                next(steps)
-            except StopIteration as done:
-                return done.value
-
-    async def text(self) -> bytes:
-        """The whole tree as JSON; in `beside` what was attached at run time. Others have their turn meanwhile, so it may change."""
-        root, *beside = [await self._in_slices(node) for node in self._runtime.roots]
-        return b'%s,"beside":[%s]}' % (root[:-1], b",".join(beside)) if beside else root
-
-    async def _in_slices(self, node: AgentProcess | Supervisor) -> bytes:
-        steps = self._steps(node, _as_text)
+        steps = self._steps(node)
         while True:
             try:
                 next(steps)
@@ -107,12 +99,10 @@ class TreeView:
                 return done.value
             await asyncio.sleep(0)
 
-    def _steps(
-        self, node: AgentProcess | Supervisor, made: Callable[[dict[str, Any], list[Form] | None], Form]
-    ) -> Generator[None, None, Form]:
-        """Builds a node; stops after each `SLICE` children that it has seen. `made`: of what a node says, and its children."""
+    def _steps(self, node: AgentProcess | Supervisor) -> Generator[None, None, bytes]:
+        """Prints a node; stops after each `SLICE` children that it has seen."""
         if isinstance(node, AgentProcess):
-            return made(self._process(node), None)
+            return printed(self._process(node))
         below = node.which_children()
         view: dict[str, Any] = {"name": node.name, "kind": node.tag, "strategy": node.strategy.value}
         view |= {"max_restarts": node.max_restarts, "restart_window": node.restart_window}
@@ -120,15 +110,14 @@ class TreeView:
         if node.name in self._mailboxes:
             view |= self._addressed(node.name)
         if isinstance(node, Keyed):
-            return made(view | {"keys": len(below), "max_keys": node.max_keys}, None)
-        children: list[Form] = []
+            return printed(view | {"keys": len(below), "max_keys": node.max_keys})
+        children: list[bytes] = []
         for child in below:
-            one = made(self._process(child), None) if isinstance(child, AgentProcess) else (yield from self._steps(child, made))
-            children.append(one)
+            children.append(printed(self._process(child)) if isinstance(child, AgentProcess) else (yield from self._steps(child)))
             self._seen += 1
             if self._seen % SLICE == 0:
                 yield
-        return made(view, children)
+        return b'%s,"children":[%s]}' % (printed(view)[:-1], b",".join(children))
 
     def _process(self, agent: AgentProcess) -> dict[str, Any]:
         view: dict[str, Any] = {"name": agent.name, "kind": agent.tag, "status": agent.status.value}
@@ -155,21 +144,13 @@ class TreeView:
             if reason is not None:
                 view["reason"] = reason
             if self._crashes and mailbox.last_crash is not None:
-                view["last_crash"] = crash_view(mailbox.last_crash, traceback=self._traceback)
+                hidden = name if isinstance(mailbox, KeyedMailbox) else None
+                view["last_crash"] = crash_view(mailbox.last_crash, traceback=self._traceback, hidden=hidden)
         endpoints = self._catalogue.of(name)
         view["exposed"] = self._catalogue.has(name)
         if endpoints:
             view["operations"] = [_operation_view(endpoint, self._catalogue) for endpoint in endpoints]
         return view
-
-
-def _as_data(view: dict[str, Any], children: list[dict[str, Any]] | None) -> dict[str, Any]:
-    return view if children is None else {**view, "children": children}
-
-
-def _as_text(view: dict[str, Any], children: list[bytes] | None) -> bytes:
-    text = printed(view)
-    return text if children is None else b'%s,"children":[%s]}' % (text[:-1], b",".join(children))
 
 
 def figures_of(mailbox: Mailbox, minute_ago: float) -> dict[str, Any]:
@@ -182,21 +163,21 @@ def figures_of(mailbox: Mailbox, minute_ago: float) -> dict[str, Any]:
     }
 
 
-def crash_view(crash: LastCrash, *, traceback: bool) -> dict[str, Any]:
-    """A crash; its time in RFC 3339, UTC."""
+def crash_view(crash: LastCrash, *, traceback: bool, hidden: str | None = None) -> dict[str, Any]:
+    """A crash; its time in RFC 3339, UTC. `hidden`: the keyed agent whose keys are left out."""
     view: dict[str, Any] = {
         "at": rfc3339(crash.at),
         "type": crash.type,
-        "message": crash.message,
+        "message": without_keys(crash.message, hidden),
         "incarnation": crash.incarnation,
         "attempt": crash.attempt,
     }
-    return {**view, "traceback": crash.traceback} if traceback else view
+    return {**view, "traceback": without_keys(crash.traceback, hidden)} if traceback else view
 
 
-def tree_view(runtime: Runtime, node: AgentProcess | Supervisor, catalogue: Catalogue) -> dict[str, Any]:
-    """A node and everything below it, as everybody may see it."""
-    return TreeView(runtime, catalogue).of(node)
+def without_keys(text: str, front: str | None) -> str:
+    """What is said of a process behind a keyed agent's name has its name, and that its caller's key: only `front` is left of it."""
+    return text if front is None else re.sub(f"({re.escape(front)}){_KEY}", r"\1", text)
 
 
 def _operation_view(endpoint: Endpoint, catalogue: Catalogue) -> dict[str, Any]:

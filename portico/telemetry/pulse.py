@@ -160,7 +160,10 @@ class Pulse:
         """Those that may have something to say: and where they are too many for one beat, each beat begins with others."""
         mailboxes = self._router.registry.mailboxes
         found = dict.fromkeys(name for name, box in mailboxes.items() if box.front or box.waiting or box.hands > 1 or not box.idle)
-        found |= dict.fromkeys(name for name in (*self._told, *self._touched) if name in mailboxes)
+        self._touched &= mailboxes.keys()
+        for gone in self._told.keys() - mailboxes.keys():
+            del self._told[gone]
+        found |= dict.fromkeys((*self._told, *self._touched))
         boxes = [mailboxes[name] for name in found]
         at = self._turn % len(boxes) if boxes else 0
         return boxes[at:] + boxes[:at]

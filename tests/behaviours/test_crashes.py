@@ -391,6 +391,19 @@ def test_an_agent_that_is_suspended_at_a_kill_is_suspended_after_it(tmp_path: Pa
         assert other.seen() == []
 
 
+def test_an_agent_that_is_drained_at_a_kill_is_suspended_after_it_until_it_is_resumed(tmp_path: Path) -> None:
+    with life(tmp_path) as one:
+        run = one.run("hold", "it")
+        one.events(run, until="inside")
+        assert one.http.post("/agents/desk/drain", json={"reason": "a new version"}).json()["intake"] == "draining"
+        one.kill()
+    with life(tmp_path) as other:
+        shown = other.http.get("/agents/desk").json()
+        assert (shown["intake"], shown["reason"]) == ("suspended", "a new version")
+        assert other.http.post("/agents/desk/resume").json()["intake"] == "open"
+        assert other.ended(run)["output"] == "it is done"
+
+
 def test_a_run_that_is_to_come_later_comes_after_a_kill_and_not_too_early(tmp_path: Path) -> None:
     with life(tmp_path) as one:
         soon, later = one.run("take", "soon", delay=2.0), one.run("take", "later", delay=3600)

@@ -10,12 +10,19 @@ import anyio
 import httpx
 import pytest
 
+from portico.auth.api_key import new_key
+from portico.auth.key_file import KeyFile
+from portico.auth.principal import Principal
 from portico.cli.terminal.app import TopApp
 from portico.client import AsyncClient
+from portico.routes import gateway_stream
+from tests.app.serving import served
 from tests.cli.desk import ended, furnished, house, start, until
+from tests.routes.agents import Echo
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator
+    from pathlib import Path
 
     from textual.pilot import Pilot
 
@@ -199,6 +206,34 @@ async def test_what_the_gateway_refuses_is_said_and_changes_nothing(url: str) ->
         await screen.stand_on("root")
         await screen.press("R", "y")
         await screen.until("restart:")
+
+
+async def test_a_key_that_may_not_watch_sees_the_tree_and_one_that_is_revoked_is_told_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gateway_stream, "RENEW_EVERY", 0.0)
+    file, keys = KeyFile(tmp_path / "keys.json"), dict[str, str]()
+    with file.editing() as records:
+        for name, scopes in (("admin", {"admin"}), ("reader", {"read"})):
+            keys[name], record = new_key(Principal(name, frozenset(scopes)))
+            records.append(record)
+    async with served(Echo("echo"), keys_file=str(file.path)) as gateway:
+        url = f"http://127.0.0.1:{gateway.port}"
+        async with shown(url, api_key=keys["reader"]) as screen:
+            await screen.until("● asking", "echo")
+            await screen.stand_on("echo")
+            await screen.press("d", "enter")
+            await screen.until("drain:", "admin")
+        async with shown(url, api_key=keys["admin"]) as screen:
+            await screen.until("● live")
+            await screen.stand_on("echo")
+            await screen.press("d")
+            await screen.until("Drain echo?")
+            await screen.press(*"moving", "enter")
+            await screen.until("echo drains.", "suspended")
+            with file.editing() as records:
+                records.clear()
+            await screen.until("○ refused", "API key")
 
 
 async def test_help_tells_the_keys_and_every_view_can_be_looked_at(url: str) -> None:

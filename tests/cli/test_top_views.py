@@ -144,6 +144,16 @@ def test_a_run_that_ends_is_no_longer_among_those_that_wait() -> None:
     assert WaitingList().keys(picture) == []
 
 
+def test_where_the_runs_of_one_agent_are_shown_those_of_others_do_not_come_in_between() -> None:
+    picture, view = Picture(), RunList()
+    view.agent = "printer"
+    for run_id, whose in (("mine", "printer"), ("other", "bell")):
+        picture.apply("run.accepted", {"run_id": run_id, "agent": whose, "status": "queued", "at": "2026-01-31T09:30:00Z"})
+    assert view.keys(picture) == ["mine"]
+    view.agent = ""
+    assert set(view.keys(picture)) == {"mine", "other"}
+
+
 def test_what_has_no_price_is_shown_as_such_and_never_as_nothing() -> None:
     picture = Picture()
     known = {"agent": "a", "model": "known", "calls": 2, "tokens_in": 5, "tokens_out": 6, "cost_usd": 0.5, "unpriced_calls": 0}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
 from anyio import to_thread
 
-from portico.client import AsyncClient, Client, GatewayEvent, NotFound
+from portico.client import AsyncClient, Client, ConnectionFailed, GatewayEvent, NotFound
 from tests.app.serving import served
 from tests.client.faces import facing
 from tests.routes.agents import Crashing, Echo
@@ -69,6 +70,18 @@ async def test_a_gateway_is_watched_and_what_was_missed_is_told_afterwards(kind:
             seen = await watched(face.client, lambda event: event.type == "process.crashed", topics=["process"], after=first.id)
         assert seen[0].type == "hello"
         assert seen[-1].data["name"] == "crashing"
+
+
+async def test_a_lost_connection_is_an_error_for_who_wants_to_know(kind: str) -> None:
+    async with served(Echo("echo")) as gateway, facing(kind, f"http://127.0.0.1:{gateway.port}") as face:
+        loop = asyncio.get_running_loop()
+
+        def drains(event: GatewayEvent) -> bool:
+            loop.call_soon_threadsafe(gateway.gateway.face.drain)
+            return event.type == "never"
+
+        with anyio.fail_after(15), pytest.raises(ConnectionFailed, match="ended"):
+            await watched(face.client, drains, resume=False)
 
 
 async def test_a_gateway_that_is_not_there_or_refuses_is_an_error(kind: str) -> None:

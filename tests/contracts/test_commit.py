@@ -287,6 +287,25 @@ async def test_who_is_suspended_at_the_end_is_suspended_for_the_same_reason_when
         assert dict(await commit.open()) == {"c": ""}
 
 
+@over_every_commit
+async def test_what_was_submitted_before_is_settled_when_that_is_said(opened: Opened) -> None:
+    async with opened() as commit:
+        told = Told()
+        commit.commit("a", {"n": 1}, told, Lineage())
+        commit.suspended("a", "enough")
+        with anyio.fail_after(5):
+            await commit.settled()
+        assert told.outcomes == [None]
+
+
+@over_every_commit_with_a_store
+async def test_a_suspension_is_stored_when_all_is_settled(opened: OpenedWithStore) -> None:
+    async with opened() as commit:
+        commit.suspended("a", "enough")
+        await commit.settled()
+        assert await commit.store.suspensions() == {"a": "enough"}
+
+
 @over_every_commit_with_a_store
 async def test_a_suspension_leaves_the_state_alone(opened: Opened) -> None:
     async with opened() as commit:
@@ -430,4 +449,5 @@ async def test_a_suspension_that_cannot_be_stored_disturbs_nobody_but_the_log(ca
     store.turn(StoreUnavailable("the disk is full"))
     store.full = True
     commit.suspended("b", "enough")
+    await commit.settled()  # a store that takes nothing more has nothing on its way
     assert [("'a'" in message, "'b'" in message) for message in caplog.messages] == [(True, False), (False, True)]

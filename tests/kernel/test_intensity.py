@@ -10,12 +10,15 @@ import pytest
 
 from portico.errors import ProcessExited
 from portico.kernel.events import EventKind
+from portico.kernel.inbox import Inbox
 from portico.kernel.runtime import Runtime
 from portico.kernel.supervisor import Supervisor
 from portico.testing import ManualClock, settle
 from tests.kernel.helpers import BoomError, Echo, Logged, Patient, Witness, agent
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from portico.kernel.process import AgentProcess
 
 pytestmark = pytest.mark.anyio
@@ -267,3 +270,26 @@ async def test_crashes_of_siblings_that_their_group_takes_down_are_told_too() ->
             await clock.advance(1.0)
             assert sorted(witness.names(EventKind.PROCESS_CRASHED)) == ["a", "b"]
             assert [child.status for child in runtime.all_agents()] == ["running", "running"]
+
+
+async def test_many_that_crash_at_once_are_not_looked_through_for_each_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = 0
+    get = Inbox.get
+
+    async def counting(inbox: Inbox, wanted: Callable[[Any], bool] | None = None, *rest: Any, **more: Any) -> Any:
+        def one(event: Any) -> bool:
+            nonlocal looked
+            looked += 1
+            return wanted is None or wanted(event)
+
+        return await get(inbox, None if wanted is None else one, *rest, **more)
+
+    names = [f"crashing-{number}" for number in range(100)]
+    root = Supervisor("root", [Logged(name, []) for name in names], max_restarts=1000, backoff_base=0)
+    async with Runtime(root) as runtime, runtime.subscribe("process.restarted") as events:
+        monkeypatch.setattr(Inbox, "get", counting)
+        for name in names:
+            await runtime.send(name, "crash")
+        with anyio.fail_after(20):
+            assert {(await anext(events)).data.name for _ in names} == set(names)
+    assert looked < 10 * len(names)

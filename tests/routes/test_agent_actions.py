@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -19,7 +20,7 @@ from portico.kernel.protocols import Context
 from portico.kernel.supervisor import Supervisor
 from portico.mcp_bridge.calling.wiring import build_upstreams
 from portico.operations.decorators import operation
-from portico.runs.tree_view import SLICE
+from portico.runs.tree_view import SLICE, TreeView
 from tests.app.serving import is_problem, served
 from tests.kernel.test_drain import suspended
 from tests.mcp_bridge.helpers import tool_server
@@ -184,6 +185,20 @@ class Skilled(AgentProcess):
         return message.payload
 
 
+@pytest.mark.parametrize(
+    "origin", ["https://evil.example", "null", "http://localhost.evil.example", "http://127.0.0.1:1@evil.example"]
+)
+async def test_a_page_from_elsewhere_is_no_admin_because_its_reader_is_on_this_machine(origin: str) -> None:
+    async with served(Echo("echo"), cors_origins=["*"]) as gateway:
+        page = {"origin": origin}
+        is_problem(await gateway.client.post("/agents/echo/suspend", headers=page), 404, "not-found")
+        is_problem(await gateway.client.get("/events", headers=page), 404, "not-found")
+        is_problem(await gateway.client.get("/agents/root", headers=page), 404, "agent-not-found")
+        assert (await gateway.client.post("/agents/echo", json=HELLO, headers=page)).status_code == 200
+        for own in (f"http://127.0.0.1:{gateway.port}", "http://localhost:3000"):
+            assert (await gateway.client.post("/agents/echo/suspend", headers={"origin": own})).status_code == 200
+
+
 async def test_the_tree_shows_intensity_capabilities_and_what_was_attached() -> None:
     inner = Supervisor("inner", [Skilled("skilled"), Crashing("crashing")], max_restarts=7, restart_window=30, backoff_base=0)
     async with served(inner, Mirror("mirror")) as gateway:
@@ -191,7 +206,9 @@ async def test_the_tree_shows_intensity_capabilities_and_what_was_attached() -> 
         async with gateway.runtime.subscribe("process.restarted") as events:
             await gateway.runtime.send("crashing", {}, "once")
             await anext(events)
-        tree = (await gateway.client.get("/agents")).json()
+        tree = (response := await gateway.client.get("/agents")).json()
+        assert '"in_flight":0' in response.text
+        assert '"in_flight":false' not in response.text
         node = tree["children"][0]
         assert (node["max_restarts"], node["restart_window"], node["restarts_in_window"]) == (7, 30, 1)
         skilled, crashing = node["children"]
@@ -203,20 +220,24 @@ async def test_the_tree_shows_intensity_capabilities_and_what_was_attached() -> 
 async def test_a_large_tree_is_built_without_holding_up_the_loop() -> None:
     crowd = [Supervisor(f"row-{row}", [Mirror(f"mirror-{row}-{place}", expose=False) for place in range(50)]) for row in range(40)]
     async with served(*crowd, patience=50) as gateway:
-        turns = 0
+        runtime, catalogue = gateway.gateway.face.dispatcher.runtime, gateway.gateway.face.dispatcher.catalogue
+        for look in (TreeView(runtime, catalogue).text(), TreeView(runtime, catalogue).text_of(runtime.supervisor)):
+            turns = 0
 
-        async def look() -> None:
-            nonlocal turns
-            while True:
-                await asyncio.sleep(0)
-                turns += 1
+            async def count() -> None:
+                nonlocal turns
+                while True:
+                    turns += 1
+                    await asyncio.sleep(0)
 
-        async with asyncio.TaskGroup() as group:
-            watch = group.create_task(look())
-            response = await gateway.client.get("/agents", headers={"accept-encoding": "identity"})
-            watch.cancel()
-        assert sum(len(row["children"]) for row in response.json()["children"]) == 2000
-        assert turns > 2000 / SLICE
+            async with asyncio.TaskGroup() as group:
+                counting = group.create_task(count())
+                rows = json.loads(await look)["children"]
+                counting.cancel()
+            assert sum(len(row["children"]) for row in rows) == 2000
+            assert turns >= 2000 / SLICE
+        for path in ("/agents", "/agents/root"):
+            assert len((await gateway.client.get(path)).json()["children"]) == 40
 
 
 class Asker(AgentProcess):

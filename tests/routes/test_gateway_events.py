@@ -13,6 +13,7 @@ import pytest
 from portico.auth.api_key import new_key
 from portico.auth.key_file import KeyFile
 from portico.auth.principal import Principal
+from portico.kernel.dynamic_supervisor import DynamicSupervisor
 from portico.kernel.keyed import keyed
 from portico.kernel.pool import pool
 from portico.kernel.process import AgentProcess
@@ -20,7 +21,7 @@ from portico.kernel.protocols import Context
 from portico.operations.decorators import operation
 from portico.routes import gateway_stream, newsroom
 from portico.runs.chronicle import Chronicle
-from portico.telemetry.pulse import latency_of
+from portico.telemetry.pulse import Pulse, latency_of
 from portico.version import __version__
 from tests.app.serving import is_problem, served
 from tests.routes.agents import Crashing, Echo, Mirror, Slow
@@ -220,6 +221,25 @@ class Kept(AgentProcess):
         return message.payload
 
 
+class Blunt(AgentProcess):
+    """One per key: it crashes with its own name in the message."""
+
+    async def handle(self, message: Message) -> Any:
+        raise RuntimeError(f"{self.name!r} cannot")
+
+
+async def test_keys_stand_neither_in_what_is_told_of_a_crash_nor_in_the_tree() -> None:
+    async with served(keyed(Blunt, "carts", per_key="owner", backoff_base=0)) as gateway, watching(gateway.client) as watcher:
+        await watcher.until("hello")
+        await gateway.client.post("/agents/carts/cast", json={"owner": "s3cret"})
+        assert "'carts' cannot" in json.dumps((await watcher.until("process.crashed")).data)
+        node = (await gateway.client.get("/agents/carts")).json()
+        assert node["last_crash"]["message"] == "'carts' cannot"
+        assert "'carts' cannot" in node["last_crash"]["traceback"]
+        assert "s3cret" not in json.dumps(node)
+        assert "s3cret" not in (await gateway.client.get("/agents")).text
+
+
 async def test_keys_are_never_told_and_pools_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(newsroom, "EVERY", 0.05)
     chats, crew = keyed(Kept, "chats", per_key="session", backoff_base=0), pool(Kept, "crew", size=2)
@@ -331,3 +351,32 @@ async def test_audit_entries_are_told_to_who_asks_for_them() -> None:
         await gateway.client.post("/agents/echo/suspend", json={"reason": "a look at it"})
         entry = await watcher.until("audit.entry", action="agent.suspend")
         assert (entry.data["agent"], entry.data["outcome"], entry.data["details"]) == ("echo", "ok", {"reason": "a look at it"})
+
+
+async def test_processes_that_come_and_go_leave_nothing_behind_with_those_who_watch() -> None:
+    async with served(DynamicSupervisor("crowd")) as gateway:
+        dispatcher = gateway.gateway.face.dispatcher
+        runtime, pulse = dispatcher.runtime, Pulse(dispatcher, None, None, lambda: 0)
+        await runtime.spawn("crowd", Echo, "guest")
+        await runtime.suspend("guest", "a look at it")
+        pulse.touch("guest")
+        assert pulse.beat()["agents"]["guest"]["status"] == "suspended"
+        await runtime.despawn("crowd", "guest")
+        pulse.touch("guest")
+        assert pulse.beat()["agents"] == {}
+        assert not pulse._told  # pyright: ignore[reportPrivateUsage]  # what is forgotten is not to be seen
+        assert not pulse._touched  # pyright: ignore[reportPrivateUsage]
+
+
+def test_of_long_entries_only_as_many_are_kept_as_there_is_room_for() -> None:
+    chronicle = Chronicle("feedfacecafe", room=10_000)
+    for _ in range(100):
+        chronicle.add("figures", "figures", {"agents": "x" * 1000})
+    assert len(chronicle.after(91) or []) == 9
+    assert chronicle.after(0) is None
+    chronicle.add("figures", "figures", {"agents": "x" * 20_000})
+    assert [entry.number for entry in chronicle.after(100) or []] == [101]
+    chronicle.break_off()
+    chronicle.add("figures", "figures", {"agents": "x" * 1000})
+    chronicle.add("figures", "figures", {"agents": "x" * 1000})
+    assert len(chronicle.after(102) or []) == 2

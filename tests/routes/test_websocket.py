@@ -343,6 +343,21 @@ async def test_who_has_lost_its_key_is_asked_to_leave_at_its_next_ask(monkeypatc
     assert code == 1008
 
 
+async def test_an_agent_that_is_drained_refuses_frames_until_it_is_resumed() -> None:
+    async with served(slow := Slow("slow", expose=True)) as gateway, connected(gateway, "slow") as frames:
+        await frames.say(id="first", type="ask", operation="wait")
+        await slow.began.wait()
+        await gateway.client.post("/agents/slow/drain", json={"reason": "a new version"})
+        refusal = await frames.ask(id="second", type="ask", operation="wait")
+        slow.go_on.set()
+        first = await frames.hear()
+        await gateway.client.post("/agents/slow/resume")
+        third = await frames.ask(id="third", type="ask", operation="wait")
+
+    assert (refusal["type"], refusal["problem"]["type"], refusal["retry_after"]) == ("error", "/problems/agent-draining", 1)
+    assert (first["id"], first["payload"], third["type"]) == ("first", "done", "result")
+
+
 async def test_a_draining_gateway_refuses_the_handshake() -> None:
     async with served(Echo("echo")) as gateway:
         gateway.gateway.face.drain()

@@ -321,6 +321,9 @@ class TopApp(App[None]):
         found = self._subject()
         if found is not None and found[0] == AGENT:
             self.watching.agent = found[1]
+            for view in self.views:
+                if isinstance(view, RunList):
+                    view.agent = found[1]
             self.watching.want("runs")
             self.action_show("runs")
 
@@ -351,7 +354,7 @@ class TopApp(App[None]):
         view = self.listing.view
         view.find = ""
         if isinstance(view, RunList):
-            view.status = self.watching.status = self.watching.agent = ""
+            view.status = view.agent = self.watching.status = self.watching.agent = ""
             self.watching.want("runs")
         self.listing.focus()
         self._redraw()

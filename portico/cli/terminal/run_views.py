@@ -35,14 +35,17 @@ class RunList:
     def __init__(self) -> None:
         self.find = ""
         self.status = ""
+        self.agent = ""
 
     def keys(self, picture: Picture) -> list[str]:
-        """Those with that status and text."""
+        """Those of that agent with that status and text: of others, events may tell meanwhile."""
         wanted = self.find.casefold()
         return [
             run["run_id"]
             for run in picture.newest_runs()
-            if (not self.status or run.get("status") == self.status) and has(wanted, *_texts(run))
+            if (not self.status or run.get("status") == self.status)
+            and (not self.agent or run.get("agent") == self.agent)
+            and has(wanted, *_texts(run))
         ]
 
     def cells(self, picture: Picture, key: str) -> tuple[Cell, ...]:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import anyio
 
 from portico.cli.refusals import refusal
-from portico.cli.terminal.feed import data_of, events
 from portico.cli.terminal.picture import MOST, NODE, Link
 from portico.client import ClientError, ConnectionFailed, InvalidResponse, PorticoAPIError, Unauthenticated, Unavailable
 from portico.client.retries import backoff
@@ -29,6 +28,8 @@ if TYPE_CHECKING:
 EVERYTHING: Final = ("tree", "runs", "waiting", "letters")
 BREATH: Final = 1.0
 """Seconds between two readings of what is stale, however often that becomes so."""
+SILENCE: Final = 30.0
+"""Seconds without a byte after which the connection counts as lost: figures come once a second."""
 ASKING: Final = 2.0
 """Seconds between two questions where there are no events."""
 PATIENCE: Final = 5.0
@@ -87,9 +88,10 @@ class Watching:
     async def _follow(self) -> None:
         """Over one connection. Always raises `ClientError` in the end."""
         try:
-            async with aclosing(events(self.client, self._last)) as told:
+            async with aclosing(self.client.watch(after=self._last, resume=False, silence=SILENCE)) as told:
                 async for event in told:
-                    self._take(event.name, data_of(event))
+                    data: Any = event.data
+                    self._take(event.type, cast("Record", data) if isinstance(data, dict) else {})
                     self._last = event.id if event.id is not None else self._last
         except ClientError as error:
             status = getattr(error, "status", None)

@@ -15,7 +15,7 @@ export class Api {
 
   /** The URL of a path of the gateway. Segments that are data must be encoded by `path`. */
   url(path) {
-    return new URL(path.replace(/^\/+/, ""), this.base).href;
+    return new URL(`./${path.replace(/^\/+/, "")}`, this.base).href; // below the base, whatever it begins with
   }
 
   /** One request; the response where it succeeded. `patience`: milliseconds until the answer begins, 0 for any. */
@@ -44,7 +44,7 @@ export class Api {
       clearTimeout(timer); // once the answer has begun it may take its time: it may be a stream
     }
     if (response.ok) return response;
-    if (response.status === 401) this.#session.refused();
+    if (response.status === 401) this.#session.refused(sent);
     throw await Problem.of(response);
   }
 

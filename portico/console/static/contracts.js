@@ -8,7 +8,11 @@ export class Contracts {
 
   constructor(api, stream) {
     this.#api = api;
-    stream.on("gap", () => (this.#document = null)); // another gateway may answer now
+    stream.on("gap", () => this.clear()); // another gateway may answer now
+  }
+
+  clear() {
+    this.#document = null;
   }
 
   /** The whole document. */

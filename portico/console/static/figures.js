@@ -30,6 +30,12 @@ export class Figures extends Observable {
     stream.on("figures", (one) => this.#add(one));
   }
 
+  clear() {
+    this.#drop(this.times.length);
+    this.last = null;
+    this.changed();
+  }
+
   #add(one) {
     const at = milliseconds(one.at) / 1000;
     if (!Number.isFinite(at)) return;

@@ -48,8 +48,7 @@ export class Gateway {
   #sessionChanged() {
     if (this.session.state === "asked") {
       this.stream.close();
-      this.tree.clear();
-      this.waiting.clear();
+      for (const known of [this.tree, this.waiting, this.figures, this.news, this.contracts]) known.clear(); // whoever comes next may not see it
     }
   }
 

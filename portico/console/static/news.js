@@ -18,6 +18,11 @@ export class News extends Observable {
     stream.on("gap", () => this.#add({ at: Date.now() / 1000, kind: "gap", name: "", text: "Some events were missed; everything was read anew", weight: "plain" }));
   }
 
+  clear() {
+    this.list = [];
+    this.changed();
+  }
+
   #take(data, kind) {
     const said = WORDS[kind]?.(data);
     if (!said) return;

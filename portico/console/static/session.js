@@ -49,9 +49,9 @@ export class Session extends Observable {
     this.changed();
   }
 
-  /** The gateway has answered 401. */
-  refused() {
-    if (this.state === "asked") return;
+  /** The gateway has answered 401 to a request with these headers: nothing new where another key is used meanwhile. */
+  refused({ Authorization: used }) {
+    if (this.state === "asked" || used !== this.headers.Authorization) return;
     this.signOut(this.#key ? "The gateway does not take that key (any more)." : "");
   }
 

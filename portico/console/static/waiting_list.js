@@ -19,6 +19,7 @@ export class WaitingList extends Observable {
   #api;
   #timer = 0;
   #last = 0;
+  #turn = 0;
 
   constructor(api, stream) {
     super();
@@ -36,7 +37,12 @@ export class WaitingList extends Observable {
   }
 
   clear() {
+    clearTimeout(this.#timer);
+    this.#timer = 0;
+    this.#turn++;
     this.runs = [];
+    this.more = false;
+    this.problem = null;
     this.state = "unread";
     this.changed();
   }
@@ -54,13 +60,16 @@ export class WaitingList extends Observable {
 
   async #read() {
     this.#last = Date.now();
+    const turn = this.#turn;
     try {
       const page = await this.#page();
+      if (turn !== this.#turn) return; // it was for whoever was here before
       this.runs = page.runs.filter((run) => run.waiting_for?.kind === "input").reverse();
       this.more = page.next !== null;
       this.state = "read";
       this.problem = null;
     } catch (error) {
+      if (turn !== this.#turn) return;
       this.problem = Problem.from(error);
       if (this.state !== "read") this.state = "failed";
     }

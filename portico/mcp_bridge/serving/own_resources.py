@@ -23,7 +23,7 @@ from portico.runs.printing import printable, printed
 from portico.runs.run_view import event_line, printable_view
 from portico.runs.status import RunStatus
 from portico.runs.store import RunQuery
-from portico.runs.tree_view import exposed, tree_view
+from portico.runs.tree_view import TreeView, exposed
 
 if TYPE_CHECKING:
     from portico.mcp_bridge.serving.served_resource import Contents
@@ -157,9 +157,9 @@ class OwnResources:
         dispatcher = self._dispatcher
         runtime, catalogue, book = dispatcher.runtime, dispatcher.catalogue, dispatcher.book
         if place.kind == "agents":
-            return _json(uri, tree_view(runtime, runtime.supervisor, catalogue))
+            return _text(uri, await TreeView(runtime, catalogue).text_of(runtime.supervisor))
         if place.kind == "agent":
-            return _json(uri, tree_view(runtime, exposed(runtime, catalogue, place.name), catalogue))
+            return _text(uri, await TreeView(runtime, catalogue).text_of(exposed(runtime, catalogue, place.name)))
         if place.kind == "runs":
             runs = await book.page(RunQuery(principal=principal, limit=RECENT))
             return _json(uri, {"runs": [printable_view(run) for run in runs]})
@@ -182,7 +182,11 @@ def uris_of_run(run_id: str) -> tuple[str, str, str]:
 
 
 def _json(uri: str, value: Any) -> Contents:
-    return TextResourceContents(uri=uri, mime_type=JSON, text=printed(value).decode())
+    return _text(uri, printed(value))
+
+
+def _text(uri: str, json: bytes) -> Contents:
+    return TextResourceContents(uri=uri, mime_type=JSON, text=json.decode())
 
 
 def _output(uri: str, run: Run) -> Contents:

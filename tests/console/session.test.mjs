@@ -1,0 +1,61 @@
+// What is left of a key that is used no more: `node --test`, run by test_modules.py.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { Api } from "../../portico/console/static/api.js";
+import { Figures } from "../../portico/console/static/figures.js";
+import { News } from "../../portico/console/static/news.js";
+import { Session } from "../../portico/console/static/session.js";
+import { WaitingList } from "../../portico/console/static/waiting_list.js";
+
+const answer = (status, body = {}) => new Response(JSON.stringify(body), { status, headers: { "content-type": "application/json" } });
+const stream = () => {
+  const handlers = {};
+  return { on: (kind, handler) => (handlers[kind] = handler), tell: (kind, data) => handlers[kind.split(".")[0]](data, kind) };
+};
+
+test("a refusal of the key before does not throw out whoever has signed in meanwhile", async () => {
+  const session = new Session();
+  const api = new Api("http://gateway.example/", session);
+  let late;
+  globalThis.fetch = () => new Promise((resolve) => (late = resolve));
+  session.signIn("old");
+  const asked = api.get("agents");
+  session.signIn("new");
+  late(answer(401));
+  await assert.rejects(asked);
+  assert.deepEqual([session.state, session.headers], ["open", { Authorization: "Bearer new" }]);
+
+  globalThis.fetch = async () => answer(401);
+  await assert.rejects(api.get("agents"));
+  assert.deepEqual([session.state, session.headers], ["asked", {}]);
+});
+
+test("no path leads away from the gateway", () => {
+  const api = new Api("http://gateway.example/under/", new Session());
+  const hrefs = ["http://evil.example/x", "//evil.example/x", "javascript:alert(1)", "/agents/echo"].map((one) => api.url(one));
+  assert.deepEqual(hrefs.filter((one) => !one.startsWith("http://gateway.example/under/")), []);
+});
+
+test("news and figures are forgotten with the key that let somebody see them", () => {
+  const told = stream();
+  const news = new News(told, { say: () => {} });
+  const figures = new Figures(told);
+  told.tell("process.crashed", { at: "2026-01-31T09:30:00Z", name: "echo", error: { type: "E", message: "secret" } });
+  told.tell("figures", { at: "2026-01-31T09:30:00Z", calls: { admitted: 7 } });
+  assert.equal(news.list.length + figures.times.length, 2);
+  news.clear();
+  figures.clear();
+  assert.deepEqual([news.list, figures.times, figures.columns.admitted, figures.last], [[], [], [], null]);
+});
+
+test("runs that come late for whoever has left are not shown to the next", async (context) => {
+  context.mock.timers.enable({ apis: ["setTimeout"] });
+  let late;
+  const list = new WaitingList({ get: () => new Promise((resolve) => (late = resolve)) }, stream());
+  list.readSoon();
+  context.mock.timers.tick(1000);
+  list.clear();
+  late({ runs: [{ run_id: "r", waiting_for: { kind: "input" } }], next: null });
+  await new Promise(setImmediate);
+  assert.deepEqual([list.runs, list.state], [[], "unread"]);
+});
