@@ -146,7 +146,7 @@ def test_routes_lists_the_default_routes_of_what_is_exposed(tmp_path: Path) -> N
 def test_routes_lists_the_middlewares_from_the_outermost_to_the_innermost(listed: dict[str, Any]) -> None:
     names = [name.rpartition(".")[2] for name in listed["middleware"]]
 
-    assert names[0] == "RequestId"
+    assert names[:2] == ["RequestMeter", "RequestId"]
     assert names[-2:] == ["First", "Second"]
 
 
