@@ -22,6 +22,7 @@ import mcp_upstreams
 import sends
 import streams
 import telemetry
+import watching
 
 if __name__ == "__main__":
     parts = (
@@ -42,6 +43,7 @@ if __name__ == "__main__":
         mcp_sessions,
         mcp_relay,
         mcp_upstreams,
+        watching,
         console,
     )
     results = [benchmark.main() for benchmark in parts]
