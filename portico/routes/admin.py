@@ -8,7 +8,7 @@ from portico.auth.principal import ADMIN
 from portico.errors import InsufficientScope, RouteNotFound
 from portico.loopback import is_loopback
 from portico.routes.exchange import SCOPES
-from portico.routes.host_guard import is_foreign_page
+from portico.routes.host_guard import is_asked_as_this_machine, is_foreign_page
 from portico.runs.call import permits
 
 if TYPE_CHECKING:
@@ -30,11 +30,13 @@ def is_admin(scope: Mapping[str, Any]) -> bool:
 def may_admin(request: Request) -> bool:
     """Whether a caller is an admin; where the gateway knows no callers, whether it is on this machine.
 
-    A page from elsewhere that somebody on this machine looks at is not, also where `cors_origins` lets it call.
+    A page from elsewhere that somebody on this machine looks at is not, also where `cors_origins` lets it call, nor is whoever a
+    proxy on this machine speaks for: it hands on the name that it was asked by.
     """
-    if request.scope.get(SCOPES) is None:
-        return request.client is not None and is_loopback(request.client.host) and not is_foreign_page(request.scope)
-    return is_admin(request.scope)
+    if request.scope.get(SCOPES) is not None:
+        return is_admin(request.scope)
+    at_home = request.client is not None and is_loopback(request.client.host) and is_asked_as_this_machine(request.scope)
+    return at_home and not is_foreign_page(request.scope)
 
 
 def demand_admin(request: Request, what: str) -> None:

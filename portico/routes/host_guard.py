@@ -10,6 +10,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from portico.errors import ForeignHost
+from portico.loopback import is_loopback
 from portico.routes.exchange import header, respond_with_problem
 
 if TYPE_CHECKING:
@@ -39,6 +40,15 @@ def is_foreign_page(scope: Scope) -> bool:
         return match is None
     host = _HOST.fullmatch(match["host"])
     return host is None or host["name"] not in LOOPBACK
+
+
+def is_asked_as_this_machine(scope: Scope) -> bool:
+    """Whether the `Host` of a request is a name that only this machine has for itself.
+
+    Any other may be a page's own, which lets its name lead here (DNS rebinding), or that of a proxy, which speaks for strangers.
+    """
+    match = _HOST.fullmatch(header(scope, b"host") or "")
+    return match is not None and is_loopback(match["name"].strip("[]"))
 
 
 class HostGuard:

@@ -199,6 +199,17 @@ async def test_a_page_from_elsewhere_is_no_admin_because_its_reader_is_on_this_m
             assert (await gateway.client.post("/agents/echo/suspend", headers={"origin": own})).status_code == 200
 
 
+@pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example", "127.0.0.1.nip.example:8080", "192.168.1.7"])
+async def test_who_asks_this_machine_by_another_name_is_no_admin(host: str) -> None:
+    async with served(Echo("echo"), host="0.0.0.0", insecure=True) as gateway:
+        named = {"host": host}
+        is_problem(await gateway.client.post("/agents/echo/suspend", headers=named), 404, "not-found")
+        is_problem(await gateway.client.get("/events", headers=named), 404, "not-found")
+        assert (await gateway.client.post("/agents/echo", json=HELLO, headers=named)).status_code == 200
+        for own in ("localhost", f"127.0.0.1:{gateway.port}", "[::1]:80", "127.0.0.2"):
+            assert (await gateway.client.post("/agents/echo/suspend", headers={"host": own})).status_code == 200
+
+
 async def test_the_tree_shows_intensity_capabilities_and_what_was_attached() -> None:
     inner = Supervisor("inner", [Skilled("skilled"), Crashing("crashing")], max_restarts=7, restart_window=30, backoff_base=0)
     async with served(inner, Mirror("mirror")) as gateway:
