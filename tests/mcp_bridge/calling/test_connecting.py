@@ -260,7 +260,7 @@ async def test_the_state_of_every_server_is_shown_on_agents_readyz_and_metrics()
         'portico_mcp_upstream_connected{server="tests"} 1.0',
         'portico_mcp_upstream_connected{server="gone"} 0.0',
         'portico_mcp_upstream_reconnects_total{server="tests"} 1.0',
-        'portico_mcp_upstream_call_duration_seconds_count{outcome="ok",server="tests"} 1.0',
+        'mcp_client_operation_duration_seconds_count{error_type="",mcp_method_name="tools/call",server="tests"} 1.0',
         'portico_mcp_upstream_tools{server="tests"} 3.0',
     ):
         assert line in metrics
