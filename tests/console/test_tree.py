@@ -44,7 +44,7 @@ def test_the_tree_is_seen_with_states(visit: Visit, program: Program) -> None:
 
     tree = page.get_by_role("treegrid", name="Supervision tree")
     expect(tree.get_by_role("row", name=re.compile("baker"))).to_contain_text("running")
-    expect(row(page, "kitchen")).to_contain_text("one for all")
+    expect(row(page, "kitchen")).to_contain_text("one_for_all")
     expect(row(page, "kitchen")).to_have_attribute("aria-level", "2")
     expect(row(page, "kitchen")).to_have_attribute("aria-expanded", "true")
     expect(page).to_have_title("Tree · Portico")

@@ -6,7 +6,7 @@ import { html, useEffect, useMemo, useState } from "../html.js";
 import { Icon, Status } from "../icon.js";
 import { useObservable } from "../observable.js";
 import { href } from "../router.js";
-import { Name } from "../text.js";
+import { Name, short } from "../text.js";
 import { STATUSES, shownStatus } from "../tree.js";
 import { ViewHead } from "../view_head.js";
 import { VirtualList } from "../virtual_list.js";
@@ -117,7 +117,7 @@ function treeRow(node, folded, fold, filtered) {
         <span class="twist" onClick=${parent && !filtered ? twist : undefined} aria-hidden="true">${parent && html`<${Icon} name=${shut ? "shut" : "open"} size=${14} />`}</span>
         <span class=${node.children ? "sup" : ""}><${Name} value=${node.name} /></span>
         <span class="muted"><small>${kindWord(node)}</small></span>
-        ${node.lastCrash && html`<span class="crash-mark" title="It has crashed"><${Icon} name="failed" size=${13} /><span class="visually-hidden">has crashed</span></span>`}
+        ${node.lastCrash && html`<span class="crash-mark" title="How it crashed the last time"><${Icon} name="failed" size=${13} /><span class="visually-hidden">has crashed: </span><small>${short(String(node.lastCrash.type ?? ""), 40)}</small></span>`}
       </div>
       <div role="gridcell"><${Status} status=${shownStatus(node)} label=${statusWord(node)} /></div>
       <div role="gridcell" class=${`number ${depth > 0 && depth >= (node.mailbox?.size ?? Infinity) / 2 ? "hot" : ""}`}>${depth === undefined ? "" : count(depth)}</div>
@@ -132,7 +132,7 @@ const KINDS = { sup: "", dyn: "dynamic", pool: "pool", keyed: "per key", agent: 
 
 function kindWord(node) {
   const word = KINDS[node.kind] ?? node.kind;
-  return [word, node.strategy && node.strategy !== "one_for_one" ? node.strategy.replaceAll("_", " ") : "", node.keys === undefined ? "" : plural(node.keys, "key")].filter(Boolean).join(" · ");
+  return [word, node.strategy ?? "", node.keys === undefined ? "" : plural(node.keys, "key")].filter(Boolean).join(" · ");
 }
 
 /** Of a supervisor: how many of those below it are in the worst of their states. */
