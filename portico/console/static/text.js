@@ -6,6 +6,7 @@ import { bytes } from "./format.js";
 const UNSEEN =
   /[\u0000-\u001f\u007f-\u009f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ufeff\uffa0\ufff9-\ufffb\u{e0000}-\u{e0fff}]|[\ud800-\udfff]/gu;
 const LINES = /[\n\t]/;
+const BRIEF = { "\n": "\\n", "\t": "\\t", "\r": "\\r" };
 
 /** The text with escapes for what cannot be seen. `lines`: line feeds and tabs stay. */
 export function visible(value, { lines = false } = {}) {
@@ -19,6 +20,7 @@ export function short(value, limit = 120) {
 }
 
 function escaped(one) {
+  if (one in BRIEF) return BRIEF[one];
   const point = one.codePointAt(0);
   return point > 0xffff ? `\\u{${point.toString(16)}}` : `\\u${point.toString(16).padStart(4, "0")}`;
 }
