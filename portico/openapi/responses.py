@@ -59,7 +59,11 @@ PROBLEM_SCHEMA: Final[Mapping[str, Any]] = {
                     "path": {"type": "string", "description": "Where: a JSON Pointer (RFC 6901) into the payload."},
                     "message": {"type": "string"},
                     "type": {"type": "string"},
-                    "in": {"type": "string", "enum": ["path", "query", "body"], "description": "Which part of the request."},
+                    "in": {
+                        "type": "string",
+                        "enum": ["path", "query", "header", "body"],
+                        "description": "Which part of the request.",
+                    },
                 },
             },
         },

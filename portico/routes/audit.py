@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from portico.audit.chain import MICROSECONDS, line, shown
 from portico.errors import ContractViolation, InsufficientScope, RouteNotFound
@@ -14,6 +14,7 @@ from portico.routes.admin import demand_admin
 from portico.routes.audited import audited
 from portico.routes.exchange import JSON
 from portico.routes.json_lines import JSON_LINES
+from portico.routes.moments import Moment  # noqa: TC001  # FastAPI reads it
 from portico.routes.problems import documented
 from portico.runs.audit_entry import AuditAction
 from portico.runs.audit_store import AuditQuery
@@ -109,8 +110,8 @@ def audit_router(face: Face) -> APIRouter:
         agent: Annotated[str | None, Query(description="Only what was done to this agent.")] = None,
         principal: Annotated[str | None, Query(description="Only what this principal did.")] = None,
         action: Annotated[str | None, Query(description="Only this action.")] = None,
-        since: Annotated[AwareDatetime | None, Query(description="Only those of then and later: RFC 3339.")] = None,
-        until: Annotated[AwareDatetime | None, Query(description="Only earlier ones: RFC 3339.")] = None,
+        since: Annotated[Moment | None, Query(description="Only those of then and later: RFC 3339.")] = None,
+        until: Annotated[Moment | None, Query(description="Only earlier ones: RFC 3339.")] = None,
     ) -> Any:
         """Who did what. Needs the scope `admin`; without authentication it is shown on this machine only.
 

@@ -40,8 +40,9 @@ if TYPE_CHECKING:
 
 PATH: Final = "/events"
 DEFAULT_TOPICS: Final = tuple(topic for topic in TOPICS if topic != "audit")
-_EVENT_ID: Final = re.compile(r"([A-Za-z0-9]{1,40})-([0-9]{1,18})")
-_EXAMPLE: Final = 'event: process.crashed\nid: 4f1d0c9a2b3e-17\ndata: {"at":"2026-01-31T09:30:00Z","name":"flaky"}\n\n'
+_EVENT_ID: Final = re.compile(r"[A-Za-z0-9]{1,40}-[0-9]{1,18}")
+_EXAMPLE_ID: Final = "4f1d0c9a2b3e-17"
+_EXAMPLE: Final = f'event: process.crashed\nid: {_EXAMPLE_ID}\ndata: {{"at":"2026-01-31T09:30:00Z","name":"flaky"}}\n\n'
 
 
 class GatewayEvents:
@@ -65,16 +66,22 @@ class GatewayEvents:
         newsroom: Newsroom | None = self._face.newsroom
         if newsroom is None:
             raise RouteNotFound(PATH)
-        last = header(scope, b"last-event-id")
-        match = _EVENT_ID.fullmatch(last) if last else None
-        if last and match is None:
-            raise MalformedHeader(f"Last-Event-ID is {last!r}: it must be the id of an event of a gateway.")
+        resumes = _resumed(header(scope, b"last-event-id"))
         accept, forms = accepted(scope) or "", self._face.event_forms
         form = preferred(accept, tuple(forms))
         if form is None:
             raise NotAcceptable(accept, tuple(forms))
-        resumes = (match[1], int(match[2])) if match is not None else None
         return GatewayStream(scope, self._face, newsroom, forms[form], _topics(scope), resumes)
+
+
+def _resumed(last: str | None) -> tuple[str, int] | None:
+    """The life of a gateway, and the number of the event, after which to go on. Raises `MalformedHeader`."""
+    if last is None:
+        return None
+    if _EVENT_ID.fullmatch(last) is None:
+        raise MalformedHeader(f"Last-Event-ID is {last!r}: it must be the id of an event of a gateway.")
+    life, _, number = last.partition("-")
+    return life, int(number)
 
 
 def _topics(scope: Scope) -> tuple[str, ...]:
@@ -104,7 +111,7 @@ _STREAMS: Final[dict[str, Any]] = {
     },
 }
 TopicList = Annotated[str | None, WithJsonSchema({"type": "string", "pattern": f"^({'|'.join(TOPICS)})(,({'|'.join(TOPICS)}))*$"})]
-LastId = Annotated[str | None, WithJsonSchema({"type": "string", "pattern": f"^{_EVENT_ID.pattern}$"})]
+LastId = Annotated[str | None, WithJsonSchema({"type": "string", "pattern": f"^{_EVENT_ID.pattern}$", "examples": [_EXAMPLE_ID]})]
 
 
 def gateway_events_router() -> APIRouter:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
 
 from portico.errors import (
     BodyTooLarge,
@@ -30,6 +30,7 @@ from portico.routes.audited import audited
 from portico.routes.exchange import CALL, JSON, PRINCIPAL, REQUEST_ID, SCOPES, check_media_type, parse, prefix, read_body
 from portico.routes.exchange import idempotency_key as key_of
 from portico.routes.json_lines import JSON_LINES
+from portico.routes.moments import Moment, MomentHeader
 from portico.routes.problems import documented
 from portico.routes.server_sent_events import EVENT_STREAM
 from portico.routes.usage import RunUsage
@@ -66,22 +67,7 @@ EXAMPLE_ID = "0b8f3a52d1c94e67"
 EXAMPLE_TIME = "2026-01-31T09:30:00Z"
 """What stands for an id and a time in examples."""
 RunId = Annotated[str, Path(description="The run's id.", examples=[EXAMPLE_ID])]
-
-
-_RFC3339 = (
-    r"^[1-9][0-9]{3}-((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)|02-(0[1-9]|[12][0-9]))"
-    r"T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,6})?(Z|[+-](0[0-9]|1[0-3]):[0-5][0-9])$"
-)
 LastEventId = Annotated[str, WithJsonSchema({"type": "string", "pattern": "^[0-9]{1,18}$"})]
-DelayUntil = Annotated[AwareDatetime, WithJsonSchema({"type": "string", "pattern": _RFC3339})]
-"""A time in a header. By its pattern, for client generators write no `date-time` into headers."""
-
-
-def _text(value: Any) -> Any:
-    """Only text: of a number nobody could say whether it counts seconds or milliseconds."""
-    if not isinstance(value, str):
-        raise ValueError("it must be a time of RFC 3339, as text")  # noqa: TRY004  # pydantic's way to say it
-    return value
 
 
 class NewRun(BaseModel):
@@ -105,9 +91,7 @@ class NewRun(BaseModel):
         allow_inf_nan=False,
         description="Seconds to wait before it is delivered; survives a restart.",
     )
-    delay_until: Annotated[AwareDatetime, BeforeValidator(_text)] | None = Field(
-        None, description="When it is to be delivered, instead of `delay`: RFC 3339."
-    )
+    delay_until: Moment | None = Field(None, description="When it is to be delivered, instead of `delay`: RFC 3339.")
     metadata: dict[str, Any] | None = Field(None, description="Kept with the run, and shown to the handler as `ctx.metadata`.")
     labels: dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=256)]] | None = Field(
         None,
@@ -322,7 +306,7 @@ def _routes_of_all(router: APIRouter, face: Face) -> None:
         request: Request,
         response: Response,
         idempotency_key: Annotated[str | None, Header(description="The same key never runs twice; kept for 24 hours.")] = None,
-        delay_until: Annotated[DelayUntil | None, Header(description="As in the body: RFC 3339.")] = None,
+        delay_until: Annotated[MomentHeader | None, Header(description="As in the body: RFC 3339.")] = None,
     ) -> Any:
         """Accept a call that nobody waits for: it is stored when this is answered. `Location` is where to find the run."""
         body = await _new_run(request, face.body_limit)

@@ -25,6 +25,8 @@ def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
         headers["Request-Timeout"] = "20"
     if KEY.fullmatch(headers.get("Idempotency-Key") or ""):
         headers["Idempotency-Key"] = uuid.uuid4().hex
+    if case.path == "/events" and headers.get("last-event-id") == "0":
+        del headers["last-event-id"]  # it holds that for right, though the pattern says otherwise; test_gateway_events has such ids
     body: Any = case.body
     if case.path == "/runs" and hasattr(body, "keys"):
         headers.pop("delay-until", None)

@@ -288,6 +288,7 @@ async def test_only_admins_watch_and_a_revoked_key_ends_it(tmp_path: Path, monke
     ("query", "headers", "status", "slug"),
     [
         ("?topics=weather", {}, 422, "contract-violated"),
+        ("", {"last-event-id": ""}, 400, "malformed-header"),
         ("", {"last-event-id": "7"}, 400, "malformed-header"),
         ("", {"last-event-id": "x-" + "9" * 30}, 400, "malformed-header"),
         ("", {"accept": "text/html"}, 406, "not-acceptable"),

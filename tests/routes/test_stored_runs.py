@@ -245,6 +245,8 @@ WHEN = "2100-01-01T00:00:00Z"
         ({"delay": "soon"}, None),
         ({"delay_until": "2100-01-01T00:00:00"}, None),
         ({"delay_until": "tomorrow"}, None),
+        ({"delay_until": "4102444800"}, None),
+        ({}, "4102444800"),
         ({}, "tomorrow"),
         ({}, "2100-01-01T00:00:00"),
         ({"metadata": [1]}, None),
