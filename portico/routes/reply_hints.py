@@ -24,6 +24,11 @@ SERVERS_OWN: Final = frozenset({"connection", "content-length", "content-type", 
 """Headers that the server writes; the Content-Type is `media_type`."""
 BODILESS: Final = frozenset({204, 205, 304})
 """Statuses without a body (RFC 9110 §6.4.1)."""
+RUN_BY_BROWSERS: Final = frozenset({"text/html", "application/xhtml+xml", "image/svg+xml", "text/xml", "application/xml"})
+"""Media types whose scripts a browser runs."""
+SANDBOX: Final = (b"content-security-policy", b"sandbox allow-downloads allow-forms allow-modals allow-popups allow-scripts")
+"""Such a reply gets an origin of its own: else a script in it, perhaps a stranger's, could do what the console may (CSP Level 3
+§6.3.2). An agent that knows better sends a policy of its own."""
 
 
 class ReplyHints(NamedTuple):
@@ -52,6 +57,8 @@ def hints_of(meta: Mapping[str, Any], endpoint: Endpoint) -> ReplyHints:
             headers.append((name.lower().encode("ascii"), value.encode("latin-1")))
     if faults:
         raise InvalidReply(endpoint.agent, endpoint.operation.name, faults)
+    if media_type is not None and media_type.partition(";")[0].strip().lower() in RUN_BY_BROWSERS:
+        headers += [SANDBOX] if all(name != SANDBOX[0] for name, _ in headers) else []
     return ReplyHints(status, headers, media_type)
 
 

@@ -103,16 +103,15 @@ class TreeView:
         """Prints a node; stops after each `SLICE` children that it has seen."""
         if isinstance(node, AgentProcess):
             return printed(self._process(node))
-        below = node.which_children()
         view: dict[str, Any] = {"name": node.name, "kind": node.tag, "strategy": node.strategy.value}
         view |= {"max_restarts": node.max_restarts, "restart_window": node.restart_window}
         view["restarts_in_window"] = node.supervision.restarts_in_window if node.supervision is not None else 0
         if node.name in self._mailboxes:
             view |= self._addressed(node.name)
         if isinstance(node, Keyed):
-            return printed(view | {"keys": len(below), "max_keys": node.max_keys})
+            return printed(view | {"max_keys": node.max_keys})
         children: list[bytes] = []
-        for child in below:
+        for child in node.which_children():
             children.append(printed(self._process(child)) if isinstance(child, AgentProcess) else (yield from self._steps(child)))
             self._seen += 1
             if self._seen % SLICE == 0:
@@ -155,12 +154,15 @@ class TreeView:
 
 def figures_of(mailbox: Mailbox, minute_ago: float) -> dict[str, Any]:
     """What changes all the time. `minute_ago`: on the runtime's clock."""
-    return {
+    figures = {
         "depth": len(mailbox),
         "in_flight": mailbox.in_hand,
         "restarts_per_minute": mailbox.restarts_since(minute_ago),
         "intake": mailbox.intake.value,
     }
+    if isinstance(mailbox, KeyedMailbox):
+        figures["keys"] = len(mailbox.boxes)
+    return figures
 
 
 def crash_view(crash: LastCrash, *, traceback: bool, hidden: str | None = None) -> dict[str, Any]:

@@ -171,7 +171,7 @@ class Pulse:
 
 def _says_something(figures: dict[str, Any]) -> bool:
     quiet = figures["status"] in ("running", None) and figures["intake"] == "open"
-    return not quiet or bool(figures["depth"] or figures["in_flight"] or figures["restarts_per_minute"])
+    return not quiet or any(figures.get(key) for key in ("depth", "in_flight", "restarts_per_minute", "keys"))
 
 
 def _status(mailbox: Mailbox) -> str | None:

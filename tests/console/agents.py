@@ -9,12 +9,20 @@ from pydantic import BaseModel, Field
 
 from portico.kernel.process import AgentProcess
 from portico.kernel.protocols import Context
-from portico.operations.decorators import operation
+from portico.operations.decorators import operation, route
 
 if TYPE_CHECKING:
     from portico.kernel.messages import Message
 
 SCRIPT = "<script>document.title='taken over'</script><img src=x onerror=\"document.title='taken over'\">"
+
+SUSPENDS = """
+const asked = {method: "POST", headers: {"content-type": "application/json"}, body: "{}"};
+fetch("/agents/echo/suspend", asked)
+  .then(({status}) => status, () => "refused")
+  .then((said) => { document.title = `suspended: ${said}` });
+"""
+"""What a stranger's script in an agent's reply would try."""
 
 
 class Echo(AgentProcess):
@@ -55,6 +63,15 @@ class Slow(AgentProcess):
         """Sleep."""
         await asyncio.sleep(seconds)
         return "rested"
+
+
+class Painter(AgentProcess):
+    """Answers with a page."""
+
+    @route("GET", "/painter")
+    async def paint(self) -> Any:
+        """A page whose script asks the gateway, as its own pages do, to suspend an agent."""
+        return self.reply(f"<!doctype html><title>painted</title><script>{SUSPENDS}</script>", media_type="text/html")
 
 
 class Hostile(AgentProcess):

@@ -24,6 +24,23 @@ if TYPE_CHECKING:
 TOPOLOGY = Path(__file__).parent / "topology.yaml"
 TAKEN_OVER = "taken over"
 
+WRONG_CLOCK = """
+{
+  const Right = Date;
+  const late = HOURS * 3600_000;
+  window.Date = class extends Right {
+    constructor(...given) { given.length ? super(...given) : super(Right.now() + late); }
+    static now() { return Right.now() + late; }
+  };
+}
+"""
+HIDDEN = """
+var hidden = false;
+Object.defineProperty(document, "hidden", {get: () => hidden});
+window.hide = (is) => { hidden = is; document.dispatchEvent(new Event("visibilitychange")); };
+"""
+"""Playwright shows every tab always."""
+
 
 @pytest.fixture(scope="module")
 def program() -> Generator[Program]:
@@ -50,6 +67,34 @@ def test_the_tree_is_seen_with_states(visit: Visit, program: Program) -> None:
     expect(page).to_have_title("Tree · Portico")
     expect(page.get_by_text("Live", exact=True)).to_be_visible()
     expect(page.get_by_text("Ready", exact=True)).to_be_visible()
+
+
+@pytest.mark.parametrize("hours", [-26, 26])
+def test_how_long_ago_something_was_is_right_where_the_browsers_clock_is_wrong(visit: Visit, program: Program, hours: int) -> None:
+    page = visit.show(f"{program.console}#/tree/baker", script=WRONG_CLOCK.replace("HOURS", str(hours)))
+    expect(page.locator("[data-connection=live]")).to_have_attribute("title", re.compile(f"clock differs by {hours * 3600} s"))
+    burn(program, "with a wrong clock")
+
+    expect(page.get_by_role("complementary")).to_contain_text("burnt: with a wrong clock")
+    expect(page.get_by_role("complementary")).to_contain_text(re.compile(r"just now|\b\d+ s ago"))
+    expect(page.get_by_role("complementary")).not_to_contain_text(re.compile(r"\bd ago|\bin \d"))
+
+
+def test_a_tab_that_is_hidden_for_a_minute_rests_and_reads_what_it_missed_when_it_is_seen_again(
+    visit: Visit, program: Program
+) -> None:
+    page = visit.show(f"{program.console}#/tree/baker", script=HIDDEN)
+    page.clock.install()
+    expect(page.locator("[data-connection=live]")).to_be_visible()
+    page.evaluate("hide(true)")
+    page.clock.run_for(61_000)
+    expect(page.locator("[data-connection=paused]")).to_be_visible()
+    burn(program, "behind its back")
+
+    page.evaluate("hide(false)")
+
+    expect(page.locator("[data-connection=live]")).to_be_visible()
+    expect(page.get_by_role("complementary")).to_contain_text("burnt: behind its back")
 
 
 def test_a_crash_appears_with_its_message_and_its_traceback(visit: Visit, program: Program) -> None:

@@ -126,6 +126,22 @@ async def test_an_agent_can_set_status_headers_and_media_type(gateway: Served) -
     assert response.headers["content-type"] == "text/html"
 
 
+@pytest.mark.parametrize("media_type", ["text/html", "Text/HTML; charset=utf-8", "image/svg+xml", "application/xml"])
+async def test_what_a_browser_would_run_gets_an_origin_of_its_own(gateway: Served, media_type: str) -> None:
+    policy = (await answer_of(gateway, "<svg/>", media_type=media_type)).headers["content-security-policy"].split()
+
+    assert policy[0] == "sandbox"
+    assert "allow-same-origin" not in policy
+
+
+async def test_an_agent_can_send_a_policy_of_its_own_and_other_media_types_need_none(gateway: Served) -> None:
+    own = await answer_of(gateway, "<p/>", headers={"Content-Security-Policy": "default-src 'self'"}, media_type="text/html")
+    plain = await answer_of(gateway, "text", media_type="text/plain")
+
+    assert own.headers.get_list("content-security-policy") == ["default-src 'self'"]
+    assert "content-security-policy" not in plain.headers
+
+
 async def test_a_status_without_a_body_is_answered_without_one(gateway: Served) -> None:
     response = await answer_of(gateway, {"ignored": True}, status=204)
 

@@ -249,6 +249,8 @@ async def test_keys_are_never_told_and_pools_are(monkeypatch: pytest.MonkeyPatch
         await gateway.client.post("/agents/chats/cast", json={"session": "s3cret", "crash": True})
         crashed = await watcher.until("process.crashed")
         assert (crashed.data["name"], crashed.data["attempt"]) == ("chats", 1)
+        while (await watcher.until("figures")).data["agents"].get("chats", {}).get("keys") != 1:
+            pass
         await gateway.client.post("/agents/crew/suspend")
         while "crew" not in (await watcher.until("figures")).data["agents"]:
             pass

@@ -76,6 +76,7 @@ const CONNECTION = {
 function ConnectionChip() {
   const { stream, clock } = useGateway();
   useObservable(stream);
+  useObservable(clock);
   const [tone, word] = CONNECTION[stream.state];
   const skew = Math.abs(clock.skew) > 5000 ? ` This machine's clock differs by ${Math.round(clock.skew / 1000)} s.` : "";
   return html`<span class="chip" data-tone=${tone} data-connection=${stream.state} title=${`The stream of events.${skew}`}><span class="dot"></span>${word}</span>`;

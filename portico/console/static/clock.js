@@ -1,11 +1,12 @@
 // Clock: what time the gateway has, told by what it sends. The clock of whoever looks at the page may be wrong by years.
+import { Observable } from "./observable.js";
 
 /** How many of the last readings count. */
 const KEPT = 30;
 /** Milliseconds of difference that may be the way alone. */
 const NOISE = 1_000;
 
-export class Clock {
+export class Clock extends Observable {
   #offsets = [];
   #offset = 0;
 
@@ -16,7 +17,9 @@ export class Clock {
     this.#offsets.push(Date.now() - then);
     if (this.#offsets.length > KEPT) this.#offsets.shift();
     const least = Math.min(...this.#offsets); // the quickest way is the best witness
-    this.#offset = Math.abs(least) > NOISE ? least : 0;
+    const offset = Math.abs(least) > NOISE ? least : 0;
+    if (Math.abs(offset - this.#offset) > NOISE) this.changed();
+    this.#offset = offset;
   }
 
   /** Milliseconds since the epoch, by the gateway's clock. */

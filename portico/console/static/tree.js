@@ -145,7 +145,7 @@ export class Tree extends Observable {
         break;
       case "process.stopped":
         this.#become(node, "stopped");
-        if (node.parent?.kind === "dyn" || node.parent?.kind === "keyed") this.readSoon();
+        if (node.parent?.kind === "dyn") this.readSoon();
         break;
       default:
         return;
@@ -161,6 +161,7 @@ export class Tree extends Observable {
       if (figures.in_flight !== undefined) node.in_flight = figures.in_flight;
       if (figures.restarts_per_minute !== undefined) node.restarts_per_minute = figures.restarts_per_minute;
       if (figures.intake !== undefined) node.intake = figures.intake;
+      if (figures.keys !== undefined) node.keys = figures.keys;
       if (figures.status && node.status) this.#become(node, figures.status);
     }
     this.changed();
