@@ -14,10 +14,11 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from portico.errors import ModelError, PorticoError
+from portico.kernel.protocols import MOST_TOKENS
 from portico.runs.event import EventName
 from portico.runs.run_view import usage_view
 from portico.runs.store import AddUsage
-from portico.runs.usage import NANO, Usage, UsageRow, day_of, key_of
+from portico.runs.usage import NANO, SUMS, Usage, UsageRow, day_of, key_of
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -32,6 +33,10 @@ MOST_HELD: Final = 10_000
 """How many sums are held back while the store takes nothing."""
 LONGEST: Final = 200
 """Characters of a model's name: it is a stranger's."""
+DEAREST: Final = 1_000_000
+"""US dollars that one call may cost: what is said to cost more has no known price."""
+LARGEST: Final = 2**63 - 1
+"""The largest number that stores can keep."""
 
 
 class UsageLedger:
@@ -95,14 +100,20 @@ class UsageLedger:
         self._sinks.has_failed("usage")
         key = key_of(row)
         there = self._held.get(key)
+        usage = replace(row.usage)
         if there is not None:
-            there.usage.add(row.usage)
-        elif len(self._held) < MOST_HELD:
-            self._held[key] = replace(row, usage=replace(row.usage))
+            usage.add(there.usage)
+        if max(getattr(usage, name) for name in SUMS) > LARGEST:  # no store will ever take it: it would come again for ever
+            self._lose(row, "too large a number is among what calls of models took")
+        elif there is not None or len(self._held) < MOST_HELD:
+            self._held[key] = replace(row, usage=usage)
         else:
-            if not self.lost:
-                logger.error("the store takes no usage, and too much of it waits: calls of models are not counted any more")
-            self.lost += row.usage.calls
+            self._lose(row, "the store takes no usage, and too much of it waits")
+
+    def _lose(self, row: UsageRow, why: str) -> None:
+        if not self.lost:
+            logger.error("%s: some calls of models are not counted", why)
+        self.lost += row.usage.calls
 
 
 class _Entry:
@@ -132,7 +143,7 @@ def _usage(call: ModelCall, seconds: float) -> Usage:
     error = call.error
     if isinstance(error, ModelError) and not error.began:
         return usage  # refused before the model began: it took nothing
-    read, written = error.tokens if isinstance(error, ModelError) else (None, None)
+    read, written = map(_known, error.tokens if isinstance(error, ModelError) else (None, None))
     usage.tokens_in, usage.tokens_out = read or 0, written or 0
     usage.unknown_calls = int(read is None or written is None)
     usage.unpriced_calls = 1
@@ -140,15 +151,21 @@ def _usage(call: ModelCall, seconds: float) -> Usage:
 
 
 def _count(usage: Usage, response: ModelResponse) -> None:
-    usage.tokens_in, usage.tokens_out = response.tokens_in or 0, response.tokens_out or 0
-    usage.tokens_cached = response.tokens_cached or 0
-    usage.tokens_cache_written = response.tokens_cache_written or 0
-    usage.tokens_reasoning = response.tokens_reasoning or 0
-    usage.unknown_calls = int(response.tokens_in is None or response.tokens_out is None)
-    if response.cost_usd is None:
+    read, written = _known(response.tokens_in), _known(response.tokens_out)
+    usage.tokens_in, usage.tokens_out = read or 0, written or 0
+    usage.tokens_cached = _known(response.tokens_cached) or 0
+    usage.tokens_cache_written = _known(response.tokens_cache_written) or 0
+    usage.tokens_reasoning = _known(response.tokens_reasoning) or 0
+    usage.unknown_calls = int(read is None or written is None)
+    if response.cost_usd is None or not 0 <= response.cost_usd <= DEAREST:
         usage.unpriced_calls = 1
     else:
         usage.cost = int((Decimal(str(response.cost_usd)) * NANO).to_integral_value())
+
+
+def _known(tokens: int | None) -> int | None:
+    """A number that can be one: a provider may be anybody's, and may say anything."""
+    return tokens if tokens is not None and 0 <= tokens <= MOST_TOKENS else None
 
 
 def _told(call: ModelCall, row: UsageRow) -> dict[str, Any]:
