@@ -175,6 +175,49 @@ async def test_a_keyed_agent_is_drained_when_every_key_is_done() -> None:
                 await runtime.ask("chats", {"session": "c"})
 
 
+@pytest.mark.parametrize("meanwhile", ["suspended", "suspended and resumed"])
+async def test_a_pool_is_drained_though_a_member_was_suspended_meanwhile(meanwhile: str) -> None:
+    gate, handled = asyncio.Event(), list[Any]()
+    with anyio.fail_after(5):
+        crew = pool(Gated, "crew", size=2, config={"gate": gate, "handled": handled})
+        async with Runtime(quick(crew)) as runtime, asyncio.TaskGroup() as group:
+            last = group.create_task(runtime.ask("crew.1", "last"))
+            await settle()
+            await runtime.drain("crew", "over")
+            await runtime.suspend("crew.1", "this one")
+            if meanwhile == "suspended and resumed":
+                await runtime.resume("crew.1")
+            gate.set()
+            await last
+            await suspended(runtime, "crew")
+            await runtime.resume("crew")
+            assert [runtime.registry.lookup(name).intake for name in ("crew", "crew.1", "crew.2")] == ["open"] * 3
+            await runtime.ask("crew", "again")
+
+
+@pytest.mark.parametrize("meanwhile", ["suspended", "suspended and resumed"])
+async def test_a_keyed_agent_is_drained_though_a_key_was_suspended_meanwhile(meanwhile: str) -> None:
+    gate = asyncio.Event()
+    gate.set()
+    with anyio.fail_after(5):
+        chats = keyed(Session, "chats", per_key="session", config={"gate": gate})
+        async with Runtime(quick(chats)) as runtime, asyncio.TaskGroup() as group:
+            await runtime.ask("chats", {"session": "b"})
+            gate.clear()
+            last = group.create_task(runtime.ask("chats", {"session": "a"}))
+            await settle()
+            await runtime.drain("chats", "over")
+            await runtime.suspend("chats/a", "this one")
+            if meanwhile == "suspended and resumed":
+                await runtime.resume("chats/a")
+            gate.set()
+            assert (await last).payload == "a"
+            await suspended(runtime, "chats")
+            await runtime.resume("chats")
+            assert [runtime.registry.lookup(name).intake for name in ("chats", "chats/a", "chats/b")] == ["open"] * 3
+            await runtime.ask("chats", {"session": "a"})
+
+
 class Promiser(AgentProcess):
     """Puts off what it is asked."""
 
