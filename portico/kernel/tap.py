@@ -21,30 +21,38 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
+    from portico.kernel.delivery import Delivery
     from portico.kernel.process import AgentProcess
-    from portico.kernel.protocols import ModelProvider, Pricing, Services, Tool, ToolSet
+    from portico.kernel.protocols import ModelProvider, Tool, ToolSet
+    from portico.kernel.router import Router
 
 
 class Tap:
     """What one agent calls, for those who want to know."""
 
-    __slots__ = ("_agent", "_models", "_prices", "_tools")
+    __slots__ = ("_agent", "_agent_of", "_models", "_prices", "_tools")
 
-    def __init__(self, agent: str, models: Sequence[_ModelHook], tools: Sequence[_ToolHook], prices: Pricing | None) -> None:
+    def __init__(self, router: Router, agent: str, models: Sequence[_ModelHook], tools: Sequence[_ToolHook]) -> None:
         self._agent = agent
+        self._agent_of = router.registry.agent_of
         self._models = models
         self._tools = tools
-        self._prices = prices
+        self._prices = router.services.prices
 
     @classmethod
-    def of(cls, services: Services, agent: str) -> Self | None:
+    def of(cls, router: Router, agent: str) -> Self | None:
         """The tap of an agent; None where nobody in its runtime wants to know."""
+        services = router.services
         observers = [*services.observers, *services.listeners]
         if not observers:
             return None
         models = [hook for one in observers if (hook := getattr(one, "calling_model", None)) is not None]
         tools = [hook for one in observers if (hook := getattr(one, "calling_tool", None)) is not None]
-        return cls(agent, models, tools, services.prices) if models or tools else None
+        return cls(router, agent, models, tools) if models or tools else None
+
+    def _caller(self, in_hand: Delivery | None) -> str:
+        """Who calls, as others know it."""
+        return self._agent_of(self._agent if in_hand is None else in_hand.message.recipient)
 
     # --- models -------------------------------------------------------------------------------------------------------
 
@@ -66,7 +74,7 @@ class Tap:
     ) -> ModelCall:
         """A call of a model begins; it is over when the stack unwinds."""
         in_hand = current.get()
-        agent = self._agent if in_hand is None else in_hand.message.recipient
+        agent = self._caller(in_hand)
         call = ModelCall(agent, identity_of(provider, model), messages, tools, streamed, in_hand)
         if self._prices is not None:
             self._prices.warm_up(call.identity)
@@ -95,7 +103,7 @@ class Tap:
         if not self._tools:
             return await invoke()
         in_hand = current.get()
-        agent = self._agent if in_hand is None else in_hand.message.recipient
+        agent = self._caller(in_hand)
         call = ToolExecution(agent, tool.name, arguments, call_id, tool.description, tool.input_schema, in_hand)
         with ExitStack() as stack:
             for hook in self._tools:
@@ -238,10 +246,10 @@ class TappedTool:
 def tap_of(process: AgentProcess) -> Tap | None:
     """The tap of an agent; None where nobody listens, or where it works without a runtime."""
     try:
-        services = process.router.services
+        router = process.router
     except RuntimeNotStarted:
         return None
-    return Tap.of(services, process.name)
+    return Tap.of(router, process.name)
 
 
 def identity_of(provider: ModelProvider, model: str) -> ModelIdentity:
