@@ -7,8 +7,9 @@ adds to an answer what that costs, where it is known.
 
 from __future__ import annotations
 
+import logging
 import time
-from contextlib import ExitStack, aclosing
+from contextlib import ExitStack, aclosing, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from portico.kernel.process import AgentProcess
     from portico.kernel.protocols import ModelProvider, Tool, ToolSet
     from portico.kernel.router import Router
+
+
+logger = logging.getLogger("portico.kernel")
 
 
 class Tap:
@@ -83,11 +87,15 @@ class Tap:
         return call
 
     async def priced(self, call: ModelCall, response: ModelResponse) -> ModelResponse:
-        """The answer with its price, where its provider did not tell that and somebody knows it."""
+        """The answer with its price, where its provider did not tell that and somebody knows it. It fails no call."""
         if response.cost_usd is not None or self._prices is None:
             return response
-        await self._prices.ready(call.identity, response)
-        cost = self._prices.cost(call.identity, response)
+        try:
+            await self._prices.ready(call.identity, response)
+            cost = self._prices.cost(call.identity, response)
+        except Exception:
+            logger.exception("the price of an answer of %r could not be told", call.identity.model)
+            return response
         return response if cost is None else replace(response, cost_usd=float(cost))
 
     # --- tools --------------------------------------------------------------------------------------------------------
@@ -161,8 +169,9 @@ class TappedStreams(TappedModel):
             call = self._tap.begin(stack, self._provider, model, messages, tools, streamed=True)
             began = time.monotonic()
             try:
-                made = cast("AsyncGenerator[str | ModelResponse]", self._provider.stream(model, messages, tools))
-                async with aclosing(made) as pieces:
+                pieces = self._provider.stream(model, messages, tools)
+                # What is an iterator and no generator need not have an end of its own.
+                async with aclosing(cast("AsyncGenerator[Any]", pieces)) if hasattr(pieces, "aclose") else nullcontext():
                     async for piece in pieces:
                         if call.first_piece_after is None:
                             call.first_piece_after = time.monotonic() - began
