@@ -18,6 +18,7 @@ from portico.errors import ConfigurationError
 from portico.kernel.messages import Message
 from portico.telemetry.complaints import LOGGERS, PERIOD, Complaints
 from portico.telemetry.otlp import exporter_of
+from portico.telemetry.outlets import Outlets
 from portico.telemetry.setup import configure
 from portico.telemetry.target import GRPC, HTTP, Signal, otlp_target
 from tests.openapi.serving import served
@@ -279,6 +280,15 @@ def test_spans_that_there_is_no_room_for_are_dropped_and_counted(monkeypatch: py
         done.set()
 
     assert 80 <= lost <= 92
+
+
+def test_gateways_of_one_program_are_told_apart_by_all_that_they_send(monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = Outlets({}), Outlets({})
+    found = [outlets.resource.attributes["service.instance.id"] for outlets in (one, one, other)]
+    assert found[0] == found[1] != found[2]
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "team=a, service.instance.id=the-one")
+    named = Outlets(os.environ).resource.attributes
+    assert (named["service.instance.id"], named["team"]) == ("the-one", "a")
 
 
 def test_complaints_pass_once_a_minute() -> None:
