@@ -134,33 +134,39 @@ class _Entry:
         self._ledger.enter(self._call, time.monotonic() - self._began)
 
 
-def _usage(call: ModelCall, seconds: float) -> Usage:
-    usage = Usage(calls=1, duration_us=round(seconds * 1_000_000))
+def tokens_of(call: ModelCall) -> tuple[int | None, int | None] | None:
+    """How many a call that is over has read and written, each None where that is not known; None where the model never began."""
     if call.response is not None:
-        _count(usage, call.response)
-        return usage
-    usage.failed_calls = 1
+        return _known(call.response.tokens_in), _known(call.response.tokens_out)
     error = call.error
-    if isinstance(error, ModelError) and not error.began:
+    if not isinstance(error, ModelError):
+        return None, None
+    return (_known(error.tokens[0]), _known(error.tokens[1])) if error.began else None
+
+
+def cost_of(response: ModelResponse) -> float | None:
+    """US dollars that an answer cost; None where that is not known."""
+    cost = response.cost_usd
+    return cost if cost is not None and 0 <= cost <= DEAREST else None
+
+
+def _usage(call: ModelCall, seconds: float) -> Usage:
+    response, taken = call.response, tokens_of(call)
+    usage = Usage(calls=1, failed_calls=int(response is None), duration_us=round(seconds * 1_000_000))
+    if taken is None:
         return usage  # refused before the model began: it took nothing
-    read, written = map(_known, error.tokens if isinstance(error, ModelError) else (None, None))
-    usage.tokens_in, usage.tokens_out = read or 0, written or 0
-    usage.unknown_calls = int(read is None or written is None)
-    usage.unpriced_calls = 1
-    return usage
-
-
-def _count(usage: Usage, response: ModelResponse) -> None:
-    read, written = _known(response.tokens_in), _known(response.tokens_out)
-    usage.tokens_in, usage.tokens_out = read or 0, written or 0
-    usage.tokens_cached = _known(response.tokens_cached) or 0
-    usage.tokens_cache_written = _known(response.tokens_cache_written) or 0
-    usage.tokens_reasoning = _known(response.tokens_reasoning) or 0
-    usage.unknown_calls = int(read is None or written is None)
-    if response.cost_usd is None or not 0 <= response.cost_usd <= DEAREST:
+    usage.tokens_in, usage.tokens_out = taken[0] or 0, taken[1] or 0
+    usage.unknown_calls = int(None in taken)
+    cost = None if response is None else cost_of(response)
+    if cost is None:
         usage.unpriced_calls = 1
     else:
-        usage.cost = int((Decimal(str(response.cost_usd)) * NANO).to_integral_value())
+        usage.cost = int((Decimal(str(cost)) * NANO).to_integral_value())
+    if response is not None:
+        usage.tokens_cached = _known(response.tokens_cached) or 0
+        usage.tokens_cache_written = _known(response.tokens_cache_written) or 0
+        usage.tokens_reasoning = _known(response.tokens_reasoning) or 0
+    return usage
 
 
 def _known(tokens: int | None) -> int | None:

@@ -18,6 +18,7 @@ from portico.kernel.current import current
 from portico.kernel.events import EventKind
 from portico.runs.kernel_event_view import front_of
 from portico.telemetry import semconv
+from portico.telemetry.error_type import error_type_of
 from portico.telemetry.exchanged import Exchanging
 from portico.telemetry.lives import Lives
 from portico.telemetry.outgoing import CallbackSpan, ModelSpan, ToolSpan
@@ -212,7 +213,9 @@ class Handling:
         if error is not None:
             if _is_crash(error):
                 told = {key: span.attributes.get(key) for key in (semconv.AGENT, semconv.ATTEMPT, semconv.INCARNATION)}
-                _tell(semconv.CRASHED, {**told, semconv.ERROR_TYPE: _error_type(error)}, span, self._tracing.sender(self._message))
+                _tell(
+                    semconv.CRASHED, {**told, semconv.ERROR_TYPE: error_type_of(error)}, span, self._tracing.sender(self._message)
+                )
             _blame(span, error, str(error))
         span.end()
 
@@ -252,16 +255,12 @@ def _is_crash(error: BaseException) -> bool:
     return isinstance(error, Exception) and not isinstance(error, PorticoError)
 
 
-def _error_type(error: BaseException) -> str:
-    return error.slug if isinstance(error, PorticoError) else type(error).__qualname__
-
-
 def _blame(span: LiveSpan, error: BaseException, spoken: str) -> None:
     """Say on a span how it failed. What the caller did wrong, or wished, is told but is no failure."""
     if isinstance(error, asyncio.CancelledError):
         span.attributes[semconv.ERROR_TYPE] = Cancelled.slug
         return
-    span.attributes[semconv.ERROR_TYPE] = _error_type(error)
+    span.attributes[semconv.ERROR_TYPE] = error_type_of(error)
     if isinstance(error, _CALLERS_FAULT) or (isinstance(error, AgentError) and error.status < _SERVER_ERROR):
         return
     span.set_status(Status(StatusCode.ERROR, spoken))
