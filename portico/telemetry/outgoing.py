@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from portico.webhooks.attempt import Attempt
 
 _PORTS = {"http": 80, "https": 443}
+_CALLBACK = "POST"
+"""The method by which somebody is told of a run's end."""
 
 
 class ModelSpan:
@@ -155,7 +157,7 @@ class CallbackSpan:
     def __init__(self, spans: Spans, attempt: Attempt) -> None:
         url = urlsplit(attempt.url)
         attributes: dict[str, Any] = {
-            semconv.HTTP_METHOD: "POST",
+            semconv.HTTP_METHOD: _CALLBACK,
             semconv.SERVER_ADDRESS: url.hostname or "",
             semconv.SERVER_PORT: url.port or _PORTS.get(url.scheme, 443),
             semconv.URL_SCHEME: url.scheme,
@@ -165,7 +167,7 @@ class CallbackSpan:
         if attempt.number:
             attributes[semconv.HTTP_RESEND] = attempt.number
         self._attempt = attempt
-        self._span = spans.begin("POST", SpanKind.CLIENT, placed(attempt.traceparent), attributes)
+        self._span = spans.begin(semconv.callback_span(_CALLBACK), SpanKind.CLIENT, placed(attempt.traceparent), attributes)
 
     def __enter__(self) -> str:
         return self._span.place.traceparent
