@@ -19,7 +19,7 @@ from portico.kernel.messages import Message
 from portico.telemetry.complaints import LOGGERS, PERIOD, Complaints
 from portico.telemetry.otlp import exporter_of
 from portico.telemetry.outlets import Outlets
-from portico.telemetry.setup import configure
+from portico.telemetry.setup import configure, logs
 from portico.telemetry.target import GRPC, HTTP, Signal, otlp_target
 from tests.openapi.serving import served
 from tests.telemetry.receiver import receiving, receiving_grpc
@@ -289,6 +289,13 @@ def test_gateways_of_one_program_are_told_apart_by_all_that_they_send(monkeypatc
     monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "team=a, service.instance.id=the-one")
     named = Outlets(os.environ).resource.attributes
     assert (named["service.instance.id"], named["team"]) == ("the-one", "a")
+
+
+def test_log_records_are_not_printed_and_a_warning_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    assert logs(Outlets({"OTEL_LOGS_EXPORTER": "console"}), ()) is None
+    assert [record.getMessage() for record in caplog.records] == [
+        "OTEL_LOGS_EXPORTER names console: log records are sent over OTLP only; the lines of the log say the same."
+    ]
 
 
 def test_complaints_pass_once_a_minute() -> None:
