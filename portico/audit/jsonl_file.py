@@ -28,6 +28,8 @@ logger = logging.getLogger("portico.audit")
 
 LAST_LINE: Final = 256 * 1024
 """Bytes at the end of the file that are looked at for its last entry; none is nearly as long."""
+BEGINNING: Final = b'{"action":"'
+"""What every entry begins with: the members of canonical JSON are sorted."""
 
 
 class FileSink:
@@ -123,23 +125,31 @@ class FileSink:
         return self._file
 
     def _last_entry(self) -> ChainHead:
-        """Where the chain in the file stands. What a kill has left of a line at its end is cut off.
+        """Where the chain in the file stands. What a kill has left of an entry at its end is cut off.
 
         Raises:
-            ConfigurationError: the last line is no entry.
+            ConfigurationError: it is no audit trail. It stays as it is.
         """
         assert self._file is not None  # noqa: S101  # `_open` has taken hold of it
         size = os.fstat(self._file).st_size
         end = os.pread(self._file, LAST_LINE, max(0, size - LAST_LINE))
         whole, newline, rest = end.rpartition(b"\n")
-        if rest:
+        head = ChainHead()
+        if newline:
+            head = self._head_in(whole.rpartition(b"\n")[2] + b"\n")
+        elif size > LAST_LINE or not rest.startswith(BEGINNING[: len(rest)]):
+            raise self._foreign("has no entry of an audit trail")
+        if rest:  # not before it is known whose file this is
             logger.warning("the audit trail %s ended within an entry: %d bytes of it were removed", self._path, len(rest))
             os.ftruncate(self._file, size - len(rest))
-        if not newline:
-            return ChainHead()
+        return head
+
+    def _head_in(self, last: bytes) -> ChainHead:
         try:
-            entry = parsed(whole.rpartition(b"\n")[2] + b"\n")
+            entry = parsed(last)
             return ChainHead(int(entry["seq"]), str(entry[HASH]))
         except (UnreadableError, KeyError, TypeError, ValueError):
-            reason = f"The last line of {self._path} is no entry of an audit trail: move the file away, or name another."
-            raise ConfigurationError(reason) from None
+            raise self._foreign("ends with a line that is no entry of an audit trail") from None
+
+    def _foreign(self, what: str) -> ConfigurationError:
+        return ConfigurationError(f"{self._path} {what}: move the file away, or name another.")

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from portico.audit.chain import head_of
-from portico.audit.jsonl_file import FileSink
+from portico.audit.chain import head_of, line
+from portico.audit.jsonl_file import BEGINNING, LAST_LINE, FileSink
 from portico.audit.verification import Verdict, Verification
 from portico.errors import ConfigurationError
 from portico.runs.audit_entry import ChainHead
@@ -26,8 +26,8 @@ CHAIN = a_chain(*(an_entry(number) for number in range(1, 7)))
 def verdict(*paths: Path) -> Verdict:
     verification = Verification()
     for path in paths:
-        for line in path.read_bytes().splitlines(keepends=True):
-            verification.add_line(line)
+        for one in path.read_bytes().splitlines(keepends=True):
+            verification.add_line(one)
     return verification.verdict()
 
 
@@ -98,11 +98,33 @@ async def test_two_programs_do_not_write_to_one_file(tmp_path: Path) -> None:
     await one.close()
 
 
-async def test_a_file_that_is_something_else_is_left_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"Dear diary,\n",
+        b"Dear diary,\nnot a soul",
+        b'{"precious": "and the only copy of it"}',
+        b"x" * (LAST_LINE + 1),
+        BEGINNING + b"x" * LAST_LINE,
+    ],
+    ids=["lines", "lines-without-end", "json", "long", "long-and-alike"],
+)
+async def test_a_file_that_is_something_else_is_left_alone(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "audit.jsonl"
-    path.write_text("Dear diary,\n")
+    path.write_bytes(content)
     sink = FileSink(path)
     with pytest.raises(ConfigurationError, match="no entry"):
         await sink.open()
     await sink.close()
-    assert path.read_text() == "Dear diary,\n"
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("length", [1, len(BEGINNING), 100])
+async def test_of_the_very_first_entry_too_half_is_cut_off(tmp_path: Path, length: int) -> None:
+    path = tmp_path / "audit.jsonl"
+    path.write_bytes(line(CHAIN[0])[:length])
+    sink = FileSink(path)
+    assert await sink.open() == ChainHead()
+    await sink.write(CHAIN)
+    await sink.close()
+    assert verdict(path) == Verdict(6, 1, 6, CHAIN[-1].hash, None)
