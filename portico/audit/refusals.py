@@ -14,7 +14,7 @@ from portico.network import network_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from portico.kernel.clock import Clock
+    from portico.kernel.clock import Clock, Timer
     from portico.runs.auditor import Doer
 
 EACH: Final = 60
@@ -38,16 +38,17 @@ OTHERS: Final = Payer()
 
 
 class Refusals:
-    """See the module. `tell`: called with a payer, and how many of its requests have no entry, when the minute is over."""
+    """See the module. `tell`: called with a payer, and how many of its requests have no entry, as soon as the minute is over."""
 
     def __init__(self, clock: Clock, tell: Callable[[Payer, int], object]) -> None:
         self._clock = clock
         self._tell = tell
         self._counts: dict[Payer, int] = {}
         self._until = -math.inf
+        self._timer: Timer | None = None
 
     def take(self, doer: Doer) -> bool:
-        """One more. Returns whether it has an entry of its own."""
+        """One more. Returns whether it has an entry of its own. Called on the event loop."""
         now = self._clock.now()
         if now >= self._until:
             self.end()
@@ -56,10 +57,15 @@ class Refusals:
         if payer not in self._counts and len(self._counts) >= PAYERS:
             payer = OTHERS
         count = self._counts[payer] = self._counts.get(payer, 0) + 1
+        if count > EACH and self._timer is None:
+            self._timer = self._clock.call_at(self._until, self.end)
         return count <= EACH
 
     def end(self) -> None:
         """The minute is over: say how many have no entry of their own."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         counts, self._counts, self._until = self._counts, {}, -math.inf
         for payer, count in counts.items():
             if count > EACH:

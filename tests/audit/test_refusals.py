@@ -30,9 +30,29 @@ async def test_each_caller_has_a_count_of_its_own() -> None:
     assert taken(refusals, EACH + 1, address="192.0.2.1") == EACH
     assert taken(refusals, EACH, principal="alice") == EACH
     assert told == []
-    await clock.advance(MINUTE)
-    assert taken(refusals, EACH, principal="bob") == EACH
+    await clock.advance(MINUTE - 1)
+    assert taken(refusals, 5, principal="bob") == 0
+    assert told == []
+
+
+async def test_what_has_no_entry_is_told_when_the_minute_is_over_though_nobody_else_is_refused() -> None:
+    refusals, clock, told = counting()
+    assert taken(refusals, 1, principal="alice") == 1
+    await clock.advance(MINUTE / 2)
+    assert taken(refusals, EACH + 10, principal="bob") == EACH
+    assert taken(refusals, EACH + 1, address="192.0.2.1") == EACH
+    await clock.advance(MINUTE / 2)
     assert told == [(Payer(principal="bob"), 10), (Payer(address="192.0.2.1"), 1)]
+    assert clock.pending == 0
+    assert taken(refusals, EACH, principal="bob") == EACH
+
+
+async def test_what_has_no_entry_is_told_at_the_end_and_nothing_is_due_any_more() -> None:
+    refusals, clock, told = counting()
+    assert taken(refusals, EACH + 1, principal="bob") == EACH
+    refusals.end()
+    assert told == [(Payer(principal="bob"), 1)]
+    assert clock.pending == 0
 
 
 def test_addresses_of_one_ipv6_network_are_one_caller() -> None:
