@@ -6,15 +6,14 @@ and file are touched on a thread of its own.
 
 from __future__ import annotations
 
-import asyncio
 import fcntl
 import logging
 import os
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from portico.audit.chain import HASH, line
+from portico.audit.disk_thread import DiskThread
 from portico.audit.verification import UnreadableError, parsed
 from portico.errors import ConfigurationError
 from portico.runs.audit_entry import ChainHead
@@ -39,7 +38,7 @@ class FileSink:
         self._path = Path(path)
         self._file: int | None = None
         self._head = ChainHead()
-        self._thread: ThreadPoolExecutor | None = None
+        self._thread: DiskThread | None = None
 
     @property
     def name(self) -> str:
@@ -57,15 +56,13 @@ class FileSink:
     async def close(self) -> None:
         """See `AuditSink.close`."""
         if self._thread is not None:
-            await self._call(self._let_go)
-            self._thread.shutdown(wait=False)
-            self._thread = None
+            thread, self._thread = self._thread, None
+            await thread.end()
 
     async def _call(self, do: Any, *values: Any) -> Any:
-        """On the one thread: what was given up there is over before the next begins."""
         if self._thread is None:
-            self._thread = ThreadPoolExecutor(1, "portico-audit-file")
-        return await asyncio.get_running_loop().run_in_executor(self._thread, do, *values)
+            self._thread = DiskThread("portico-audit-file", self._let_go)
+        return await self._thread.call(do, *values)
 
     # --- on the thread ------------------------------------------------------------------------------------------------
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import resource
+import subprocess
+import sys
+import threading
 from typing import TYPE_CHECKING
 
+import anyio
 import pytest
 
 from portico.audit.chain import head_of, line
@@ -14,6 +19,7 @@ from portico.audit.verification import Verdict, Verification
 from portico.errors import ConfigurationError
 from portico.runs.audit_entry import ChainHead
 from tests.audit.entries import a_chain, an_entry
+from tests.cli.programs import REPOSITORY
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -96,6 +102,78 @@ async def test_two_programs_do_not_write_to_one_file(tmp_path: Path) -> None:
         await other.open()
     await other.close()
     await one.close()
+
+
+HANGING = """
+import asyncio
+import os
+import sys
+import threading
+
+from portico.audit.jsonl_file import FileSink
+from tests.audit.entries import a_chain, an_entry
+
+os.fdatasync = lambda file: threading.Event().wait()
+
+
+async def given_up(what):
+    try:
+        async with asyncio.timeout(0.05):
+            await what
+    except TimeoutError as error:
+        print("given up", error)
+
+
+async def main():
+    sink = FileSink(sys.argv[1])
+    await sink.open()
+    for _ in range(12):
+        await given_up(sink.write(a_chain(an_entry(1))))
+    await given_up(sink.close())
+
+
+asyncio.run(main())
+"""
+
+
+def test_a_disk_that_hangs_holds_nobody_up_and_not_the_end_of_the_program(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", HANGING, str(tmp_path / "audit.jsonl")]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=20, check=False)
+    assert done.stderr == ""
+    assert done.stdout.splitlines() == ["given up "] * 9 + ["given up the disk hangs"] * 3 + ["given up "]
+
+
+async def test_what_was_given_up_is_over_before_the_next_and_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, may = tmp_path / "audit.jsonl", threading.Event()
+
+    def hang(file: int) -> None:
+        may.wait(10)
+
+    monkeypatch.setattr(os, "fdatasync", hang)
+    sink = FileSink(path)
+    await sink.open()
+    for count in (3, 4):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await sink.write(CHAIN[:count])
+    may.set()
+    with anyio.fail_after(10):
+        await sink.write(CHAIN)
+        may.clear()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await sink.write(a_chain(an_entry(7), head=head_of(CHAIN[-1])))
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await sink.close()
+    hanging = [thread for thread in threading.enumerate() if thread.name == "portico-audit-file"]
+    may.set()
+    for thread in hanging:
+        thread.join(10)
+    other = FileSink(path)  # the file was let go of
+    assert (await other.open()).seq == 7
+    await other.close()
+    assert verdict(path).last == 7
 
 
 @pytest.mark.parametrize(
