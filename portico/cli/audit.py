@@ -20,13 +20,15 @@ from portico.errors import CallError, ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
 
-    from portico.audit.verification import Verdict, Verification
+    from portico.audit.verification import Verdict
     from portico.runs.audit_store import AuditQuery
 
 app = typer.Typer(name="audit", help="Look at the audit trail, check its chain, write it to a file.", no_args_is_help=True)
 
 PAGE: Final = 500
 """How many entries are read at a time."""
+READINGS: Final = 10
+"""How often a trail is read at most from which a server removes what is old meanwhile."""
 HEAD: Final = re.compile(r"[0-9a-f]{64}")
 
 UrlOption = Annotated[str | None, typer.Option("--url", help="Ask this running server.")]
@@ -81,28 +83,44 @@ def verify(
     ] = False,
 ) -> None:
     """Check the chain; the exit code is 0 when nothing was changed, removed or put in."""
-    from portico.audit.verification import Verification
-
     if sum(one is not None for one in (data, file, url)) != 1:
         raise typer.BadParameter("Give --data DIR, --file FILE or --url URL, one of them.", param_hint="--data")
     if head is not None and not HEAD.fullmatch(head.strip().lower()):
         raise typer.BadParameter("A hash has 64 hex digits.", param_hint="--head")
-    verification = Verification(head.strip().lower() if head is not None else None, partly=part)
-    if file is not None:
-        _add_lines(verification, file)
-    else:
+    wanted = head.strip().lower() if head is not None else None
+    _tell(_verdict_of_file(file, wanted, part) if file is not None else _verdict(url, data, wanted, part))
+
+
+def _verdict(url: str | None, data: Path | None, head: str | None, partly: bool) -> Verdict:  # noqa: FBT001  # as the options are
+    """Of a chain that is read page by page. What a server removes for its age meanwhile makes a gap: then it is read again.
+
+    No entry is taken at its word there: the chain has another beginning then, and the next reading shows whether it fits.
+    """
+    from portico.audit.verification import Verification
+
+    reading = 0
+    while True:
+        reading += 1
+        verification, first = Verification(head, partly=partly), None
         for entry in _oldest(url, data):
+            first = entry if first is None else first
             verification.add(entry)
-    _tell(verification.verdict())
+        verdict = verification.verdict()
+        if verdict.fault is None or reading == READINGS or first == next(_oldest(url, data), None):
+            return verdict
 
 
-def _add_lines(verification: Verification, file: Path) -> None:
+def _verdict_of_file(file: Path, head: str | None, partly: bool) -> Verdict:  # noqa: FBT001  # as the options are
+    from portico.audit.verification import Verification
+
+    verification = Verification(head, partly=partly)
     try:
         with nullcontext(sys.stdin.buffer) if str(file) == "-" else file.open("rb") as lines:
             for line in lines:
                 verification.add_line(line)
     except OSError as error:
         raise ConfigurationError(f"{file} cannot be read: {error.strerror}.") from None
+    return verification.verdict()
 
 
 def _tell(verdict: Verdict) -> None:

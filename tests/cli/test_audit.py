@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio.to_thread
 import pytest
 from typer.testing import CliRunner
 
-from portico.audit.chain import line
-from portico.cli import app
+from portico.audit.chain import head_of, line
+from portico.cli import app, audit
 from portico.errors import PorticoError
+from portico.runs.audit_entry import AuditAction
 from portico.stores.sqlite import SqliteStore
 from tests.app.serving import served
 from tests.audit.entries import a_chain, an_entry
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
     from typer.testing import Result
 
+    from portico.runs.audit_entry import SealedEntry
+    from portico.runs.audit_store import AuditQuery
+
 CHAIN = a_chain(*(an_entry(number, agent=f"agent-{number % 2}") for number in range(1, 7)))
 
 
@@ -30,17 +34,18 @@ def command(*arguments: str | Path, key: str = "") -> Result:
     return CliRunner(env={"PORTICO_API_KEY": key}).invoke(app, ["audit", *map(str, arguments)])
 
 
+async def _append(directory: Path, entries: list[SealedEntry], forget_through: int = 0) -> None:
+    store = SqliteStore(directory)
+    await store.open()
+    await store.append_audit(entries, forget_through)
+    await store.close()
+
+
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     """A data directory with a trail."""
 
-    async def write() -> None:
-        store = SqliteStore(tmp_path / "data")
-        await store.open()
-        await store.append_audit(CHAIN)
-        await store.close()
-
-    asyncio.run(write())
+    asyncio.run(_append(tmp_path / "data", CHAIN))
     return tmp_path / "data"
 
 
@@ -55,6 +60,33 @@ def test_a_trail_is_listed_the_newest_first(data: Path) -> None:
 def test_a_whole_trail_is_told_with_its_head(data: Path) -> None:
     done = command("verify", "--data", data, "--head", CHAIN[2].hash)
     assert (done.exit_code, done.output) == (0, f"whole: 6 entries, 1 to 6\nhead: {CHAIN[-1].hash}\n")
+
+
+def test_what_a_server_removes_for_its_age_while_it_is_read_is_no_break(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    about = {"through": 4, "hash": CHAIN[3].hash, "count": 4}
+    pruned = a_chain(an_entry(7, action=AuditAction.PRUNED, details=about), head=head_of(CHAIN[-1]))
+    read, pages = audit._stored, list[Any]()  # pyright: ignore[reportPrivateUsage]  # between two pages
+
+    def page(directory: Path, query: AuditQuery) -> list[dict[str, Any]]:
+        found = read(directory, query)
+        if not pages:
+            asyncio.run(_append(data, pruned, 4))
+        pages.append(found)
+        return found
+
+    monkeypatch.setattr(audit, "PAGE", 2)
+    monkeypatch.setattr(audit, "_stored", page)
+    done = command("verify", "--data", data)
+    assert pages[1][0]["seq"] == 5
+    assert (done.exit_code, done.output) == (0, f"whole: 3 entries, 5 to 7\nhead: {pruned[-1].hash}\n")
+
+
+def test_what_is_put_before_a_chain_whose_beginning_was_removed_is_found(data: Path) -> None:
+    about = {"through": 4, "hash": CHAIN[3].hash, "count": 4}
+    asyncio.run(_append(data, a_chain(an_entry(7, action=AuditAction.PRUNED, details=about), head=head_of(CHAIN[-1])), 4))
+    assert command("verify", "--data", data).exit_code == 0
+    asyncio.run(_append(data, a_chain(an_entry(1, principal="mallory"))))
+    assert command("verify", "--data", data).output.startswith("broken at entry 5, after 1 entries: It follows number 1")
 
 
 def test_a_head_that_is_not_there_is_told(data: Path) -> None:
