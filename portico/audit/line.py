@@ -46,7 +46,12 @@ PRUNING: Final = 3600.0
 
 @runtime_checkable
 class Pruning(Protocol):
-    """A sink that removes what is too old."""
+    """A sink that removes what is too old, or too much."""
+
+    @property
+    def full(self) -> bool:
+        """Whether it is not to wait with that."""
+        ...
 
     async def expired(self, now_us: int) -> Details | None:
         """See `JournalSink.expired`."""
@@ -158,9 +163,9 @@ class Line:
             attempt += 1
 
     async def _prune(self) -> None:
-        """Put in line what says that others are removed, where they are too old."""
+        """Put in line what says that others are removed, where they are too old or too many."""
         now = self._clock.now()
-        if isinstance(self.sink, Pruning) and now >= self._pruned_at + PRUNING:
+        if isinstance(self.sink, Pruning) and (self.sink.full or now >= self._pruned_at + PRUNING):
             self._pruned_at = now
             now_us = int(self._clock.time() * MICROSECONDS)
             try:

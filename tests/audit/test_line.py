@@ -222,6 +222,21 @@ async def test_the_journal_removes_many_in_several_commits(monkeypatch: pytest.M
     assert whole(left)
 
 
+@pytest.mark.parametrize("limit", [1, 5, 1000])
+async def test_what_is_too_much_for_memory_is_removed_and_the_chain_stays_whole(limit: int) -> None:
+    store = MemoryRunStore(limit)
+    line = Line(JournalSink(store), SystemClock())
+    async with at_work(line):
+        for number in range(5 * BATCH):
+            line.put(an_entry(number))
+    left = await store.audit(AuditQuery(after=0, limit=10_000))
+    assert len(left) <= limit + BATCH
+    assert left[0].seq > 1
+    told = [sealed.entry.details for sealed in left if sealed.entry.action == AuditAction.PRUNED]
+    assert (told[-1] or {}).get("through") == left[0].seq - 1
+    assert whole(left)
+
+
 async def test_two_that_go_on_with_one_chain_lose_nothing_and_it_stays_whole(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path, synchronous="normal")
     await store.open()
