@@ -153,6 +153,41 @@ async def test_a_sink_that_hangs_is_given_up_and_tried_again(monkeypatch: pytest
     assert [sealed.entry for sealed in sink.entries] == [an_entry(1)]
 
 
+async def test_a_sink_in_which_something_was_cancelled_has_failed_and_is_tried_again() -> None:
+    class Cancelled(MemorySink):
+        tries = 0
+
+        async def open(self) -> ChainHead:
+            await self.cancelled()
+            return await super().open()
+
+        async def write(self, entries: Sequence[SealedEntry]) -> None:
+            await self.cancelled()
+            await super().write(entries)
+
+        async def close(self) -> None:
+            await self.cancelled()
+
+        async def cancelled(self) -> None:
+            self.tries += 1
+            if self.tries % 2:
+                future = asyncio.get_running_loop().create_future()
+                future.cancel()
+                await future
+
+    clock, sink, failed = ManualClock(), Cancelled(), list[int]()
+    line = Line(sink, clock, lambda: failed.append(1))
+    with anyio.fail_after(10):
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(line.run())
+            line.put(an_entry(1))
+            line.end()
+            await turned(clock, task)
+    assert not task.cancelled()
+    assert [sealed.entry for sealed in sink.entries] == [an_entry(1)]
+    assert len(failed) == 3
+
+
 async def test_a_sink_that_cannot_be_opened_is_tried_again() -> None:
     class Late(MemorySink):
         tries = 0
