@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import sys
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from secrets import token_hex
+from typing import IO, TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -155,12 +157,37 @@ def export(
         raise typer.BadParameter("Give --data DIR or --url URL, one of both.", param_hint="--data")
     first = _moment(since) if since is not None else ""
     try:
-        with nullcontext(sys.stdout.buffer) if output is None else output.open("wb") as lines:
+        with nullcontext(sys.stdout.buffer) if output is None else _replaced(output) as lines:
             for entry in _oldest(url, data, after):
                 if entry["at"] >= first:
                     lines.write(canonical(entry) + b"\n")
+            lines.flush()
+    except BrokenPipeError:
+        raise  # whoever reads has enough: `head`, for one
     except OSError as error:
-        raise ConfigurationError(f"{output} cannot be written: {error.strerror}.") from None
+        raise ConfigurationError(f"{output or 'Standard output'} cannot be written: {error.strerror}.") from None
+
+
+@contextmanager
+def _replaced(path: Path) -> Generator[IO[bytes]]:
+    """A file that takes this place when it is whole: half a trail would be whole for `verify`. A device is written to."""
+    if path.exists() and not path.is_file():
+        with path.open("wb") as file:
+            yield file
+        return
+    place = path.resolve()
+    beside = place.with_name(f".{place.name}.{token_hex(4)}")
+    with beside.open("xb") as file:
+        try:
+            if place.exists():
+                shutil.copymode(place, beside)
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+            beside.replace(place)
+        except BaseException:
+            beside.unlink(missing_ok=True)
+            raise
 
 
 def _moment(text: str) -> str:
@@ -171,9 +198,10 @@ def _moment(text: str) -> str:
 
     try:
         at = datetime.fromisoformat(text)
-    except ValueError:
+        at = at.astimezone(UTC) if at.tzinfo is not None else at.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
         raise typer.BadParameter("Write it as 2026-01-31T09:30:00Z.", param_hint="--since") from None
-    return time_of(int((at if at.tzinfo is not None else at.replace(tzinfo=UTC)).timestamp() * MICROSECONDS))
+    return time_of(int(at.timestamp() * MICROSECONDS))
 
 
 # --- where entries come from ------------------------------------------------------------------------------------------

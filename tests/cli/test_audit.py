@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import anyio.to_thread
@@ -12,11 +15,12 @@ from typer.testing import CliRunner
 
 from portico.audit.chain import head_of, line
 from portico.cli import app, audit
-from portico.errors import PorticoError
+from portico.errors import CallError, PorticoError
 from portico.runs.audit_entry import AuditAction
 from portico.stores.sqlite import SqliteStore
 from tests.app.serving import served
 from tests.audit.entries import a_chain, an_entry
+from tests.cli.programs import environment, portico
 from tests.routes.agents import Echo
 
 if TYPE_CHECKING:
@@ -133,6 +137,61 @@ def test_what_cannot_be_is_a_sentence(wrong: list[str], tmp_path: Path, monkeypa
     done = command(*wrong)
     assert done.exit_code != 0
     assert isinstance(done.exception, SystemExit | PorticoError)
+
+
+@pytest.mark.parametrize("since", ["9999-12-31T23:59:59-23:00", "0001-01-01T00:00:00+23:00"])
+def test_a_time_beyond_the_calendar_is_no_time_of_an_entry(data: Path, since: str) -> None:
+    done = command("export", "--data", data, "--since", since)
+    assert done.exit_code == 2
+    assert "2026-01-31T09:30:00Z" in done.output
+
+
+def test_an_export_that_fails_leaves_the_file_that_was_there(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "archive"
+    folder.mkdir()
+    archive = folder / "audit.jsonl"
+    archive.write_bytes(b"the year before\n")
+    assert command("export", "--url", "http://127.0.0.1:1", "-o", archive).exit_code != 0
+
+    def broken(directory: Path, query: AuditQuery) -> list[dict[str, Any]]:
+        if query.after:
+            raise CallError("the connection broke")
+        return read(directory, query)
+
+    read = audit._stored  # pyright: ignore[reportPrivateUsage]  # between two pages
+    monkeypatch.setattr(audit, "PAGE", 2)
+    monkeypatch.setattr(audit, "_stored", broken)
+    for place in (archive, folder / "new.jsonl"):
+        assert command("export", "--data", data, "-o", place).exit_code != 0
+    assert archive.read_bytes() == b"the year before\n"
+    assert list(folder.iterdir()) == [archive]
+
+
+def test_an_export_takes_the_place_of_a_file_with_its_mode_and_behind_a_link(data: Path, tmp_path: Path) -> None:
+    archive, link = tmp_path / "audit.jsonl", tmp_path / "latest"
+    archive.write_bytes(b"the year before\n")
+    archive.chmod(0o640)
+    link.symlink_to(archive)
+    assert command("export", "--data", data, "-o", link).exit_code == 0
+    assert link.is_symlink()
+    assert archive.read_bytes() == b"".join(map(line, CHAIN))
+    assert archive.stat().st_mode & 0o777 == 0o640
+
+
+def test_an_export_goes_into_what_is_no_file_as_it_is(data: Path, tmp_path: Path) -> None:
+    done = portico("audit", "export", "--data", data, "-o", "/dev/stdout", folder=tmp_path)
+    assert done.stdout.encode() == b"".join(map(line, CHAIN))
+
+
+def test_whoever_reads_no_further_ends_an_export_quietly(data: Path, tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    run = [sys.executable, "-m", "portico", "audit", "export", "--data", str(data)]
+    try:
+        done = subprocess.run(run, cwd=tmp_path, env=environment(), stdout=writing, stderr=subprocess.PIPE, timeout=40, check=False)
+    finally:
+        os.close(writing)
+    assert done.stderr == b""
 
 
 @pytest.mark.anyio
