@@ -1,8 +1,8 @@
 """The live page in Chromium: how long until it is painted, until what happened is seen, and until the last of many runs is.
 
-Targets: first paint below a second, also with ten thousand agents or a hundred thousand runs; of a thousand events a second, each on
-the page less than 200 ms after it happened (the 99th percentile). Both ends share the machine: the browser, the gateway and this
-program.
+Targets: first paint below a second, also with ten thousand agents or a hundred thousand runs; of a thousand events a second, each
+on the page less than 200 ms after it happened (the 99th percentile). Both ends share the machine: the browser, the gateway and
+this program.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ new Promise((done) => {
   requestAnimationFrame(step);
 })
 """
-"""Scroll until the last run is there: seconds, rows in the document at most, and the longest time without a frame (milliseconds)."""
+"""Scroll until the last run is there: seconds, rows in the document at most, and the longest time between two frames (ms)."""
 
 
 @contextmanager

@@ -8,6 +8,9 @@ from pydantic import BaseModel, Field
 
 from portico import AgentProcess, Context, GenServer, Message, operation, route
 
+CHEAP = 100
+"""Francs that need nobody's approval."""
+
 
 class Words(BaseModel):
     """What the echo is asked."""
@@ -107,3 +110,48 @@ class Worker(AgentProcess):
             await self.sleep(pause)
             ctx.progress(step, steps, f"step {step}")
         return Report(steps=steps, note="done")
+
+
+class Verdict(BaseModel):
+    """What a person decides."""
+
+    approved: bool = Field(description="Whether it is paid.")
+    by: str = Field(description="Who says so.", examples=["Ada"])
+
+
+class Decision(BaseModel):
+    """What becomes of a claim."""
+
+    paid: bool
+    note: str
+
+
+class Clerk(AgentProcess):
+    """Pays at once what costs up to 100 francs. What is dearer, a person has to approve: its run waits, and the clerk does not."""
+
+    @operation
+    async def claim(self, ctx: Context, item: str, price: int = Field(ge=1, description="In francs.")) -> Decision:
+        """Pay for something, when somebody has allowed it."""
+        if price <= CHEAP:
+            return Decision(paid=True, note="it is cheap")
+        verdict: Verdict | None = await ctx.wait_input(f"{item} for {price} francs?", Verdict, timeout=3600, default=None)
+        if verdict is None:
+            return Decision(paid=False, note="nobody decided in time")
+        return Decision(paid=verdict.approved, note=f"{'approved' if verdict.approved else 'declined'} by {verdict.by}")
+
+
+class Notes(BaseModel):
+    """What a visitor has noted."""
+
+    notes: list[str]
+
+
+class Notebook(AgentProcess):
+    """Keeps the notes of one visitor. Each visitor has a process of its own, which is made on first use."""
+
+    @operation
+    async def note(self, visitor: str = Field(min_length=1, max_length=100), text: str | None = None) -> Notes:
+        """Note a text, or only look."""
+        notes: list[str] = [*self.state.get("notes", []), *([text] if text is not None else [])][-20:]
+        self.state["notes"] = notes
+        return Notes(notes=notes)

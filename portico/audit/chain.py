@@ -81,6 +81,9 @@ def _document(entry: AuditEntry, seq: int, prev: str) -> dict[str, Any]:
 
 
 def time_of(at_us: int) -> str:
-    """A time as RFC 3339 has it, in UTC, with all its microseconds."""
-    seconds, rest = divmod(at_us, MICROSECONDS)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:06d}Z"
+    """A time as RFC 3339 has it, in UTC, with all its microseconds. What is no time, as a disk may have it, is shown as it is."""
+    try:
+        seconds, rest = divmod(at_us, MICROSECONDS)
+        return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:06d}Z"
+    except (TypeError, ValueError, OverflowError, OSError):
+        return repr(at_us)  # a text that looks like the time that it was must not have its hash

@@ -1,6 +1,6 @@
 """JournalSink: the audit trail in the store of the runs, in whose next commit its entries are. The one that can be read back.
 
-Below: the port `AuditStore`. What is older than it is to be kept is removed, and an entry of the chain itself says so.
+Below: the port `AuditStore`. What is too old, or too much, is removed, and an entry of the chain itself says so.
 """
 
 from __future__ import annotations
@@ -39,11 +39,17 @@ class JournalSink:
         through = [_through(sealed) for sealed in entries if sealed.entry.action == AuditAction.PRUNED]
         await self._store.append_audit(entries, max(through, default=0))
 
+    @property
+    def full(self) -> bool:
+        """Whether the oldest are to be removed whatever their age."""
+        return self._store.audit_full
+
     async def expired(self, now_us: int) -> Details | None:
-        """What an entry is to say with which the oldest are removed; None where none is too old."""
-        if self._keep is None:
+        """What an entry is to say with which the oldest are removed; None where none is too old, or too many."""
+        if self._keep is None and not self.full:
             return None
-        found = await self._store.audit_older(now_us - int(self._keep * MICROSECONDS), AT_ONCE)
+        than_us = now_us - int(self._keep * MICROSECONDS) if self._keep is not None else 0
+        found = await self._store.audit_older(than_us, AT_ONCE)
         return None if found is None else {"through": found[0].seq, HASH: found[0].hash, "count": found[1]}
 
     async def close(self) -> None:

@@ -6,15 +6,14 @@ and file are touched on a thread of its own.
 
 from __future__ import annotations
 
-import asyncio
 import fcntl
 import logging
 import os
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from portico.audit.chain import HASH, line
+from portico.audit.disk_thread import DiskThread
 from portico.audit.verification import UnreadableError, parsed
 from portico.errors import ConfigurationError
 from portico.runs.audit_entry import ChainHead
@@ -28,6 +27,8 @@ logger = logging.getLogger("portico.audit")
 
 LAST_LINE: Final = 256 * 1024
 """Bytes at the end of the file that are looked at for its last entry; none is nearly as long."""
+BEGINNING: Final = b'{"action":"'
+"""What every entry begins with: the members of canonical JSON are sorted."""
 
 
 class FileSink:
@@ -37,7 +38,7 @@ class FileSink:
         self._path = Path(path)
         self._file: int | None = None
         self._head = ChainHead()
-        self._thread: ThreadPoolExecutor | None = None
+        self._thread: DiskThread | None = None
 
     @property
     def name(self) -> str:
@@ -55,15 +56,13 @@ class FileSink:
     async def close(self) -> None:
         """See `AuditSink.close`."""
         if self._thread is not None:
-            await self._call(self._let_go)
-            self._thread.shutdown(wait=False)
-            self._thread = None
+            thread, self._thread = self._thread, None
+            await thread.end()
 
     async def _call(self, do: Any, *values: Any) -> Any:
-        """On the one thread: what was given up there is over before the next begins."""
         if self._thread is None:
-            self._thread = ThreadPoolExecutor(1, "portico-audit-file")
-        return await asyncio.get_running_loop().run_in_executor(self._thread, do, *values)
+            self._thread = DiskThread("portico-audit-file", self._let_go)
+        return await self._thread.call(do, *values)
 
     # --- on the thread ------------------------------------------------------------------------------------------------
 
@@ -123,23 +122,31 @@ class FileSink:
         return self._file
 
     def _last_entry(self) -> ChainHead:
-        """Where the chain in the file stands. What a kill has left of a line at its end is cut off.
+        """Where the chain in the file stands. What a kill has left of an entry at its end is cut off.
 
         Raises:
-            ConfigurationError: the last line is no entry.
+            ConfigurationError: it is no audit trail. It stays as it is.
         """
         assert self._file is not None  # noqa: S101  # `_open` has taken hold of it
         size = os.fstat(self._file).st_size
         end = os.pread(self._file, LAST_LINE, max(0, size - LAST_LINE))
         whole, newline, rest = end.rpartition(b"\n")
-        if rest:
+        head = ChainHead()
+        if newline:
+            head = self._head_in(whole.rpartition(b"\n")[2] + b"\n")
+        elif size > LAST_LINE or not rest.startswith(BEGINNING[: len(rest)]):
+            raise self._foreign("has no entry of an audit trail")
+        if rest:  # not before it is known whose file this is
             logger.warning("the audit trail %s ended within an entry: %d bytes of it were removed", self._path, len(rest))
             os.ftruncate(self._file, size - len(rest))
-        if not newline:
-            return ChainHead()
+        return head
+
+    def _head_in(self, last: bytes) -> ChainHead:
         try:
-            entry = parsed(whole.rpartition(b"\n")[2] + b"\n")
+            entry = parsed(last)
             return ChainHead(int(entry["seq"]), str(entry[HASH]))
         except (UnreadableError, KeyError, TypeError, ValueError):
-            reason = f"The last line of {self._path} is no entry of an audit trail: move the file away, or name another."
-            raise ConfigurationError(reason) from None
+            raise self._foreign("ends with a line that is no entry of an audit trail") from None
+
+    def _foreign(self, what: str) -> ConfigurationError:
+        return ConfigurationError(f"{self._path} {what}: move the file away, or name another.")

@@ -46,7 +46,12 @@ PRUNING: Final = 3600.0
 
 @runtime_checkable
 class Pruning(Protocol):
-    """A sink that removes what is too old."""
+    """A sink that removes what is too old, or too much."""
+
+    @property
+    def full(self) -> bool:
+        """Whether it is not to wait with that."""
+        ...
 
     async def expired(self, now_us: int) -> Details | None:
         """See `JournalSink.expired`."""
@@ -153,22 +158,22 @@ class Line:
             try:
                 async with asyncio.timeout(PATIENCE):
                     return await do()
-            except Exception as error:  # noqa: BLE001  # the border: whatever a sink raises harms nobody
-                self._complain(error)
+            except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # the border: whatever a sink raises harms nobody
+                self._complain(_failure(error))
             await sleep(self._clock, PAUSES[min(attempt, len(PAUSES) - 1)])
             attempt += 1
 
     async def _prune(self) -> None:
-        """Put in line what says that others are removed, where they are too old."""
+        """Put in line what says that others are removed, where they are too old or too many."""
         now = self._clock.now()
-        if isinstance(self.sink, Pruning) and now >= self._pruned_at + PRUNING:
+        if isinstance(self.sink, Pruning) and (self.sink.full or now >= self._pruned_at + PRUNING):
             self._pruned_at = now
             now_us = int(self._clock.time() * MICROSECONDS)
             try:
                 async with asyncio.timeout(PATIENCE):
                     expired = await self.sink.expired(now_us)
-            except Exception as error:  # noqa: BLE001  # as above
-                self._complain(error)
+            except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # as above
+                self._complain(_failure(error))
                 return
             if expired is not None:
                 self._pruned_at = -math.inf  # there may be more: it is looked for when this is written, and so this comes first
@@ -178,8 +183,8 @@ class Line:
         try:
             async with asyncio.timeout(1.0):
                 await self.sink.close()
-        except Exception as error:  # noqa: BLE001  # as above
-            self._complain(error)
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # as above
+            self._complain(_failure(error))
 
     # --- what is lost -------------------------------------------------------------------------------------------------
 
@@ -197,7 +202,7 @@ class Line:
         self._waiting.append(AuditEntry(at_us=now_us, action=AuditAction.LOST, details=details))
         self._missing, self._reason = 0, MANY
 
-    def _complain(self, error: Exception | None) -> None:
+    def _complain(self, error: BaseException | None) -> None:
         """Say once a minute what is wrong."""
         self._failed()
         if error is not None:
@@ -208,6 +213,14 @@ class Line:
         self._quiet_until = now + QUIET
         why = f"{type(error).__name__}: {error}" if error is not None else f"{len(self._waiting)} entries wait already"
         logger.warning("the audit sink %s takes nothing (%s); %d entries are lost so far", self.sink.name, why, self.lost)
+
+
+def _failure(error: BaseException) -> BaseException:
+    """What a sink has raised: something in it may have been cancelled. Raises `CancelledError` where it is the line that was."""
+    task = asyncio.current_task()
+    if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+        raise error
+    return error
 
 
 def _chained(entries: Iterable[AuditEntry], head: ChainHead) -> list[SealedEntry]:

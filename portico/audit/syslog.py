@@ -108,8 +108,8 @@ class SyslogSink:
             await self._connect()
         try:
             await self._send([self._message(sealed) for sealed in entries])
-        except OSError:
-            await self.close()
+        except BaseException:  # given up, too: what a server that hangs has not taken must not go out before the same comes again
+            self._abort()
             raise
 
     async def close(self) -> None:
@@ -125,6 +125,17 @@ class SyslogSink:
                     await writer.wait_closed()
             except (OSError, TimeoutError):
                 pass  # it is gone either way
+            finally:
+                writer.transport.abort()
+
+    def _abort(self) -> None:
+        """Let go of it, and of what it has not sent yet."""
+        if self._datagrams is not None:
+            self._datagrams.close()
+            self._datagrams = None
+        if self._stream is not None:
+            writer, self._stream = self._stream[1], None
+            writer.transport.abort()
 
     # --- the connection -----------------------------------------------------------------------------------------------
 

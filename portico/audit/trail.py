@@ -8,30 +8,30 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from portico.audit.chain import MICROSECONDS
 from portico.audit.journal import JournalSink
 from portico.audit.line import Line
+from portico.audit.refusals import Refusals
 from portico.audit.settings import AuditLevel, AuditSettings
 from portico.audit.watches import CallWatch, HandlingWatch
 from portico.kernel.clock import SystemClock
 from portico.runs.audit_entry import OK, AuditAction, AuditEntry, outcome_of
-from portico.runs.auditor import GATEWAY
+from portico.runs.auditor import GATEWAY, Doer
 from portico.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping
     from contextlib import AbstractContextManager
 
+    from portico.audit.refusals import Payer
     from portico.kernel.clock import Clock
     from portico.kernel.events import KernelEvent
     from portico.kernel.messages import Message
     from portico.runs.audit_entry import Details
     from portico.runs.audit_store import AuditStore
-    from portico.runs.auditor import Doer
     from portico.runs.call import Call
     from portico.runs.run import Run
 
@@ -41,10 +41,6 @@ LONGEST_TEXT: Final = 256
 """Characters of any text in an entry."""
 LONGEST_REASON: Final = 512
 """Characters of a text among the details."""
-REFUSALS: Final = 60
-"""How many refused requests have entries of their own in one minute."""
-MINUTE: Final = 60.0
-"""Seconds in which these are counted."""
 SETTLING: Final = 1.0
 """Seconds that a reader waits for the journal."""
 GRACE: Final = 3.0
@@ -80,8 +76,7 @@ class AuditTrail:
         sinks = [JournalSink(store, settings.keep)] if settings.journal else []
         self.lines = [Line(sink, self._clock, failed) for sink in (*sinks, *settings.sinks)] if self.on else []
         """One for each sink."""
-        self._refusals = 0
-        self._minute = -math.inf
+        self._refusals = Refusals(self._clock, self._tell_more)
 
     # --- the port -----------------------------------------------------------------------------------------------------
 
@@ -123,15 +118,22 @@ class AuditTrail:
             except Exception:
                 logger.exception("who is told of audit entries failed: %r", told)
 
-    def refused(self, outcome: str, *, doer: Doer, details: Details) -> None:
+    def refused(
+        self,
+        outcome: str,
+        *,
+        doer: Doer,
+        action: str = AuditAction.REFUSED,
+        agent: str | None = None,
+        operation: str | None = None,
+        run_id: str | None = None,
+        duration_us: int | None = None,
+        details: Details | None = None,
+    ) -> None:
         """See `Auditor.refused`."""
-        now = self._clock.now()
-        if now >= self._minute + MINUTE:
-            self._tell_more()
-            self._minute = now
-        self._refusals += 1
-        if self._refusals <= REFUSALS:
-            self.record(AuditAction.REFUSED, outcome, doer=doer, details=details)
+        if self.on and self._refusals.take(doer):
+            about: dict[str, Any] = {"agent": agent, "operation": operation, "run_id": run_id, "details": details}
+            self.record(action, outcome, doer=doer, duration_us=duration_us, **about)
 
     async def settled(self) -> None:
         """See `Auditor.settled`."""
@@ -156,11 +158,10 @@ class AuditTrail:
         details = {"principal": record.principal} if record.principal is not None else None
         self.record(AuditAction.ENDED, outcome, duration_us=took, details=details, **about)
 
-    def _tell_more(self) -> None:
-        """Say how many were refused, and have no entry of their own."""
-        more, self._refusals = self._refusals - REFUSALS, 0
-        if more > 0:
-            self.record(AuditAction.REFUSED_MORE, "refused", details={"count": more})
+    def _tell_more(self, payer: Payer, count: int) -> None:
+        """Say how many requests were refused, and have no entry of their own."""
+        doer = Doer(principal=payer.principal, address=payer.address)
+        self.record(AuditAction.REFUSED_MORE, "refused", doer=doer, details={"count": count})
 
     # --- the kernel's port Observer -----------------------------------------------------------------------------------
 
@@ -188,7 +189,7 @@ class AuditTrail:
             except Exception as error:  # noqa: BLE001  # raised below, as it is: the group would make one of several of it
                 failure = error
             finally:
-                self._tell_more()
+                self._refusals.end()
                 self.record(AuditAction.GATEWAY_STOPPED)
                 for line in self.lines:
                     line.end()

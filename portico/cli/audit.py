@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import sys
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from secrets import token_hex
+from typing import IO, TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -20,13 +22,15 @@ from portico.errors import CallError, ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
 
-    from portico.audit.verification import Verdict, Verification
+    from portico.audit.verification import Verdict
     from portico.runs.audit_store import AuditQuery
 
 app = typer.Typer(name="audit", help="Look at the audit trail, check its chain, write it to a file.", no_args_is_help=True)
 
 PAGE: Final = 500
 """How many entries are read at a time."""
+READINGS: Final = 10
+"""How often a trail is read at most from which a server removes what is old meanwhile."""
 HEAD: Final = re.compile(r"[0-9a-f]{64}")
 
 UrlOption = Annotated[str | None, typer.Option("--url", help="Ask this running server.")]
@@ -81,28 +85,44 @@ def verify(
     ] = False,
 ) -> None:
     """Check the chain; the exit code is 0 when nothing was changed, removed or put in."""
-    from portico.audit.verification import Verification
-
     if sum(one is not None for one in (data, file, url)) != 1:
         raise typer.BadParameter("Give --data DIR, --file FILE or --url URL, one of them.", param_hint="--data")
     if head is not None and not HEAD.fullmatch(head.strip().lower()):
         raise typer.BadParameter("A hash has 64 hex digits.", param_hint="--head")
-    verification = Verification(head.strip().lower() if head is not None else None, partly=part)
-    if file is not None:
-        _add_lines(verification, file)
-    else:
+    wanted = head.strip().lower() if head is not None else None
+    _tell(_verdict_of_file(file, wanted, part) if file is not None else _verdict(url, data, wanted, part))
+
+
+def _verdict(url: str | None, data: Path | None, head: str | None, partly: bool) -> Verdict:  # noqa: FBT001  # as the options are
+    """Of a chain that is read page by page. What a server removes for its age meanwhile makes a gap: then it is read again.
+
+    No entry is taken at its word there: the chain has another beginning then, and the next reading shows whether it fits.
+    """
+    from portico.audit.verification import Verification
+
+    reading = 0
+    while True:
+        reading += 1
+        verification, first = Verification(head, partly=partly), None
         for entry in _oldest(url, data):
+            first = entry if first is None else first
             verification.add(entry)
-    _tell(verification.verdict())
+        verdict = verification.verdict()
+        if verdict.fault is None or reading == READINGS or first == next(_oldest(url, data), None):
+            return verdict
 
 
-def _add_lines(verification: Verification, file: Path) -> None:
+def _verdict_of_file(file: Path, head: str | None, partly: bool) -> Verdict:  # noqa: FBT001  # as the options are
+    from portico.audit.verification import Verification
+
+    verification = Verification(head, partly=partly)
     try:
         with nullcontext(sys.stdin.buffer) if str(file) == "-" else file.open("rb") as lines:
             for line in lines:
                 verification.add_line(line)
     except OSError as error:
         raise ConfigurationError(f"{file} cannot be read: {error.strerror}.") from None
+    return verification.verdict()
 
 
 def _tell(verdict: Verdict) -> None:
@@ -137,12 +157,37 @@ def export(
         raise typer.BadParameter("Give --data DIR or --url URL, one of both.", param_hint="--data")
     first = _moment(since) if since is not None else ""
     try:
-        with nullcontext(sys.stdout.buffer) if output is None else output.open("wb") as lines:
+        with nullcontext(sys.stdout.buffer) if output is None else _replaced(output) as lines:
             for entry in _oldest(url, data, after):
                 if entry["at"] >= first:
                     lines.write(canonical(entry) + b"\n")
+            lines.flush()
+    except BrokenPipeError:
+        raise  # whoever reads has enough: `head`, for one
     except OSError as error:
-        raise ConfigurationError(f"{output} cannot be written: {error.strerror}.") from None
+        raise ConfigurationError(f"{output or 'Standard output'} cannot be written: {error.strerror}.") from None
+
+
+@contextmanager
+def _replaced(path: Path) -> Generator[IO[bytes]]:
+    """A file that takes this place when it is whole: half a trail would be whole for `verify`. A device is written to."""
+    if path.exists() and not path.is_file():
+        with path.open("wb") as file:
+            yield file
+        return
+    place = path.resolve()
+    beside = place.with_name(f".{place.name}.{token_hex(4)}")
+    with beside.open("xb") as file:
+        try:
+            if place.exists():
+                shutil.copymode(place, beside)
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+            beside.replace(place)
+        except BaseException:
+            beside.unlink(missing_ok=True)
+            raise
 
 
 def _moment(text: str) -> str:
@@ -153,9 +198,10 @@ def _moment(text: str) -> str:
 
     try:
         at = datetime.fromisoformat(text)
-    except ValueError:
+        at = at.astimezone(UTC) if at.tzinfo is not None else at.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
         raise typer.BadParameter("Write it as 2026-01-31T09:30:00Z.", param_hint="--since") from None
-    return time_of(int((at if at.tzinfo is not None else at.replace(tzinfo=UTC)).timestamp() * MICROSECONDS))
+    return time_of(int(at.timestamp() * MICROSECONDS))
 
 
 # --- where entries come from ------------------------------------------------------------------------------------------

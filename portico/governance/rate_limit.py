@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from portico.errors import ConfigurationError, QuotaExceeded
+from portico.network import network_of
 from portico.runs.quota import Allowance, Policy
 
 if TYPE_CHECKING:
@@ -93,25 +94,10 @@ class RateLimit:
         """One call of this payer, from every bucket or from none. Returns what is left. Raises `QuotaExceeded`."""
         now = self._now()
         if ":" in payer:
-            payer = _network(payer)
+            payer = network_of(payer)
         buckets = self._buckets
         for bucket in buckets:
             if (lack := bucket.lack(payer, now)) > 0.0:
                 left = [one.left(payer, now) for one in buckets]
                 raise QuotaExceeded(bucket.policy.name, lack, left)
         return [bucket.take(payer, now) for bucket in buckets]
-
-
-def _network(payer: str) -> str:
-    """An IPv6 address stands for its /64: whoever has one address of it has them all."""
-    if payer.count(":") < 2 or "%" in payer:  # noqa: PLR2004  # the fewest that an IPv6 address has
-        return payer
-    from ipaddress import AddressValueError, IPv6Address  # noqa: PLC0415  # only who has such callers pays for it
-
-    try:
-        address = IPv6Address(payer)
-    except AddressValueError:
-        return payer
-    if address.ipv4_mapped is not None:
-        return str(address.ipv4_mapped)
-    return f"{IPv6Address(int(address) >> 64 << 64)}/64"

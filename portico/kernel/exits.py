@@ -24,12 +24,17 @@ class ExitKind(StrEnum):
     """A handler or a task of its own raised, it was deaf to its cancellation, or a process that it is linked to crashed."""
 
 
+class IntensityExceededError(Exception):
+    """More restarts within the window than the supervisor allows. Its text quotes no other exception: callers may read it."""
+
+
 class LinkedExitError(Exception):
     """A process that this one is linked to has ended. `outside`: what ended it came from outside, and counts to no window."""
 
-    def __init__(self, name: str, reason: str, *, outside: bool) -> None:
-        super().__init__(f"{name!r}, to which it is linked, has ended: {reason}")
-        self.outside = outside
+    def __init__(self, name: str, exit_: Exit) -> None:
+        super().__init__(f"{name!r}, to which it is linked, has ended: {exit_.reason}")
+        self.told = f"{name!r}, to which it is linked, has ended: {exit_.told}"
+        self.outside = exit_.outside
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +71,11 @@ class Exit:
         if self.error is None:
             return self.kind.value
         return described(self.error)
+
+    @property
+    def told(self) -> str:
+        """The same for callers."""
+        return self.kind.value if self.error is None else told_of(self.error)
 
     @property
     def wanted(self) -> bool:
@@ -115,6 +125,13 @@ def crash_of(error: BaseException, task: asyncio.Task[Any] | None) -> Exception:
     if isinstance(error, SystemExit):
         return AgentExitError(f"it called sys.exit({error.code!r})")
     return AgentExitError(described(error))
+
+
+def told_of(error: BaseException) -> str:
+    """What callers may know of an exception: not what it says of itself, for that may quote what another caller has sent."""
+    if isinstance(error, LinkedExitError):
+        return error.told
+    return described(error) if isinstance(error, IntensityExceededError) else type(error).__name__
 
 
 def described(error: BaseException) -> str:

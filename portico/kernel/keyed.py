@@ -217,7 +217,7 @@ class KeyedSupervision(DynamicSupervision):
                 self._tell(child, exit_)
             self._fell_asleep(child, exit_)
             if exit_.kind is ExitKind.CRASHED and exit_.counts:
-                self._count(exit_.reason)
+                self._count(exit_.told)
         else:
             await super()._child_ended(event)
 

@@ -90,13 +90,13 @@ class PoolSupervision(Supervision):
             mailbox.suspend(self._shared.suspended)
         self.router.registry.register(mailbox)
 
-    def _finish(self, child: Child, status: ProcessStatus, reason: str) -> None:
-        super()._finish(child, status, reason)
+    def _finish(self, child: Child, status: ProcessStatus, reason: str, told: str | None = None) -> None:
+        super()._finish(child, status, reason, told)
         if self._shared.drain is not None:
             self._shared.drain.is_over()
         if all(other.life is None and other.due is None for other in self.children.values()):  # nobody is left to take anything
-            for delivery in self._shared.close(reason):
-                self.router.dead_letter(delivery, reason)
+            for delivery in self._shared.close(told or reason):
+                self.router.dead_letter(delivery, told or reason)
 
     async def replace_all(self, kind: type[AgentProcess], timeout: float) -> None:
         """Replace one member after another, so that the others work on meanwhile. All or none: a failure brings the former back."""

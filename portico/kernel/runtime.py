@@ -227,7 +227,7 @@ class Runtime:
         elif isinstance(event, Ended):
             self.router.stopping = True
             self.report = event.exit.reason
-            root.close_mailboxes(event.exit.reason)
+            root.close_mailboxes(event.exit.told)
             error = event.exit.error
             if not ready.done():
                 ready.set_exception(error if isinstance(error, StartError) else StartError(root.name, event.exit.reason))
@@ -303,7 +303,7 @@ class Runtime:
         return over and name not in self.router.declared and name not in self.router.supervisions
 
     def _is_gone(self, beside: _Beside, event: Ended) -> None:
-        beside.life.close_mailboxes(event.exit.reason)
+        beside.life.close_mailboxes(event.exit.told)
         self.router.declared.difference_update(node.name for node in beside.life.supervisor.walk())
 
     async def _stop_beside(self) -> None:

@@ -25,7 +25,7 @@ from portico.kernel.child import Child, Leaving, Then
 from portico.kernel.current import current
 from portico.kernel.delivery import Delivery
 from portico.kernel.events import EventKind, SupervisorReport
-from portico.kernel.exits import Ended, Exit, ExitKind, Started, Unfinished, described
+from portico.kernel.exits import Ended, Exit, ExitKind, IntensityExceededError, Started, Unfinished, described, told_of
 from portico.kernel.inbox import Inbox
 from portico.kernel.incarnation import Incarnation
 from portico.kernel.last_crash import crash_record
@@ -73,10 +73,6 @@ class Ear(Protocol):
 
 class _StopError(Exception):
     """Leaves what is going on because a `Stop` came."""
-
-
-class IntensityExceededError(Exception):
-    """More restarts within the window than the supervisor allows."""
 
 
 class Supervision:
@@ -323,7 +319,7 @@ class Supervision:
         self._tell(child, exit_)
         if child.restart is Restart.TEMPORARY or (child.restart is Restart.TRANSIENT and exit_.wanted):
             self._settle(child, exit_, None)
-            self._finish(child, ProcessStatus.STOPPED if exit_.wanted else ProcessStatus.FAILED, exit_.reason)
+            self._finish(child, ProcessStatus.STOPPED if exit_.wanted else ProcessStatus.FAILED, exit_.reason, exit_.told)
             return
         if isinstance(event.child, Incarnation) and event.child.handled:
             child.crashes = 0
@@ -333,7 +329,7 @@ class Supervision:
         counts = exit_.counts
         self._settle(child, exit_, delay)
         if counts:
-            self._count(exit_.reason)
+            self._count(exit_.told)
         await self._take_down_group(child, delay)
 
     def _living(self, life: object) -> Child | None:
@@ -342,13 +338,13 @@ class Supervision:
         child = self.children.get(name)
         return child if child is not None and child.life is life else None
 
-    def _count(self, reason: str) -> None:
+    def _count(self, told: str) -> None:
         now, window = self._clock.now(), self.supervisor.restart_window
         self._counted.append(now)
         while self._counted and self._counted[0] < now - window:
             self._counted.popleft()
         if len(self._counted) > self.supervisor.max_restarts:
-            text = f"more than {self.supervisor.max_restarts} restarts within {window:g} s (last: {reason})"
+            text = f"more than {self.supervisor.max_restarts} restarts within {window:g} s (last: {told})"
             self._report("shutdown", text, self.name)
             raise IntensityExceededError(text)
 
@@ -413,7 +409,7 @@ class Supervision:
         self._report("start_error", error.reason, child.name)
         child.crashes += 1
         self._mark(child, ProcessStatus.RESTARTING)
-        self._count(error.reason)
+        self._count(told_of(error.__cause__ or error))
         await self._take_down_group(child, self.supervisor.delay(child.crashes))
 
     def _settle(self, child: Child, exit_: Exit, delay: float | None) -> None:
@@ -456,11 +452,11 @@ class Supervision:
                 self.router.dead_letter(left.delivery, reason)
                 left.delivery.fail(ProcessExited(child.name, reason))
 
-    def _finish(self, child: Child, status: ProcessStatus, reason: str) -> None:
-        """A child has ended for good."""
+    def _finish(self, child: Child, status: ProcessStatus, reason: str, told: str | None = None) -> None:
+        """A child has ended for good. `told`: what callers hear instead of the reason."""
         child.due = None
         self._mark(child, status)
-        self._close(child, reason)
+        self._close(child, told or reason)
         kind = EventKind.PROCESS_STOPPED if status is ProcessStatus.STOPPED else EventKind.PROCESS_FAILED
         self.router.emit(kind, child.name, reason=reason)
         if self.supervisor.dynamic:

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from time import perf_counter
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from portico.audit.chain import MICROSECONDS
 from portico.audit.watches import trace_of
+from portico.errors import PorticoError
 from portico.routes.exchange import CALL, PRINCIPAL, REQUEST_ID, header, route_path
+from portico.routes.problems import status_of
 from portico.runs.audit_entry import OK, outcome_of
 from portico.runs.auditor import Doer
 
@@ -21,7 +24,6 @@ if TYPE_CHECKING:
 
     from starlette.types import Scope
 
-    from portico.errors import PorticoError
     from portico.runs.audit_entry import Details
     from portico.runs.auditor import Auditor
     from portico.runs.run import Run
@@ -38,6 +40,8 @@ class About:
     operation: str | None = None
     run_id: str | None = None
     details: Details | None = None
+    idle: str | None = None
+    """Why nothing is done though nothing is raised: the outcome that is told then."""
 
     def of(self, run: Run) -> None:
         """It is done to this run."""
@@ -60,23 +64,32 @@ def audited(
     if not auditor.on:
         yield about
         return
-    outcome, begun = OK, perf_counter()
+    outcome, refused, begun = OK, False, perf_counter()
     try:
         yield about
+        if about.idle is not None:
+            outcome, refused = about.idle, True
     except BaseException as error:
-        outcome = outcome_of(error)
+        outcome, refused = outcome_of(error), _is_refusal(error)
         raise
     finally:
-        auditor.record(
-            action,
-            outcome,
-            doer=doer_of(scope),
-            agent=about.agent,
-            operation=about.operation,
-            run_id=about.run_id,
-            duration_us=int((perf_counter() - begun) * MICROSECONDS),
-            details=about.details,
-        )
+        told: dict[str, Any] = {
+            "doer": doer_of(scope),
+            "agent": about.agent,
+            "operation": about.operation,
+            "run_id": about.run_id,
+            "duration_us": int((perf_counter() - begun) * MICROSECONDS),
+            "details": about.details,
+        }
+        if refused:
+            auditor.refused(outcome, action=action, **told)
+        else:
+            auditor.record(action, outcome, **told)
+
+
+def _is_refusal(error: BaseException) -> bool:
+    """Whether nothing was done, and it was the caller's fault: such as anybody can send as often as they like."""
+    return isinstance(error, PorticoError) and status_of(error) < HTTPStatus.INTERNAL_SERVER_ERROR
 
 
 def audit_refusal(auditor: Auditor, scope: Scope, error: PorticoError) -> None:

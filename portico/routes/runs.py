@@ -61,6 +61,8 @@ RUN_ID = r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$"
 """What a run's id may look like: it stands in paths."""
 MAX_PAGE = 500
 """How many runs one page may have."""
+RUN_ENDED = "run-ended"
+"""What the audit trail has for a cancellation that came too late."""
 OF_A_BODY = (MalformedBody, BodyTooLarge, UnsupportedMediaType)
 """The problems that a body may have, whatever it is for."""
 EXAMPLE_ID = "0b8f3a52d1c94e67"
@@ -418,6 +420,8 @@ def _routes_of_one(router: APIRouter, face: Face) -> None:
         with audited(face.dispatcher.audit, request.scope, AuditAction.CANCEL, run_id=run_id) as about:
             run = await owned(run_id, request)
             about.of(run)
+            if run.done:
+                about.idle = RUN_ENDED
             await book.cancel(run)
         return _json(_shown(run, request))
 

@@ -77,7 +77,7 @@ class AuditAction(StrEnum):
     LOST = "audit.lost"
     """So many entries could not be written before this one. `details`: how many, of what time, and why."""
     PRUNED = "audit.pruned"
-    """Old entries were removed before this one. `details`: the number and the hash of the last of them, and how many."""
+    """The oldest were removed before this one. `details`: the number and the hash of the last of them, and how many."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -53,6 +53,11 @@ class AuditStore(Protocol):
         """Where the chain stands."""
         ...
 
+    @property
+    def audit_full(self) -> bool:
+        """Whether it has more than it is to keep. It removes nothing by itself: the chain would say nothing of that."""
+        ...
+
     async def audit(self, query: AuditQuery) -> list[SealedEntry]:
         """At most `limit` entries."""
         ...
@@ -60,6 +65,6 @@ class AuditStore(Protocol):
     async def audit_older(self, than_us: int, limit: int) -> tuple[ChainHead, int] | None:
         """The last entry before which all, itself too, are older than this, and how many these are: `limit` at most.
 
-        None where there are none.
+        None where there are none. Where it is full, so many as have to go, whatever their age.
         """
         ...

@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from portico.runs.audit_entry import OK
+from portico.runs.audit_entry import OK, AuditAction
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -66,8 +66,19 @@ class Auditor(Protocol):
         """Something was done, or was refused. The fields are those of `AuditEntry`."""
         ...
 
-    def refused(self, outcome: str, *, doer: Doer, details: Details) -> None:
-        """A request was refused at the door. Of a flood of them, the most are counted rather than recorded."""
+    def refused(
+        self,
+        outcome: str,
+        *,
+        doer: Doer,
+        action: str = AuditAction.REFUSED,
+        agent: str | None = None,
+        operation: str | None = None,
+        run_id: str | None = None,
+        duration_us: int | None = None,
+        details: Details | None = None,
+    ) -> None:
+        """Nothing was done: a request was refused at the door, or an action. Of a flood, the most are only counted."""
         ...
 
     async def settled(self) -> None:
@@ -99,7 +110,18 @@ class Unaudited:
     ) -> None:
         """See `Auditor.record`."""
 
-    def refused(self, outcome: str, *, doer: Doer, details: Details) -> None:
+    def refused(
+        self,
+        outcome: str,
+        *,
+        doer: Doer,
+        action: str = AuditAction.REFUSED,
+        agent: str | None = None,
+        operation: str | None = None,
+        run_id: str | None = None,
+        duration_us: int | None = None,
+        details: Details | None = None,
+    ) -> None:
         """See `Auditor.refused`."""
 
     async def settled(self) -> None:

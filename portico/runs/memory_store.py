@@ -120,8 +120,8 @@ class MemoryRunStore:
         self._keys: dict[bytes, tuple[_Kept, float]] = {}
         self._states: dict[str, Any] = {}
         self._suspensions: dict[str, str] = {}
-        self._audit: deque[SealedEntry] = deque(maxlen=limit)
-        """The newest entries: where there are too many, the oldest are forgotten."""
+        self._audit: deque[SealedEntry] = deque()
+        """As many as runs: where there are more, `audit_full` says so."""
         self._usage = MemoryUsage(limit)
 
     @property
@@ -317,10 +317,18 @@ class MemoryRunStore:
         found = self._audit if query.after is not None else reversed(self._audit)
         return list(islice((sealed for sealed in found if _is_wanted(sealed, query)), query.limit))
 
+    @property
+    def audit_full(self) -> bool:
+        """See `AuditStore.audit_full`."""
+        return len(self._audit) > max(self._limit, 1)
+
     async def audit_older(self, than_us: int, limit: int) -> tuple[ChainHead, int] | None:
-        """See `AuditStore.audit_older`."""
-        found = list(takewhile(lambda sealed: sealed.entry.at_us < than_us, islice(self._audit, limit)))
-        return (ChainHead(found[-1].seq, found[-1].hash), len(found)) if found else None
+        """See `AuditStore.audit_older`. Where it is full, a tenth more than there is room for has to go."""
+        count = sum(1 for _ in takewhile(lambda sealed: sealed.entry.at_us < than_us, islice(self._audit, limit)))
+        if self.audit_full:
+            beyond = len(self._audit) - self._limit + max(1, self._limit // 10)
+            count = min(limit, max(count, min(beyond, len(self._audit))))
+        return (ChainHead(self._audit[count - 1].seq, self._audit[count - 1].hash), count) if count else None
 
     async def usage(self, query: UsageQuery) -> list[UsageGroup]:
         """See `RunStore.usage`."""

@@ -255,6 +255,11 @@ class SqliteStore:
         """See `AuditStore.audit_head`."""
         return await self._read(audit_table.head)
 
+    @property
+    def audit_full(self) -> bool:
+        """See `AuditStore.audit_full`. Only the disk limits it."""
+        return False
+
     async def audit(self, query: AuditQuery) -> list[SealedEntry]:
         """See `AuditStore.audit`."""
         return await self._read(audit_table.page, query)

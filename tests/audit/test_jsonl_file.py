@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import resource
+import subprocess
+import sys
+import threading
 from typing import TYPE_CHECKING
 
+import anyio
 import pytest
 
-from portico.audit.chain import head_of
-from portico.audit.jsonl_file import FileSink
+from portico.audit.chain import head_of, line
+from portico.audit.jsonl_file import BEGINNING, LAST_LINE, FileSink
 from portico.audit.verification import Verdict, Verification
 from portico.errors import ConfigurationError
 from portico.runs.audit_entry import ChainHead
 from tests.audit.entries import a_chain, an_entry
+from tests.cli.programs import REPOSITORY
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,8 +32,8 @@ CHAIN = a_chain(*(an_entry(number) for number in range(1, 7)))
 def verdict(*paths: Path) -> Verdict:
     verification = Verification()
     for path in paths:
-        for line in path.read_bytes().splitlines(keepends=True):
-            verification.add_line(line)
+        for one in path.read_bytes().splitlines(keepends=True):
+            verification.add_line(one)
     return verification.verdict()
 
 
@@ -98,11 +104,105 @@ async def test_two_programs_do_not_write_to_one_file(tmp_path: Path) -> None:
     await one.close()
 
 
-async def test_a_file_that_is_something_else_is_left_alone(tmp_path: Path) -> None:
+HANGING = """
+import asyncio
+import os
+import sys
+import threading
+
+from portico.audit.jsonl_file import FileSink
+from tests.audit.entries import a_chain, an_entry
+
+os.fdatasync = lambda file: threading.Event().wait()
+
+
+async def given_up(what):
+    try:
+        async with asyncio.timeout(0.05):
+            await what
+    except TimeoutError as error:
+        print("given up", error)
+
+
+async def main():
+    sink = FileSink(sys.argv[1])
+    await sink.open()
+    for _ in range(12):
+        await given_up(sink.write(a_chain(an_entry(1))))
+    await given_up(sink.close())
+
+
+asyncio.run(main())
+"""
+
+
+def test_a_disk_that_hangs_holds_nobody_up_and_not_the_end_of_the_program(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", HANGING, str(tmp_path / "audit.jsonl")]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=20, check=False)
+    assert done.stderr == ""
+    assert done.stdout.splitlines() == ["given up "] * 9 + ["given up the disk hangs"] * 3 + ["given up "]
+
+
+async def test_what_was_given_up_is_over_before_the_next_and_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, may = tmp_path / "audit.jsonl", threading.Event()
+
+    def hang(file: int) -> None:
+        may.wait(10)
+
+    monkeypatch.setattr(os, "fdatasync", hang)
+    sink = FileSink(path)
+    await sink.open()
+    for count in (3, 4):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await sink.write(CHAIN[:count])
+    may.set()
+    with anyio.fail_after(10):
+        await sink.write(CHAIN)
+        may.clear()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await sink.write(a_chain(an_entry(7), head=head_of(CHAIN[-1])))
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await sink.close()
+    hanging = [thread for thread in threading.enumerate() if thread.name == "portico-audit-file"]
+    may.set()
+    for thread in hanging:
+        thread.join(10)
+    other = FileSink(path)  # the file was let go of
+    assert (await other.open()).seq == 7
+    await other.close()
+    assert verdict(path).last == 7
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"Dear diary,\n",
+        b"Dear diary,\nnot a soul",
+        b'{"precious": "and the only copy of it"}',
+        b"x" * (LAST_LINE + 1),
+        BEGINNING + b"x" * LAST_LINE,
+    ],
+    ids=["lines", "lines-without-end", "json", "long", "long-and-alike"],
+)
+async def test_a_file_that_is_something_else_is_left_alone(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "audit.jsonl"
-    path.write_text("Dear diary,\n")
+    path.write_bytes(content)
     sink = FileSink(path)
     with pytest.raises(ConfigurationError, match="no entry"):
         await sink.open()
     await sink.close()
-    assert path.read_text() == "Dear diary,\n"
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("length", [1, len(BEGINNING), 100])
+async def test_of_the_very_first_entry_too_half_is_cut_off(tmp_path: Path, length: int) -> None:
+    path = tmp_path / "audit.jsonl"
+    path.write_bytes(line(CHAIN[0])[:length])
+    sink = FileSink(path)
+    assert await sink.open() == ChainHead()
+    await sink.write(CHAIN)
+    await sink.close()
+    assert verdict(path) == Verdict(6, 1, 6, CHAIN[-1].hash, None)

@@ -153,6 +153,41 @@ async def test_a_sink_that_hangs_is_given_up_and_tried_again(monkeypatch: pytest
     assert [sealed.entry for sealed in sink.entries] == [an_entry(1)]
 
 
+async def test_a_sink_in_which_something_was_cancelled_has_failed_and_is_tried_again() -> None:
+    class Cancelled(MemorySink):
+        tries = 0
+
+        async def open(self) -> ChainHead:
+            await self.cancelled()
+            return await super().open()
+
+        async def write(self, entries: Sequence[SealedEntry]) -> None:
+            await self.cancelled()
+            await super().write(entries)
+
+        async def close(self) -> None:
+            await self.cancelled()
+
+        async def cancelled(self) -> None:
+            self.tries += 1
+            if self.tries % 2:
+                future = asyncio.get_running_loop().create_future()
+                future.cancel()
+                await future
+
+    clock, sink, failed = ManualClock(), Cancelled(), list[int]()
+    line = Line(sink, clock, lambda: failed.append(1))
+    with anyio.fail_after(10):
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(line.run())
+            line.put(an_entry(1))
+            line.end()
+            await turned(clock, task)
+    assert not task.cancelled()
+    assert [sealed.entry for sealed in sink.entries] == [an_entry(1)]
+    assert len(failed) == 3
+
+
 async def test_a_sink_that_cannot_be_opened_is_tried_again() -> None:
     class Late(MemorySink):
         tries = 0
@@ -219,6 +254,21 @@ async def test_the_journal_removes_many_in_several_commits(monkeypatch: pytest.M
     assert [(said or {}).get("count") for said in told] == [2, 1]
     assert left[0].seq == 4
     assert len(left) == 2 + BATCH + 1 + 2
+    assert whole(left)
+
+
+@pytest.mark.parametrize("limit", [1, 5, 1000])
+async def test_what_is_too_much_for_memory_is_removed_and_the_chain_stays_whole(limit: int) -> None:
+    store = MemoryRunStore(limit)
+    line = Line(JournalSink(store), SystemClock())
+    async with at_work(line):
+        for number in range(5 * BATCH):
+            line.put(an_entry(number))
+    left = await store.audit(AuditQuery(after=0, limit=10_000))
+    assert len(left) <= limit + BATCH
+    assert left[0].seq > 1
+    told = [sealed.entry.details for sealed in left if sealed.entry.action == AuditAction.PRUNED]
+    assert (told[-1] or {}).get("through") == left[0].seq - 1
     assert whole(left)
 
 

@@ -119,6 +119,34 @@ async def test_over_tcp_and_again_after_the_server_has_closed_the_connection() -
         check(lines.messages)
 
 
+async def test_a_server_that_hangs_is_left_and_what_it_has_not_taken_is_not_kept_for_it() -> None:
+    class Hanging(Lines):
+        async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            if self.connections:
+                await super().serve(reader, writer)
+            else:
+                self.connections, self.hangs, self.ends = 1, writer, asyncio.Event()
+                await self.ends.wait()
+
+    large = a_chain(*(an_entry(number, agent="x" * 1_000_000) for number in range(8)))  # more than sockets hold
+    lines = Hanging()
+    with anyio.fail_after(20):
+        async with await asyncio.start_server(lines.serve, "127.0.0.1", 0) as server:
+            sink = SyslogSink(f"tcp://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+            await sink.open()
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.05):
+                    await sink.write(large)
+            await sink.write(CHAIN)
+            await lines.until(3)
+            await sink.close()
+            lines.ends.set()
+            lines.hangs.transport.abort()
+            lines.writer.close()
+    assert lines.connections == 2
+    check(lines.messages)
+
+
 async def test_over_tls_with_an_authority_of_its_own(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     pair = authority.signed("localhost", *HERE, file="server")

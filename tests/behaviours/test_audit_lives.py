@@ -55,8 +55,7 @@ def test_over_kills_the_chains_go_on_and_every_change_is_found(tmp_path: Path) -
     whole(tmp_path, "--file", "log/audit.jsonl")
 
     with closing(sqlite3.connect(tmp_path / "data" / "portico.db")) as database:
-        columns = [row[1] for row in database.execute("PRAGMA table_info(audit)")]
-        for column in columns:
+        for column in _columns(database):
             database.execute("SAVEPOINT tampered")
             number = column in ("seq", "at_us", "duration_us")
             database.execute(f"UPDATE audit SET {column} = ? WHERE seq = 3", (999 if number else "x",))  # our own words
@@ -66,6 +65,61 @@ def test_over_kills_the_chains_go_on_and_every_change_is_found(tmp_path: Path) -
         database.execute("DELETE FROM audit WHERE seq > 4")
         assert sound(database)  # whatever is cut off at the end is missed by who has noted a head, and only by them
         assert not sound(database, head)
+
+
+TAMPERED: list[tuple[str, str]] = [
+    ("at_us", "999999999999999999"),
+    ("at_us", "9223372036854775807"),
+    ("at_us", "'abc'"),
+    ("at_us", "9e999"),
+    ("agent", "CAST(x'ff41' AS TEXT)"),
+    ("agent", "CAST(agent AS BLOB)"),
+    ("duration_us", "9e999"),
+    ("details", "'[1]'"),
+    ("details", "x'00ff'"),
+    ("details", """'{"a": NaN}'"""),
+    ("details", """'{"a": "\\ud800"}'"""),
+    ("prev", "x'00'"),
+    ("hash", "CAST(hash AS BLOB)"),
+]
+"""Columns, and what somebody may write there, in SQL."""
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.slow
+def test_whatever_somebody_writes_into_the_table_is_told_and_shown_and_ends_nothing(tmp_path: Path) -> None:
+    with life(tmp_path) as one:
+        for _ in range(3):
+            assert one.http.get("/agents/echo/state").status_code == 200
+        assert len(one.http.get("/audit").json()["entries"]) == 4
+        one.kill()
+    with closing(sqlite3.connect(tmp_path / "data" / "portico.db", isolation_level=None)) as database:
+        for column, value in TAMPERED:
+            (was,) = database.execute(f"SELECT {column} FROM audit WHERE seq = 3").fetchone()  # our own words
+            database.execute(f"UPDATE audit SET {column} = {value} WHERE seq = 3")
+            told = portico("audit", "verify", "--data", "data", folder=tmp_path)
+            assert told.stdout.startswith("broken at entry 3, after 2 entries: "), (column, value, told)
+            database.execute(f"UPDATE audit SET {column} = ? WHERE seq = 3", (was,))
+        whole(tmp_path, "--data", "data")
+        for number, (column, value) in enumerate(TAMPERED[:-1]):
+            columns = ", ".join(name if name != "seq" else f"{100 + number}" for name in _columns(database))
+            database.execute(f"INSERT INTO audit SELECT {columns} FROM audit WHERE seq = 3")
+            database.execute(f"UPDATE audit SET {column} = {value} WHERE seq = ?", (100 + number,))
+        database.execute("UPDATE audit SET hash = CAST(hash AS BLOB) WHERE seq = (SELECT max(seq) FROM audit)")
+    assert len(exported(tmp_path)) >= len(TAMPERED)
+    assert portico("audit", "list", "--data", "data", "--limit", "100", folder=tmp_path).stdout.count("state_read") >= len(TAMPERED)
+    with life(tmp_path) as one:
+        assert one.http.get("/agents/echo/state").status_code == 200
+        for form in ("application/json", "application/jsonl"):
+            page = one.http.get("/audit", params={"limit": 1000}, headers={"accept": form})
+            assert page.status_code == 200
+            assert page.text.count("agent.state_read") >= len(TAMPERED)
+        assert one.ready().status_code == 200
+        one.kill()
+
+
+def _columns(database: sqlite3.Connection) -> list[str]:
+    return [row[1] for row in database.execute("PRAGMA table_info(audit)")]
 
 
 def sound(database: sqlite3.Connection, head: str | None = None) -> bool:

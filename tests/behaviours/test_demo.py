@@ -29,6 +29,8 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "counter": {"add": 1},
     "worker": {"steps": 2, "pause": 0},
     "flaky": {"number": 21},
+    "clerk": {"item": "a pen", "price": 3},
+    "notebook": {"visitor": "ada", "text": "hello"},
     "librarian": {"message": "When is the library open on Saturdays?"},
 }
 """Every agent of the demo, with something to ask it."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from portico.cli.terminal.answer import MisfitError, answer_of, fields_of, parsed
+from portico.cli.terminal.answer import MisfitError, answer_of, fields_of, parsed, skeleton
 from portico.cli.terminal.headline import figures, spark
 from portico.cli.terminal.letter_list import LetterList
 from portico.cli.terminal.picture import MOST, SECONDS, Picture
@@ -233,3 +233,11 @@ def test_what_no_form_can_hold_is_answered_in_json(schema: Any) -> None:
     assert parsed('{"a": [1]}') == {"a": [1]}
     with pytest.raises(MisfitError, match="The answer is not JSON"):
         parsed("NaN")
+
+
+@pytest.mark.parametrize("text", ["\x1b]52;c;cHduZWQ=\x1b\\", "\x9b31m", "\u202eright", "two\nlines"])
+def test_no_schema_writes_to_the_terminal_what_that_obeys(text: str) -> None:
+    assert fields_of({"type": "object", "properties": {"a": {"type": "string", "default": text}}}) is None
+    begun = skeleton({"type": "object", "properties": {text: {"type": "object"}}})
+    assert all(letter.isprintable() or letter == "\n" for letter in begun)
+    assert parsed(begun) == {text: ""}

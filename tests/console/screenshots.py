@@ -32,11 +32,14 @@ def use(url: str, enough: threading.Event) -> None:
         ("echo", {"text": "once more"}),
         ("counter", {"add": 1}),
         ("flaky", {"number": 21}),
+        ("notebook", {"visitor": "ada"}),
+        ("notebook", {"visitor": "grace"}),
     )
     with httpx.Client(base_url=url, timeout=20) as client:
         for number in range(6):
             client.post("/agents/worker", json={"steps": 3 + number}, headers={"Prefer": "respond-async"})
         client.post("/runs", json={"agent": "worker", "payload": {"steps": 400}})
+        client.post("/runs", json={"agent": "clerk", "payload": {"item": "A chair", "price": 900}})
         number = 0
         while not enough.wait(0.03):
             agent, payload = asks[number % len(asks)]

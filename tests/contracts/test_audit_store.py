@@ -138,7 +138,22 @@ async def test_with_new_entries_old_ones_are_forgotten(opened: Opened) -> None:
         assert await store.audit(AuditQuery(after=0)) == chain[3:]
 
 
-async def test_memory_keeps_the_newest() -> None:
-    store = MemoryRunStore(limit=3)
-    await store.append_audit(a_chain(*(an_entry(number) for number in range(1, 6))))
-    assert await seqs(store) == numbers(5, 4, 3)
+@over_every_store
+async def test_a_store_is_not_full_at_first(opened: Opened) -> None:
+    async with opened() as store:
+        await store.append_audit(a_chain(*(an_entry(number) for number in range(1, 5))))
+        assert not store.audit_full
+        assert await store.audit_older(0, 10) is None
+
+
+@pytest.mark.parametrize(("limit", "too_many"), [(0, 5), (1, 5), (3, 3), (4, 2)])
+async def test_memory_says_what_is_too_much_and_removes_nothing_by_itself(limit: int, too_many: int) -> None:
+    store, chain = MemoryRunStore(limit), a_chain(*(an_entry(number) for number in range(1, 7)))
+    await store.append_audit(chain[:5])
+    assert store.audit_full
+    assert await seqs(store) == numbers(5, 4, 3, 2, 1)
+    assert await store.audit_older(0, 10) == (head_of(chain[too_many - 1]), too_many)
+    assert await store.audit_older(0, 1) == (head_of(chain[0]), 1)
+    assert await store.audit_older(NOW_US * 2, 10) == (head_of(chain[4]), 5)
+    await store.append_audit(chain[5:], too_many)
+    assert not store.audit_full

@@ -101,7 +101,7 @@ async def test_the_block_for_claude_desktop_starts_a_server_that_lists_and_calls
             tools = [tool.name for tool in (await client.list_tools()).tools]
             result = await client.call_tool("echo", {"text": "hello", "times": 2})
             answer = await client.call_tool("librarian", {"message": "When is the library open on Saturdays?"})
-    assert sorted(tools) == ["counter", "echo", "fetch_result", "flaky", "librarian", "worker"]
+    assert sorted(tools) == ["clerk", "counter", "echo", "fetch_result", "flaky", "librarian", "notebook", "worker"]
     assert result.structured_content == {"echo": "hello hello"}
     assert answer.structured_content is not None
     assert "On Saturdays it closes at noon." in answer.structured_content["reply"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -101,7 +102,7 @@ async def test_what_is_done_to_runs_agents_and_dead_letters_is_recorded(tmp_path
     assert told == [
         ("gateway.started", "ok", None, None),
         ("run.answer", "ok", "bob", "asks"),
-        ("run.cancel", "ok", "bob", "asks"),
+        ("run.cancel", "run-ended", "bob", "asks"),
         ("run.cancel", "run-not-found", "bob", None),
         ("run.redeliver_callback", "not-redeliverable", "bob", "asks"),
         ("agent.state_read", "ok", "alice", "echo"),
@@ -128,7 +129,35 @@ async def test_of_a_flood_of_refused_requests_the_most_are_counted() -> None:
     told = [(sealed.entry.action, sealed.entry.details) for sealed in sink.entries]
     assert [action for action, _ in told].count("access.refused") == 60
     assert told[-2:] == [("access.refused_more", {"count": 5}), ("gateway.stopped", None)]
+    assert sink.entries[-2].entry.address == "127.0.0.1"
     assert "wrong" not in repr(sink.entries)
+
+
+async def test_nobody_fills_the_trail_with_what_does_nothing_or_hides_in_it_what_others_are_refused(tmp_path: Path) -> None:
+    path, sent = keys(tmp_path)
+    async with audited(keys_file=path) as (one, sink):
+        client, alice, bob = one.client, sent["alice"], sent["bob"]
+        asked = (await client.post("/runs", json={"agent": "asks", "operation": "asks"}, headers=bob)).json()["run_id"]
+        for _ in range(41):
+            assert (await client.post(f"/runs/{asked}/cancel", headers=bob)).status_code == 200
+        for _ in range(40):
+            assert (await client.post("/runs/nobodys/cancel", headers=bob)).status_code == 404
+            assert (await client.get("/agents/echo/state", headers=bob)).status_code == 403
+        for _ in range(70):
+            assert (await client.get("/agents/echo/state", headers=alice)).status_code == 200
+        assert (await client.post("/runs/nobodys/cancel", headers=alice)).status_code == 404
+    entries = [sealed.entry for sealed in sink.entries]
+    bobs = Counter((entry.action, entry.outcome) for entry in entries if entry.principal == "bob")
+    assert bobs == {
+        ("run.cancel", "ok"): 1,
+        ("run.cancel", "run-ended"): 40,
+        ("run.cancel", "run-not-found"): 10,
+        ("agent.state_read", "insufficient-scope"): 10,
+        ("access.refused_more", "refused"): 1,
+    }
+    assert entries[-2].details == {"count": 60}
+    alices = Counter((entry.action, entry.outcome) for entry in entries if entry.principal == "alice")
+    assert alices == {("agent.state_read", "ok"): 70, ("run.cancel", "run-not-found"): 1}
 
 
 async def test_every_call_is_recorded_with_its_end_from_every_face() -> None:

@@ -406,3 +406,21 @@ def test_of_long_entries_only_as_many_are_kept_as_there_is_room_for() -> None:
     chronicle.add("figures", "figures", {"agents": "x" * 1000})
     chronicle.add("figures", "figures", {"agents": "x" * 1000})
     assert len(chronicle.after(102) or []) == 2
+
+
+class Quoting(AgentProcess):
+    """Ends for good with what it was sent in its exception."""
+
+    async def handle(self, message: Message) -> Any:
+        raise RuntimeError(f"cannot pay with {message.payload}")
+
+
+async def test_why_an_agent_ended_for_good_quotes_nobodys_payload() -> None:
+    async with served(Quoting("till", restart="temporary")) as gateway:
+        await gateway.client.post("/agents/till", json={"card": "4111-1111"})
+        later = await gateway.client.post("/agents/till", json={"card": "5500-0000"})
+        nodes = await gateway.client.get("/agents/till")
+
+    assert "RuntimeError" in is_problem(later, 503, "agent-failed")["detail"]
+    assert "4111" not in later.text
+    assert "4111" not in nodes.json().get("reason", "")

@@ -66,6 +66,8 @@ def _field(name: str, said: Mapping[str, Any], *, required: bool) -> Field | Non
     if kind == "boolean":
         texts = ["true", "false"]
     default = _text(said["default"]) if "default" in said else ""
+    if one_line(default) != default:  # it would be written to the terminal as it is
+        return None
     return Field(name, kind, required, one_line(str(said.get("title") or name)[:60]), default, tuple(texts))
 
 
@@ -93,7 +95,8 @@ def skeleton(schema: Any) -> str:
     """What a JSON answer begins with."""
     about = mapping(schema)
     if about.get("type") == "object":
-        return json.dumps(dict.fromkeys(mapping(about.get("properties")), ""), indent=2, ensure_ascii=False)
+        text = json.dumps(dict.fromkeys(mapping(about.get("properties")), ""), indent=2, ensure_ascii=False)
+        return "".join(letter if letter.isprintable() or letter == "\n" else json.dumps(letter)[1:-1] for letter in text)
     return {"array": "[]", "string": '""', "number": "0", "integer": "0", "boolean": "true"}.get(str(about.get("type")), "")
 
 

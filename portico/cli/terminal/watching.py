@@ -136,6 +136,8 @@ class Watching:
 
     async def _reread(self) -> None:
         """Read what is stale, and then rest, the longer the longer that took: to read a large tree costs the gateway too."""
+        if self.picture.stale:  # of the connection before
+            self._wake.set()
         while True:
             await self._wake.wait()
             self._wake = anyio.Event()
@@ -147,6 +149,9 @@ class Watching:
                 except (ConnectionFailed, Unavailable):  # the events tell how it goes on
                     self.want(what)
                     break
+                except BaseException:  # also where the connection ended meanwhile: the next one reads it
+                    self.picture.stale.add(what)
+                    raise
             self._changed()
             await anyio.sleep(max(BREATH, 5 * (anyio.current_time() - begun)))
 
