@@ -72,6 +72,7 @@ class Gateway:
         async with AsyncExitStack() as stack:
             if self.telemetry is not None:
                 observers = self.runtime.services.observers
+                self.telemetry.start()
                 self.telemetry.observer.follow(self.runtime.router)
                 observers.append(self.telemetry.observer)
                 stack.callback(observers.remove, self.telemetry.observer)

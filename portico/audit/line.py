@@ -115,6 +115,7 @@ class Line:
                 self._head = head_of(self._in_hand[-1])
                 self._in_hand = []
         finally:
+            self._closing, self._head, self._news = False, None, asyncio.Event()  # an application may live more than once
             await self._close()
 
     async def _next(self) -> bool:

@@ -1,8 +1,8 @@
 """Drain: a process, or all behind a name, works off what waits and takes nothing new; then it stands suspended.
 
 Above: a `Mailbox` begins one, and refuses what is new with `AgentDraining` while it lasts. Below: the mailboxes that take part.
-Whoever reads one of these asks here, when nothing waits there any more, whether it is over. It knows no supervision: a process that
-crashes meanwhile comes back, goes on, and asks again.
+Whoever reads one of these asks here, when nothing waits there any more or it is suspended, whether it is over. It knows no
+supervision: a process that crashes meanwhile comes back, goes on, and asks again.
 """
 
 from __future__ import annotations

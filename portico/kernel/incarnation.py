@@ -378,9 +378,7 @@ class Incarnation:
                     return Exit(ExitKind.SHUTDOWN, None, self._unfinished())
                 if not told:
                     told = True
-                    self._move(ProcessStatus.SUSPENDED)
-                    await self.process.on_suspend(reason)
-                    await self._commit_hook()
+                    await self._rest(reason)
                 else:
                     await self._wait_for_alarm()
             if told:
@@ -392,6 +390,13 @@ class Incarnation:
             return Exit(ExitKind.CRASHED, crash_of(error, self._task))
         self.attention = self._stopping or self._dirty or self._verdict is not None or self.mailbox.suspended is not None
         return None
+
+    async def _rest(self, reason: str) -> None:
+        self._move(ProcessStatus.SUSPENDED)
+        await self.process.on_suspend(reason)
+        await self._commit_hook()
+        if self.mailbox.drain is not None:  # that of its front, which need not wait for this one any longer
+            self.mailbox.drain.is_over()
 
     async def _wait_for_alarm(self) -> None:
         self._alarm = asyncio.get_running_loop().create_future()

@@ -258,10 +258,13 @@ class KeyedSupervision(DynamicSupervision):
         waiting = [delivery for delivery in waiting if not delivery.finished]
         if waiting or box.suspended is not None:  # somebody came while it was going to sleep; a suspension is kept
             box.reopen()
+            box.drain = self._front.drain
             box.waiting.extend(waiting)
             self._front.boxes[box.key] = box
         if waiting:
             self._line.appendleft(box)
+        if self._front.drain is not None:
+            self._front.drain.is_over()
 
     def _forget(self, child: Child, reason: str) -> None:
         box = self._box(child)

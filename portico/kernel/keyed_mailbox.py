@@ -142,10 +142,9 @@ class KeyedMailbox(Mailbox):
         box.behind = self.name
         earlier = self.supervision.router.registry.suspensions.pop(name, None) if self.supervision is not None else None
         reason = self.suspended if earlier is None else earlier
+        box.drain = self.drain
         if reason is not None:
             box.suspend(reason)
-        else:
-            box.drain = self.drain
         return box
 
     def close(self, reason: str) -> list[Delivery]:

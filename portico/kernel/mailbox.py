@@ -301,14 +301,15 @@ class Mailbox:
     def suspend(self, reason: str) -> None:
         """Take no message until `resume()`: asks are refused, sends wait. Also across restarts."""
         self.suspended = reason
-        self.drain = None
+        self._end_drain()
         self.barred = True
         if self.life is not None:
             self.life.suspend()
 
     def resume(self, approver: str) -> None:
         """Take messages again."""
-        self.suspended = self.drain = None
+        self.suspended = None
+        self._end_drain()
         self.barred = self.closed is not None
         if self.life is not None:
             self.life.resume(approver)
@@ -323,6 +324,13 @@ class Mailbox:
         self.drain = drain
         self.barred = True
         drain.is_over()
+
+    def _end_drain(self) -> None:
+        """The name is not drained any more. What is only part of a drain stays that: the others wait for it."""
+        if self.drain is not None and self.drain.front is self:
+            for part in self.parts():
+                part.drain = None
+            self.drain = None
 
     def parts(self) -> Iterable[Mailbox]:
         """Those whose readers take what comes to this name."""

@@ -92,6 +92,8 @@ class PoolSupervision(Supervision):
 
     def _finish(self, child: Child, status: ProcessStatus, reason: str, told: str | None = None) -> None:
         super()._finish(child, status, reason, told)
+        if self._shared.drain is not None:
+            self._shared.drain.is_over()
         if all(other.life is None and other.due is None for other in self.children.values()):  # nobody is left to take anything
             for delivery in self._shared.close(told or reason):
                 self.router.dead_letter(delivery, told or reason)

@@ -267,7 +267,7 @@ class AgentProcess:
         provider = services.llm
         if provider is None:
             raise LifecycleError(f"Agent {self.name!r} uses self.llm, but the runtime has none: Runtime(model_provider=…).")
-        tap = Tap.of(services, self.name)
+        tap = Tap.of(self.router, self.name)
         return provider if tap is None else tap.model(provider)
 
     @property
@@ -277,7 +277,7 @@ class AgentProcess:
         tools = services.tools
         if tools is None:
             raise LifecycleError(f"Agent {self.name!r} uses self.tools, but the runtime has none: Runtime(tool_registry=…).")
-        tap = Tap.of(services, self.name)
+        tap = Tap.of(self.router, self.name)
         return tools if tap is None else tap.tools(tools)
 
     @property

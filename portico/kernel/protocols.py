@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 # --- models -----------------------------------------------------------------------------------------------------------
 
+MOST_TOKENS: Final = 2**40
+"""No call takes more: a provider that says so is mistaken, and how many they were is not known. Sums of these can be stored."""
+
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:

@@ -142,11 +142,12 @@ class Receiver:
                 quick = took <= SLOW
                 for meter in meters:
                     meter.handled(mailbox, handled, took)
-            began, handled = time_now, message.type
             deadline = message.deadline
             if deadline is not None and deadline <= time_now:
+                began = 0.0
                 self._too_late(delivery)
                 continue
+            began, handled = time_now, message.type
             self.in_hand = delivery
             delivery.holder = self
             current.set(delivery)
@@ -193,6 +194,11 @@ class Receiver:
             if in_a_row == YIELD_EVERY:
                 in_a_row = 0
                 await asyncio.sleep(0)
+        if began:  # the last one, while which there came something to attend to
+            if (took := now() - began) > SLOW or mailbox.service_time:
+                mailbox.measure(took, among_quick=quick)
+            for meter in meters:
+                meter.handled(mailbox, handled, took)
 
     def _too_late(self, delivery: Delivery) -> None:
         router = self._life.router

@@ -48,6 +48,14 @@ class Registry:
         """The mailbox of that name, or None."""
         return self.mailboxes.get(name)
 
+    def agent_of(self, name: str) -> str:
+        """The agent that a process is part of, as others know it: what stands behind a name may be called by its caller's key."""
+        mailbox = self.mailboxes.get(name)
+        if mailbox is None and "/" in name:  # a key whose own mailbox is gone
+            mailbox = self.mailboxes.get(name.partition("/")[0])
+            return name if mailbox is None else mailbox.name
+        return name if mailbox is None else mailbox.behind or name
+
     def lookup(self, name: str) -> Mailbox:
         """The mailbox of that name. Raises `UnknownAgent`, which offers the nearest names."""
         mailbox = self.mailboxes.get(name)

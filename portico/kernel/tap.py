@@ -7,8 +7,9 @@ adds to an answer what that costs, where it is known.
 
 from __future__ import annotations
 
+import logging
 import time
-from contextlib import ExitStack, aclosing
+from contextlib import ExitStack, aclosing, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -21,30 +22,41 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
+    from portico.kernel.delivery import Delivery
     from portico.kernel.process import AgentProcess
-    from portico.kernel.protocols import ModelProvider, Pricing, Services, Tool, ToolSet
+    from portico.kernel.protocols import ModelProvider, Tool, ToolSet
+    from portico.kernel.router import Router
+
+
+logger = logging.getLogger("portico.kernel")
 
 
 class Tap:
     """What one agent calls, for those who want to know."""
 
-    __slots__ = ("_agent", "_models", "_prices", "_tools")
+    __slots__ = ("_agent", "_agent_of", "_models", "_prices", "_tools")
 
-    def __init__(self, agent: str, models: Sequence[_ModelHook], tools: Sequence[_ToolHook], prices: Pricing | None) -> None:
+    def __init__(self, router: Router, agent: str, models: Sequence[_ModelHook], tools: Sequence[_ToolHook]) -> None:
         self._agent = agent
+        self._agent_of = router.registry.agent_of
         self._models = models
         self._tools = tools
-        self._prices = prices
+        self._prices = router.services.prices
 
     @classmethod
-    def of(cls, services: Services, agent: str) -> Self | None:
+    def of(cls, router: Router, agent: str) -> Self | None:
         """The tap of an agent; None where nobody in its runtime wants to know."""
+        services = router.services
         observers = [*services.observers, *services.listeners]
         if not observers:
             return None
         models = [hook for one in observers if (hook := getattr(one, "calling_model", None)) is not None]
         tools = [hook for one in observers if (hook := getattr(one, "calling_tool", None)) is not None]
-        return cls(agent, models, tools, services.prices) if models or tools else None
+        return cls(router, agent, models, tools) if models or tools else None
+
+    def _caller(self, in_hand: Delivery | None) -> str:
+        """Who calls, as others know it."""
+        return self._agent_of(self._agent if in_hand is None else in_hand.message.recipient)
 
     # --- models -------------------------------------------------------------------------------------------------------
 
@@ -66,7 +78,7 @@ class Tap:
     ) -> ModelCall:
         """A call of a model begins; it is over when the stack unwinds."""
         in_hand = current.get()
-        agent = self._agent if in_hand is None else in_hand.message.recipient
+        agent = self._caller(in_hand)
         call = ModelCall(agent, identity_of(provider, model), messages, tools, streamed, in_hand)
         if self._prices is not None:
             self._prices.warm_up(call.identity)
@@ -75,11 +87,15 @@ class Tap:
         return call
 
     async def priced(self, call: ModelCall, response: ModelResponse) -> ModelResponse:
-        """The answer with its price, where its provider did not tell that and somebody knows it."""
+        """The answer with its price, where its provider did not tell that and somebody knows it. It fails no call."""
         if response.cost_usd is not None or self._prices is None:
             return response
-        await self._prices.ready(call.identity, response)
-        cost = self._prices.cost(call.identity, response)
+        try:
+            await self._prices.ready(call.identity, response)
+            cost = self._prices.cost(call.identity, response)
+        except Exception:
+            logger.exception("the price of an answer of %r could not be told", call.identity.model)
+            return response
         return response if cost is None else replace(response, cost_usd=float(cost))
 
     # --- tools --------------------------------------------------------------------------------------------------------
@@ -95,7 +111,7 @@ class Tap:
         if not self._tools:
             return await invoke()
         in_hand = current.get()
-        agent = self._agent if in_hand is None else in_hand.message.recipient
+        agent = self._caller(in_hand)
         call = ToolExecution(agent, tool.name, arguments, call_id, tool.description, tool.input_schema, in_hand)
         with ExitStack() as stack:
             for hook in self._tools:
@@ -153,8 +169,9 @@ class TappedStreams(TappedModel):
             call = self._tap.begin(stack, self._provider, model, messages, tools, streamed=True)
             began = time.monotonic()
             try:
-                made = cast("AsyncGenerator[str | ModelResponse]", self._provider.stream(model, messages, tools))
-                async with aclosing(made) as pieces:
+                pieces = self._provider.stream(model, messages, tools)
+                # What is an iterator and no generator need not have an end of its own.
+                async with aclosing(cast("AsyncGenerator[Any]", pieces)) if hasattr(pieces, "aclose") else nullcontext():
                     async for piece in pieces:
                         if call.first_piece_after is None:
                             call.first_piece_after = time.monotonic() - began
@@ -238,10 +255,10 @@ class TappedTool:
 def tap_of(process: AgentProcess) -> Tap | None:
     """The tap of an agent; None where nobody listens, or where it works without a runtime."""
     try:
-        services = process.router.services
+        router = process.router
     except RuntimeNotStarted:
         return None
-    return Tap.of(services, process.name)
+    return Tap.of(router, process.name)
 
 
 def identity_of(provider: ModelProvider, model: str) -> ModelIdentity:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
-from portico.kernel.protocols import ModelResponse, ToolCall
+from portico.kernel.protocols import MOST_TOKENS, ModelResponse, ToolCall
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -234,7 +234,8 @@ def _word(value: Any) -> str | None:
 
 
 def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    """A number of something; what cannot be one is not known."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_TOKENS else None
 
 
 def _dollars(value: Any) -> float | None:

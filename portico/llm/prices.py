@@ -10,14 +10,14 @@ import asyncio
 import logging
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from decimal import Decimal, InvalidOperation
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 from portico.errors import ConfigurationError, did_you_mean, nearest
-from portico.kernel.protocols import ModelIdentity, ModelResponse
+from portico.kernel.protocols import MOST_TOKENS, ModelIdentity, ModelResponse
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -57,12 +57,11 @@ class Price:
         return cls(**{key: _dollars(model, key, value) for key, value in said.items() if value is not None})
 
     def cost(self, response: ModelResponse) -> Decimal | None:
-        """US dollars; None where it is not known how much was read and written."""
+        """US dollars; None where it is not known how much was read and written. Its counts are in accord with each other."""
         read, written = response.tokens_in, response.tokens_out
         if read is None or written is None:
             return None
-        cached = min(read, response.tokens_cached or 0)
-        put = min(read - cached, response.tokens_cache_written or 0)
+        cached, put = response.tokens_cached or 0, response.tokens_cache_written or 0
         rest = read - cached - put
         parts = (
             (rest, self.input),
@@ -129,9 +128,10 @@ class Prices:
 
     def cost(self, identity: ModelIdentity, response: ModelResponse) -> Decimal | None:
         """See `Pricing.cost`. The first time that a model has no price, the log says so."""
-        if response.tokens_in is None or response.tokens_out is None:
+        counted = _accordant(response)
+        if counted is None:
             return None
-        cost = self._of(identity, response)
+        cost = self._of(identity, counted)
         if cost is None:
             self._warn(identity, response.model)
         return cost
@@ -179,6 +179,16 @@ class Prices:
             logger.warning("the model %r has no price: its calls are counted as unpriced; `prices:` can give it one", model)
 
 
+def _accordant(response: ModelResponse) -> ModelResponse | None:
+    """Its counts in accord: no more went from or to the cache than was read. None where it is not known how much that was."""
+    read, written = response.tokens_in, response.tokens_out
+    if read is None or written is None or min(read, written) < 0 or max(read, written) > MOST_TOKENS:
+        return None
+    cached = min(read, max(0, response.tokens_cached or 0))
+    put = min(read - cached, max(0, response.tokens_cache_written or 0))
+    return replace(response, tokens_cached=cached or None, tokens_cache_written=put or None)
+
+
 # --- the table of genai-prices ----------------------------------------------------------------------------------------
 
 
@@ -191,13 +201,13 @@ def _bundled_cost(identity: ModelIdentity, response: ModelResponse) -> Decimal |
         "cache_read_tokens": response.tokens_cached,
         "cache_write_tokens": response.tokens_cache_written,
     }
-    counted = library.Usage(**{key: value for key, value in usage.items() if value is not None})
+    told = {key: value for key, value in usage.items() if value is not None}
     wheres: list[dict[str, str]] = [{"provider_api_url": identity.url}] if identity.url else []
     wheres.append({"provider_id": identity.provider.lower()} if identity.provider else {})
     for where in wheres:
         for model in (response.model, identity.model):
             try:
-                found = library.calc_price(counted, model, **where)
+                found = library.calc_price(library.Usage(**told), model, **where)
             except (LookupError, ValueError):
                 continue
             price = found.model_price

@@ -14,10 +14,11 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from portico.errors import ModelError, PorticoError
+from portico.kernel.protocols import MOST_TOKENS
 from portico.runs.event import EventName
 from portico.runs.run_view import usage_view
 from portico.runs.store import AddUsage
-from portico.runs.usage import NANO, Usage, UsageRow, day_of, key_of
+from portico.runs.usage import NANO, SUMS, Usage, UsageRow, day_of, key_of
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -32,6 +33,10 @@ MOST_HELD: Final = 10_000
 """How many sums are held back while the store takes nothing."""
 LONGEST: Final = 200
 """Characters of a model's name: it is a stranger's."""
+DEAREST: Final = 1_000_000
+"""US dollars that one call may cost: what is said to cost more has no known price."""
+LARGEST: Final = 2**63 - 1
+"""The largest number that stores can keep."""
 
 
 class UsageLedger:
@@ -95,14 +100,20 @@ class UsageLedger:
         self._sinks.has_failed("usage")
         key = key_of(row)
         there = self._held.get(key)
+        usage = replace(row.usage)
         if there is not None:
-            there.usage.add(row.usage)
-        elif len(self._held) < MOST_HELD:
-            self._held[key] = replace(row, usage=replace(row.usage))
+            usage.add(there.usage)
+        if max(getattr(usage, name) for name in SUMS) > LARGEST:  # no store will ever take it: it would come again for ever
+            self._lose(row, "too large a number is among what calls of models took")
+        elif there is not None or len(self._held) < MOST_HELD:
+            self._held[key] = replace(row, usage=usage)
         else:
-            if not self.lost:
-                logger.error("the store takes no usage, and too much of it waits: calls of models are not counted any more")
-            self.lost += row.usage.calls
+            self._lose(row, "the store takes no usage, and too much of it waits")
+
+    def _lose(self, row: UsageRow, why: str) -> None:
+        if not self.lost:
+            logger.error("%s: some calls of models are not counted", why)
+        self.lost += row.usage.calls
 
 
 class _Entry:
@@ -123,32 +134,44 @@ class _Entry:
         self._ledger.enter(self._call, time.monotonic() - self._began)
 
 
-def _usage(call: ModelCall, seconds: float) -> Usage:
-    usage = Usage(calls=1, duration_us=round(seconds * 1_000_000))
+def tokens_of(call: ModelCall) -> tuple[int | None, int | None] | None:
+    """How many a call that is over has read and written, each None where that is not known; None where the model never began."""
     if call.response is not None:
-        _count(usage, call.response)
-        return usage
-    usage.failed_calls = 1
+        return _known(call.response.tokens_in), _known(call.response.tokens_out)
     error = call.error
-    if isinstance(error, ModelError) and not error.began:
+    if not isinstance(error, ModelError):
+        return None, None
+    return (_known(error.tokens[0]), _known(error.tokens[1])) if error.began else None
+
+
+def cost_of(response: ModelResponse) -> float | None:
+    """US dollars that an answer cost; None where that is not known."""
+    cost = response.cost_usd
+    return cost if cost is not None and 0 <= cost <= DEAREST else None
+
+
+def _usage(call: ModelCall, seconds: float) -> Usage:
+    response, taken = call.response, tokens_of(call)
+    usage = Usage(calls=1, failed_calls=int(response is None), duration_us=round(seconds * 1_000_000))
+    if taken is None:
         return usage  # refused before the model began: it took nothing
-    read, written = error.tokens if isinstance(error, ModelError) else (None, None)
-    usage.tokens_in, usage.tokens_out = read or 0, written or 0
-    usage.unknown_calls = int(read is None or written is None)
-    usage.unpriced_calls = 1
+    usage.tokens_in, usage.tokens_out = taken[0] or 0, taken[1] or 0
+    usage.unknown_calls = int(None in taken)
+    cost = None if response is None else cost_of(response)
+    if cost is None:
+        usage.unpriced_calls = 1
+    else:
+        usage.cost = int((Decimal(str(cost)) * NANO).to_integral_value())
+    if response is not None:
+        usage.tokens_cached = _known(response.tokens_cached) or 0
+        usage.tokens_cache_written = _known(response.tokens_cache_written) or 0
+        usage.tokens_reasoning = _known(response.tokens_reasoning) or 0
     return usage
 
 
-def _count(usage: Usage, response: ModelResponse) -> None:
-    usage.tokens_in, usage.tokens_out = response.tokens_in or 0, response.tokens_out or 0
-    usage.tokens_cached = response.tokens_cached or 0
-    usage.tokens_cache_written = response.tokens_cache_written or 0
-    usage.tokens_reasoning = response.tokens_reasoning or 0
-    usage.unknown_calls = int(response.tokens_in is None or response.tokens_out is None)
-    if response.cost_usd is None:
-        usage.unpriced_calls = 1
-    else:
-        usage.cost = int((Decimal(str(response.cost_usd)) * NANO).to_integral_value())
+def _known(tokens: int | None) -> int | None:
+    """A number that can be one: a provider may be anybody's, and may say anything."""
+    return tokens if tokens is not None and 0 <= tokens <= MOST_TOKENS else None
 
 
 def _told(call: ModelCall, row: UsageRow) -> dict[str, Any]:

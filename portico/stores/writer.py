@@ -251,8 +251,10 @@ class Writer:
             if len(batch) > 1:
                 middle = len(batch) // 2
                 return self._settle(database, batch[:middle]) + self._settle(database, batch[middle:])
-            self.failure = sentence(error)
-            return self._noted([(batch[0], StoreUnavailable(self.failure), None)])
+            told = sentence(error)
+            if not isinstance(error, OverflowError | ValueError):  # else it is what this one holds, and the disk is well
+                self.failure = told
+            return self._noted([(batch[0], StoreUnavailable(told), None)])
         return self._noted(outcomes)
 
     def _noted(self, outcomes: list[Outcome]) -> list[Outcome]:

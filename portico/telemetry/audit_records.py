@@ -7,6 +7,7 @@ each program. A batch that the endpoint has not taken comes again: unlike other 
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from portico.audit.chain import shown
@@ -42,7 +43,8 @@ class OtlpAuditSink:
         if target is None:
             raise ConfigurationError("The audit sink 'otlp' has no endpoint: set OTEL_EXPORTER_OTLP_ENDPOINT, or remove the sink.")
         self._outlets = outlets
-        self._exporter = exporter_of(target, timeout=timeout)
+        self._make = partial(exporter_of, target, timeout=timeout)
+        self._exporter = self._make()
         try:
             from opentelemetry._logs import LogRecord, SeverityNumber  # noqa: PLC0415  # loads the SDK: only where it is wanted
             from opentelemetry.sdk._logs import ReadableLogRecord  # noqa: PLC0415
@@ -56,12 +58,15 @@ class OtlpAuditSink:
         self._success: Any = LogRecordExportResult.SUCCESS
         self._scope = InstrumentationScope(semconv.SCOPE, schema_url=semconv.SCHEMA_URL)
         self._hears = False
+        self._ended = False
 
     async def open(self) -> ChainHead:
         """See `AuditSink.open`."""
         if not self._hears:
             self._outlets.complaints.hear()
             self._hears = True
+        if self._ended:  # an application may live more than once, and what was shut down does not begin again
+            self._exporter, self._ended = self._make(), False
         return ChainHead()
 
     async def write(self, entries: Sequence[SealedEntry]) -> None:
@@ -75,6 +80,7 @@ class OtlpAuditSink:
         if self._hears:
             self._outlets.complaints.stop()
             self._hears = False
+        self._ended = True
         await asyncio.to_thread(self._exporter.shutdown)
 
     def _made(self, sealed: SealedEntry) -> Any:

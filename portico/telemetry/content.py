@@ -87,6 +87,8 @@ class Content:
             return {self._clean(key): self._clean(item) for key, item in cast("Mapping[Any, Any]", value).items()}
         if isinstance(value, list | tuple):
             return [self._clean(item) for item in cast("Sequence[Any]", value)]
+        if isinstance(value, int | float) and not isinstance(value, bool) and str(value) in self._secrets:
+            return MASK
         return value
 
 

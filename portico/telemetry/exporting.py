@@ -10,6 +10,7 @@ import re
 import sys
 import threading
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from opentelemetry.sdk.trace import TracerProvider
@@ -24,7 +25,7 @@ from portico.telemetry.spans import SAMPLED, Spans, place_of
 from portico.telemetry.tracing import Tracing
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from fastapi import FastAPI
     from opentelemetry.sdk.trace import ReadableSpan
@@ -82,26 +83,68 @@ class Batches(BatchSpanProcessor):
         super().on_end(span)
 
 
+class Way:
+    """Where spans go, from a start to its end.
+
+    Args:
+        outlets: what all signals share.
+        target: where traces go; None for nowhere but the console.
+        printed: whether they are printed.
+
+    Raises:
+        ConfigurationError: limits that cannot be.
+        MissingExtra: the exporter's package is not installed.
+    """
+
+    def __init__(self, outlets: Outlets, target: Target | None, *, printed: bool) -> None:
+        self.exporters = [Counted(exporter_of(target))] if target is not None else []
+        if printed:
+            self.exporters.append(Counted(ConsoleSpanExporter(out=sys.stderr)))
+        self.provider = TracerProvider(resource=outlets.resource, shutdown_on_exit=False)
+        try:
+            self.batches = [Batches(exporter) for exporter in self.exporters]
+        except ValueError as error:
+            raise ConfigurationError(f"The limits of OTEL_BSP_* cannot be: {error}") from None
+        for one in self.batches:
+            self.provider.add_span_processor(one)
+
+    @property
+    def lost(self) -> int:
+        """Spans that nobody has got."""
+        return sum(one.dropped for one in self.batches) + sum(one.lost for one in self.exporters)
+
+
 @dataclass(slots=True)
 class Telemetry:
-    """The traces of one gateway, on their way to one endpoint."""
+    """The traces of one gateway, on their way to one endpoint. It is started already."""
 
     observer: Tracing
     """For the runtime and the dispatcher."""
     _spans: Spans
     _excluded: re.Pattern[str] | None
-    _provider: TracerProvider
-    _batches: Sequence[Batches]
-    _exporters: Sequence[Counted]
+    _way: Way
+    _make: Callable[[], Way]
+    """One that was shut down does not begin again."""
     _outlets: Outlets
+    _ended: bool = False
+    _lost_before: int = 0
 
     def __post_init__(self) -> None:
         self._outlets.complaints.hear()
 
+    def start(self) -> None:
+        """Begin again, where it was shut down: an application may live more than once."""
+        if self._ended:
+            self._ended = False
+            self._lost_before += self._way.lost
+            self._way = self._make()
+            self._spans.hand_to(self._way.provider)
+            self._outlets.complaints.hear()
+
     @property
     def lost(self) -> int:
         """Spans that nobody has got: there was no room for them, or they could not be sent."""
-        return sum(one.dropped for one in self._batches) + sum(one.lost for one in self._exporters)
+        return self._lost_before + self._way.lost
 
     def instrument(self, app: FastAPI) -> None:
         """Give every request one server span. Before the first request; the application is made with FastAPI's own spans off.
@@ -124,11 +167,12 @@ class Telemetry:
 
     def shutdown(self, timeout: float = 3.0) -> None:
         """Send what is left, and stop. Blocks, but not much longer than `timeout` seconds; what is not sent by then is lost."""
-        ending = threading.Thread(target=self._provider.shutdown, name="portico-telemetry-shutdown", daemon=True)
+        self._ended = True
+        ending = threading.Thread(target=self._way.provider.shutdown, name="portico-telemetry-shutdown", daemon=True)
         ending.start()
         ending.join(timeout)
         if ending.is_alive():
-            for exporter in self._exporters:
+            for exporter in self._way.exporters:
                 exporter.shutdown()  # ends the wait between two tries, and with it the other thread
             ending.join(GRACE)
         self._outlets.complaints.stop()
@@ -161,15 +205,7 @@ def export(
         pattern = pattern_of(excluded)
     except re.error as error:
         raise ConfigurationError(f"The excluded URLs {excluded!r} are no regular expressions: {error}.") from None
-    exporters = [Counted(exporter_of(target))] if target is not None else []
-    if printed:
-        exporters.append(Counted(ConsoleSpanExporter(out=sys.stderr)))
-    provider = TracerProvider(resource=outlets.resource, shutdown_on_exit=False)
-    try:
-        batches = [Batches(exporter) for exporter in exporters]
-    except ValueError as error:
-        raise ConfigurationError(f"The limits of OTEL_BSP_* cannot be: {error}") from None
-    for one in batches:
-        provider.add_span_processor(one)
-    spans = Spans(provider, redaction)
-    return Telemetry(Tracing(spans, captured=captured), spans, pattern, provider, batches, exporters, outlets)
+    make = partial(Way, outlets, target, printed=printed)
+    way = make()
+    spans = Spans(way.provider, redaction)
+    return Telemetry(Tracing(spans, captured=captured), spans, pattern, way, make, outlets)

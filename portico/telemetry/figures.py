@@ -273,8 +273,7 @@ class Figures:
 
 def agent_of(runtime: Runtime, process: str) -> str:
     """The label of a process: its agent, as callers know it."""
-    mailbox = runtime.router.registry.get(process)
-    return process if mailbox is None else mailbox.behind or process
+    return runtime.router.registry.agent_of(process)
 
 
 def _add_tally(into: dict[str, Reading], labels: tuple[str, str], tally: Tally, stored: int) -> None:

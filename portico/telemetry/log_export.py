@@ -46,11 +46,8 @@ class LogExport(logging.Handler):
         super().__init__()
         target = outlets.target(Signal.LOGS)
         assert target is not None  # noqa: S101  # the caller has looked
-        exporter = exporter_of(target)
         try:
             from opentelemetry._logs import LogRecord, SeverityNumber  # noqa: PLC0415  # loads the SDK: only where it is wanted
-            from opentelemetry.sdk._logs import LoggerProvider  # noqa: PLC0415
-            from opentelemetry.sdk._logs.export import BatchLogRecordProcessor  # noqa: PLC0415
         except ImportError as error:
             raise MissingExtra("Sending logs to an OTLP endpoint", "otel") from error
         self._outlets = outlets
@@ -61,18 +58,29 @@ class LogExport(logging.Handler):
         self._lines = JsonLines(redaction)
         self._record: Any = LogRecord
         self._severity: Any = SeverityNumber
-        self._exporter = exporter
-        self._provider = LoggerProvider(resource=outlets.resource, shutdown_on_exit=False)
-        self._provider.add_log_record_processor(BatchLogRecordProcessor(exporter))
+        self._ended = False
+        self._open()
+
+    def _open(self) -> None:
+        from opentelemetry.sdk._logs import LoggerProvider  # noqa: PLC0415  # as above
+        from opentelemetry.sdk._logs.export import BatchLogRecordProcessor  # noqa: PLC0415
+
+        self._exporter = exporter_of(self.target)
+        self._provider = LoggerProvider(resource=self._outlets.resource, shutdown_on_exit=False)
+        self._provider.add_log_record_processor(BatchLogRecordProcessor(self._exporter))
 
     def start(self) -> None:
         """From now on, what reaches the root logger is sent."""
+        if self._ended:  # an application may live more than once, and what was shut down does not begin again
+            self._open()
+            self._ended = False
         self._outlets.complaints.hear()
         logging.getLogger().addHandler(self)
 
     def stop(self) -> None:
         """Send what waits, and no more. Blocks for a few seconds at most; what is not sent by then is lost."""
         logging.getLogger().removeHandler(self)
+        self._ended = True
         ending = threading.Thread(target=self._provider.shutdown, name="portico-logs-shutdown", daemon=True)
         ending.start()
         ending.join(PATIENCE)

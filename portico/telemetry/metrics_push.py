@@ -13,7 +13,8 @@ import sys
 import threading
 import time
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from portico.errors import ConfigurationError
@@ -21,7 +22,7 @@ from portico.telemetry.instruments import Kind
 from portico.telemetry.target import Signal
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 
     from portico.telemetry.complaints import Complaints
     from portico.telemetry.metrics import Metrics
@@ -50,13 +51,17 @@ _DELTAS: Final[Mapping[str, tuple[Kind, ...]]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Way:
     """One exporter, and what it was given last."""
 
-    exporter: Any
-    """The SDK's `MetricExporter`."""
+    make: Callable[[], Any]
+    """Makes the SDK's `MetricExporter`; one that was shut down does not begin again."""
     made: OTLPMetrics
+    exporter: Any = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.exporter = self.make()
 
 
 def metrics_push(outlets: Outlets, metrics: Metrics) -> MetricsPush | None:
@@ -75,13 +80,13 @@ def metrics_push(outlets: Outlets, metrics: Metrics) -> MetricsPush | None:
     from portico.telemetry.otlp import exporter_of  # noqa: PLC0415
     from portico.telemetry.otlp_metrics import OTLPMetrics  # noqa: PLC0415
 
-    exporters: list[Any] = [exporter_of(target)] if target is not None else []
+    exporters: list[Callable[[], Any]] = [partial(exporter_of, target)] if target is not None else []
     if printed:
         from opentelemetry.sdk.metrics.export import ConsoleMetricExporter  # noqa: PLC0415
 
-        exporters.append(ConsoleMetricExporter(out=sys.stderr))
+        exporters.append(partial(ConsoleMetricExporter, out=sys.stderr))
     started = time.time_ns()
-    ways = [Way(exporter, OTLPMetrics(resource, deltas, started)) for exporter in exporters]
+    ways = [Way(make, OTLPMetrics(resource, deltas, started)) for make in exporters]
     return MetricsPush(metrics, ways, interval, outlets.complaints)
 
 
@@ -124,6 +129,9 @@ class MetricsPush:
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
         """Send, for as long as it is entered; what is read at its end is sent too, if that takes no longer than some seconds."""
+        if self._given_up:  # an application may live more than once
+            for way in self.ways:
+                way.exporter = way.make()
         self._over, self._last, self._given_up = threading.Event(), None, False
         self._complaints.hear()
         logger.addFilter(self._complaints)

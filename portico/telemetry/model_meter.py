@@ -6,14 +6,14 @@ their number is bounded: further ones are `other`.
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import contextmanager
 from time import perf_counter
 from typing import TYPE_CHECKING, Final
 
-from portico.errors import Cancelled, PorticoError
 from portico.histogram import Histogram
+from portico.runs.ledger import cost_of, tokens_of
 from portico.telemetry.bounded import LONGEST, OTHER, Bounded
+from portico.telemetry.error_type import error_type_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -83,15 +83,16 @@ class ModelMeter:
         provider, model = self._named(call)
         delivery = call.delivery
         traceparent = None if delivery is None else delivery.traceparent
-        self.durations[agent, CHAT, provider, model, _error_type(call.error)].add(seconds, traceparent)
-        response = call.response
-        if response is None:
+        failed = "" if call.error is None else error_type_of(call.error)
+        self.durations[agent, CHAT, provider, model, failed].add(seconds, traceparent)
+        taken = tokens_of(call)
+        if taken is None:
             return
-        for direction, count in ((INPUT, response.tokens_in), (OUTPUT, response.tokens_out)):
+        for direction, count in zip((INPUT, OUTPUT), taken, strict=True):
             if count is not None:
                 self.tokens[agent, CHAT, provider, model, direction].add(count, traceparent)
         spent, cost = self.spent[agent, model], self.cost_of(call)
-        spent.uncounted += response.tokens_in is None or response.tokens_out is None
+        spent.uncounted += None in taken
         if cost is None:
             spent.unpriced += 1
         else:
@@ -108,16 +109,8 @@ class ModelMeter:
 
 
 def told_cost(call: ModelCall) -> float | None:
-    """What the provider itself said."""
-    return None if call.response is None else call.response.cost_usd
-
-
-def _error_type(error: BaseException | None) -> str:
-    if error is None:
-        return ""
-    if isinstance(error, asyncio.CancelledError | GeneratorExit):
-        return Cancelled.slug
-    return type(error).slug if isinstance(error, PorticoError) else PorticoError.slug
+    """What its answer says, where that can be."""
+    return None if call.response is None else cost_of(call.response)
 
 
 def _without_agent(labels: tuple[str, ...]) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""OTLP: the exporters of OpenTelemetry for one target, and the resource that all signals of one program name.
+"""OTLP: the exporters of OpenTelemetry for one target, and the resource that all signals of one gateway name.
 
 Above: `exporting.py` for spans, and whoever sends metrics and logs. Here alone the exporters' packages are imported, each when it
 is wanted: `portico[otel]` over HTTP, `portico[otel-grpc]` over gRPC.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 from typing import TYPE_CHECKING, Any, Final
+from uuid import uuid4
 
 from portico.errors import MissingExtra
 from portico.telemetry import semconv
@@ -48,7 +49,9 @@ def exporter_of(target: Target, **options: Any) -> Any:
 
 
 def resource_of(environ: Mapping[str, str], service_name: str = "portico") -> Resource:
-    """What every signal says of this program: one for all of them, so that they belong together.
+    """What every signal of one gateway says of it: one for all of them, so that they belong together.
+
+    The SDK would call all gateways of a program the same instance: their counters would be one and the same series.
 
     Args:
         environ: the environment; the SDK reads the resource's attributes from the process's own.
@@ -59,7 +62,7 @@ def resource_of(environ: Mapping[str, str], service_name: str = "portico") -> Re
     """
     try:
         # Loads the SDK: only where it is wanted.
-        from opentelemetry.sdk.resources import SERVICE_NAME, SERVICE_VERSION, Resource  # noqa: PLC0415
+        from opentelemetry.sdk.resources import SERVICE_INSTANCE_ID, SERVICE_NAME, SERVICE_VERSION, Resource  # noqa: PLC0415
     except ImportError as error:
         raise MissingExtra("Sending telemetry to an OTLP endpoint", "otel") from error
     said = [part.strip() for part in environ.get("OTEL_RESOURCE_ATTRIBUTES", "").split(",")]
@@ -68,4 +71,6 @@ def resource_of(environ: Mapping[str, str], service_name: str = "portico") -> Re
         attributes[SERVICE_NAME] = environ["OTEL_SERVICE_NAME"]
     elif not any(part.startswith(f"{SERVICE_NAME}=") for part in said):
         attributes[SERVICE_NAME] = service_name
+    if not any(part.startswith(f"{SERVICE_INSTANCE_ID}=") for part in said):
+        attributes[SERVICE_INSTANCE_ID] = str(uuid4())
     return Resource.create(attributes, semconv.SCHEMA_URL)

@@ -12,10 +12,12 @@ from urllib.parse import urlsplit
 
 from opentelemetry.trace import SpanKind, Status, StatusCode, get_current_span
 
-from portico.errors import Cancelled, ModelError, PorticoError
+from portico.errors import Cancelled, ModelError
 from portico.kernel.current import trace_of
+from portico.runs.ledger import tokens_of
 from portico.telemetry import semconv
 from portico.telemetry.content import Content, secrets_given
+from portico.telemetry.error_type import error_type_of
 from portico.telemetry.spans import Current, LiveSpan, UnsampledSpan, place_of, placed, short
 
 if TYPE_CHECKING:
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from portico.webhooks.attempt import Attempt
 
 _PORTS = {"http": 80, "https": 443}
+_CALLBACK = "POST"
+"""The method by which somebody is told of a run's end."""
 
 
 class ModelSpan:
@@ -75,12 +79,12 @@ class ModelSpan:
         response = call.response
         if call.first_piece_after is not None:
             attributes[semconv.GEN_AI_FIRST_CHUNK] = call.first_piece_after
+        taken = dict(zip((semconv.GEN_AI_TOKENS_IN, semconv.GEN_AI_TOKENS_OUT), tokens_of(call) or (), strict=False))
+        attributes.update({name: count for name, count in taken.items() if count is not None})
         if response is not None:
             found = {
                 semconv.GEN_AI_RESPONSE_MODEL: short(response.model) if response.model else None,
                 semconv.GEN_AI_RESPONSE_ID: short(response.id) if response.id is not None else None,
-                semconv.GEN_AI_TOKENS_IN: response.tokens_in,
-                semconv.GEN_AI_TOKENS_OUT: response.tokens_out,
                 semconv.GEN_AI_FINISH_REASONS: (short(response.finish_reason),) if response.finish_reason else None,
             }
             attributes.update({name: value for name, value in found.items() if value is not None})
@@ -153,7 +157,7 @@ class CallbackSpan:
     def __init__(self, spans: Spans, attempt: Attempt) -> None:
         url = urlsplit(attempt.url)
         attributes: dict[str, Any] = {
-            semconv.HTTP_METHOD: "POST",
+            semconv.HTTP_METHOD: _CALLBACK,
             semconv.SERVER_ADDRESS: url.hostname or "",
             semconv.SERVER_PORT: url.port or _PORTS.get(url.scheme, 443),
             semconv.URL_SCHEME: url.scheme,
@@ -163,7 +167,7 @@ class CallbackSpan:
         if attempt.number:
             attributes[semconv.HTTP_RESEND] = attempt.number
         self._attempt = attempt
-        self._span = spans.begin("POST", SpanKind.CLIENT, placed(attempt.traceparent), attributes)
+        self._span = spans.begin(semconv.callback_span(_CALLBACK), SpanKind.CLIENT, placed(attempt.traceparent), attributes)
 
     def __enter__(self) -> str:
         return self._span.place.traceparent
@@ -211,11 +215,11 @@ def _exchanged(attributes: dict[str, Any], exchange: Exchange) -> None:
 
 
 def _blame_model(span: LiveSpan, error: BaseException) -> None:
+    span.attributes[semconv.ERROR_TYPE] = error_type_of(error)
     if isinstance(error, asyncio.CancelledError | GeneratorExit):
-        span.attributes[semconv.ERROR_TYPE] = Cancelled.slug
         return
-    status = getattr(error, "status", None) if isinstance(error, ModelError) else None
-    span.attributes[semconv.ERROR_TYPE] = str(status) if status else _type_of(error)
+    if isinstance(error, ModelError) and error.status is not None:
+        span.attributes[semconv.HTTP_STATUS] = error.status
     span.set_status(Status(StatusCode.ERROR, str(error)))
 
 
@@ -224,19 +228,15 @@ def _blame_tool(span: LiveSpan, call: ToolExecution) -> None:
     if error is None:
         return
     if isinstance(error, asyncio.CancelledError):
-        span.attributes[semconv.ERROR_TYPE] = Cancelled.slug
+        span.attributes[semconv.ERROR_TYPE] = error_type_of(error)
         return
     if exchange is not None and exchange.failed:
         found = semconv.TOOL_ERROR
     elif exchange is not None and exchange.error_code is not None:
         found = str(exchange.error_code)
     else:
-        found = _type_of(error)
+        found = error_type_of(error)
     span.attributes[semconv.ERROR_TYPE] = found
     # What a tool's result says is content, even where it is an error.
     spoken = None if found == semconv.TOOL_ERROR else span.clean(str(error), secrets_given(call))
     span.set_status(Status(StatusCode.ERROR, spoken))
-
-
-def _type_of(error: BaseException) -> str:
-    return error.slug if isinstance(error, PorticoError) else type(error).__qualname__

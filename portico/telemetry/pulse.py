@@ -7,6 +7,7 @@ read, so that nothing of this costs a call anything. Of ten thousand agents only
 from __future__ import annotations
 
 from collections import Counter
+from operator import add, sub
 from typing import TYPE_CHECKING, Any, Final
 
 from portico.kernel.keyed_mailbox import KeyMailbox
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from portico.kernel.mailbox import Mailbox
     from portico.runs.dispatcher import Dispatcher
-    from portico.telemetry.call_meter import CallMeter
+    from portico.telemetry.call_meter import CallMeter, Tally
     from portico.telemetry.loop_lag import LoopLag
 
 QUANTILES: Final = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
@@ -28,6 +29,18 @@ MOST_AGENTS: Final = 1000
 """How many agents are told of at a time; the others have their turn a second later."""
 RECOUNT: Final = 10
 """After so many beats, the runs are counted again even where none is known to have changed."""
+
+
+class _Seen:
+    """What a tally said at the last beat."""
+
+    __slots__ = ("admitted", "counts", "rejected", "tally")
+
+    def __init__(self, tally: Tally) -> None:
+        self.tally = tally
+        self.admitted = self.rejected = 0
+        self.counts: dict[tuple[str, str], list[int]] = {}
+        """How many calls fell into each bucket, by kind and outcome."""
 
 
 class Pulse:
@@ -52,8 +65,7 @@ class Pulse:
         self._runs: dict[str, int] = {}
         self._stored = 0
         self._recount_in = 0
-        self._seen: dict[Any, tuple[float, list[int]]] = {}
-        self._sums = Counter[str]()
+        self._seen: dict[Any, _Seen] = {}
 
     def start(self) -> None:
         """Look at what there is: the first beat tells what happened since."""
@@ -91,31 +103,34 @@ class Pulse:
     # --- calls --------------------------------------------------------------------------------------------------------
 
     def _count(self, meter: CallMeter) -> tuple[dict[str, int], dict[str, float] | None]:
-        sums, buckets = Counter[str](), [0] * (len(BOUNDS) + 1)
-        in_flight = ok = failed = 0
+        buckets = [0] * (len(BOUNDS) + 1)
+        in_flight = admitted = rejected = ok = failed = 0
+        before, self._seen = self._seen, {}  # whom the meter has forgotten, this forgets too
         for name, tally in (*meter.tallies.items(), (None, meter.other)):
-            sums["admitted"] += tally.plain + tally.stored
+            seen = before.get(name)
+            if seen is None or seen.tally is not tally:  # one that came anew began at nothing
+                seen = _Seen(tally)
+            self._seen[name] = seen
+            now_admitted, now_rejected = tally.plain + tally.stored, sum(tally.rejected.values()) if tally.rejected else 0
+            admitted += max(0, now_admitted - seen.admitted)
+            rejected += max(0, now_rejected - seen.rejected)
+            seen.admitted, seen.rejected = now_admitted, now_rejected
             in_flight += tally.plain - tally.done
-            if tally.rejected:
-                sums["rejected"] += sum(tally.rejected.values())
             for key, durations in tally.durations.items():
-                before = self._seen.get((name, key))
-                if before is None or before[0] != durations.total:
-                    counts = list(durations.counts)
-                    self._seen[name, key] = (durations.total, counts)
-                    more = counts if before is None else [now - then for now, then in zip(counts, before[1], strict=True)]
+                then = seen.counts.get(key)
+                if then != durations.counts:
+                    counts = seen.counts[key] = list(durations.counts)
+                    more = counts if then is None else list(map(sub, counts, then))
                     if key[1] == OK:  # kind, and outcome
                         ok += sum(more)
                     else:
                         failed += sum(more)
-                    buckets = [one + other for one, other in zip(buckets, more, strict=True)]
-        new = {key: max(0, sums[key] - self._sums[key]) for key in ("admitted", "rejected")}
-        self._sums = sums
+                    buckets = list(map(add, buckets, more))
         calls = {
-            "admitted": new["admitted"],
+            "admitted": admitted,
             "ok": ok,
             "failed": failed,
-            "rejected": new["rejected"],
+            "rejected": rejected,
             "in_flight": max(0, in_flight) + self._stored,
         }
         return calls, latency_of(buckets)

@@ -94,8 +94,6 @@ CLIENT_ADDRESS: Final = "client.address"
 PROTOCOL_VERSION: Final = "network.protocol.version"
 USER_AGENT: Final = "user_agent.original"
 HTTP_RESEND: Final = "http.request.resend_count"
-URL_FULL: Final = "url.full"
-PROTOCOL_NAME: Final = "network.protocol.name"
 TRANSPORT: Final = "network.transport"
 
 GEN_AI_OPERATION: Final = "gen_ai.operation.name"

@@ -48,6 +48,8 @@ def logs(outlets: Outlets, secrets: Iterable[str]) -> LogExport | None:
     Raises:
         MissingExtra: an endpoint is named, but `portico[otel]` (or `[otel-grpc]`) is not installed.
     """
+    if outlets.printed(Signal.LOGS):
+        logger.warning("OTEL_LOGS_EXPORTER names console: log records are sent over OTLP only; the lines of the log say the same.")
     if outlets.target(Signal.LOGS) is None:
         return None
     from portico.telemetry.log_export import LogExport  # noqa: PLC0415  # only where it is wanted

@@ -274,16 +274,20 @@ class Spans:
 
     def __init__(self, provider: TracerProvider, redaction: Redaction | None = None) -> None:
         self._redaction = redaction or Redaction()
-        tracer: Any = provider.get_tracer(semconv.SCOPE, __version__, schema_url=semconv.SCHEMA_URL)
-        self.provider = provider
+        self.hand_to(provider)
         self.limits = SpanLimits()
         self._sampler = provider.sampler
         self.follows = isinstance(provider.sampler, ParentBased)
         """Whether a parent has decided for its children: then the sampler need not be asked (the environment names no other)."""
         self._ids = provider.id_generator
         self._random = RANDOM if provider.id_generator.is_trace_id_random() else 0
-        self._ended = tracer.span_processor.on_end
         self._scope = InstrumentationScope(semconv.SCOPE, __version__, semconv.SCHEMA_URL)
+
+    def hand_to(self, provider: TracerProvider) -> None:
+        """From now on, what has ended goes to that one, which is like the first."""
+        tracer: Any = provider.get_tracer(semconv.SCOPE, __version__, schema_url=semconv.SCHEMA_URL)
+        self.provider = provider
+        self._ended = tracer.span_processor.on_end
 
     def begin(self, name: str, kind: SpanKind, parent: Place | None, attributes: dict[str, Any]) -> LiveSpan | UnsampledSpan:
         """A span that has begun. `parent`: None for a trace of its own. `attributes` is the span's from now on."""

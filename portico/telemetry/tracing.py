@@ -18,6 +18,7 @@ from portico.kernel.current import current
 from portico.kernel.events import EventKind
 from portico.runs.kernel_event_view import front_of
 from portico.telemetry import semconv
+from portico.telemetry.error_type import error_type_of
 from portico.telemetry.exchanged import Exchanging
 from portico.telemetry.lives import Lives
 from portico.telemetry.outgoing import CallbackSpan, ModelSpan, ToolSpan
@@ -25,7 +26,7 @@ from portico.telemetry.redaction import secrets_by
 from portico.telemetry.spans import NOWHERE, Current, LiveSpan, UnsampledSpan, is_unsampled, place_of, placed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from contextlib import AbstractContextManager
     from types import TracebackType
 
@@ -51,12 +52,14 @@ class Tracing:
         self._spans = spans
         self._captured = captured
         self._lives = Lives(spans)
+        self._agent_of: Callable[[str], str] = str
         self.open: dict[str, LiveSpan] = {}
         """Those that have begun and not ended, by their traceparent."""
 
     def follow(self, router: Router) -> None:
-        """It is this runtime's processes whose starts and stops are told."""
+        """It is this runtime's processes whose starts and stops are told, and whose agents are known."""
         self._lives.front_of = partial(front_of, router)
+        self._agent_of = router.registry.agent_of
 
     # --- the dispatcher's hook ----------------------------------------------------------------------------------------
 
@@ -90,20 +93,21 @@ class Tracing:
         traceparent = message.traceparent
         if traceparent is not None and self._spans.follows and is_unsampled(traceparent):
             return Unrecorded(UnsampledSpan(traceparent))
+        agent = self._agent_of(message.recipient)
         attributes: dict[str, Any] = {
-            semconv.AGENT: message.recipient,
+            semconv.AGENT: agent,
             semconv.OPERATION: message.type,
             semconv.ATTEMPT: message.attempt,
             semconv.INCARNATION: _incarnation(),
         }
-        name = semconv.handle_span(message.recipient, message.type)
+        name = semconv.handle_span(agent, message.type)
         sender = self.open.get(traceparent or "")
         parent = placed(traceparent) if sender is None else sender.place  # which also knows its tracestate
         span = self._spans.begin(name, SpanKind.INTERNAL, parent, attributes)
         if not isinstance(span, LiveSpan):
             return Unrecorded(span)
         if message.sender:
-            attributes[semconv.SENDER] = message.sender
+            attributes[semconv.SENDER] = self._agent_of(message.sender)
         if message.origin is not None:
             attributes[semconv.RUN_ID] = message.origin.call_id
         return Handling(self, span, message)
@@ -133,7 +137,7 @@ class Tracing:
         if event.kind is not EventKind.DEAD_LETTER:
             return
         message: Message = event.data["message"]
-        told = {semconv.AGENT: event.name, semconv.REASON: str(event.data["reason"])}
+        told = {semconv.AGENT: self._agent_of(event.name), semconv.REASON: str(event.data["reason"])}
         _tell(semconv.DEAD_LETTER, told, self.sender(message))
 
     def sender(self, message: Message) -> LiveSpan | None:
@@ -209,7 +213,9 @@ class Handling:
         if error is not None:
             if _is_crash(error):
                 told = {key: span.attributes.get(key) for key in (semconv.AGENT, semconv.ATTEMPT, semconv.INCARNATION)}
-                _tell(semconv.CRASHED, {**told, semconv.ERROR_TYPE: _error_type(error)}, span, self._tracing.sender(self._message))
+                _tell(
+                    semconv.CRASHED, {**told, semconv.ERROR_TYPE: error_type_of(error)}, span, self._tracing.sender(self._message)
+                )
             _blame(span, error, str(error))
         span.end()
 
@@ -249,16 +255,12 @@ def _is_crash(error: BaseException) -> bool:
     return isinstance(error, Exception) and not isinstance(error, PorticoError)
 
 
-def _error_type(error: BaseException) -> str:
-    return error.slug if isinstance(error, PorticoError) else type(error).__qualname__
-
-
 def _blame(span: LiveSpan, error: BaseException, spoken: str) -> None:
     """Say on a span how it failed. What the caller did wrong, or wished, is told but is no failure."""
     if isinstance(error, asyncio.CancelledError):
         span.attributes[semconv.ERROR_TYPE] = Cancelled.slug
         return
-    span.attributes[semconv.ERROR_TYPE] = _error_type(error)
+    span.attributes[semconv.ERROR_TYPE] = error_type_of(error)
     if isinstance(error, _CALLERS_FAULT) or (isinstance(error, AgentError) and error.status < _SERVER_ERROR):
         return
     span.set_status(Status(StatusCode.ERROR, spoken))

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
 
-from portico.errors import AgentDraining, Suspended, UnknownAgent
+from portico.errors import AgentDraining, CallError, Suspended, UnknownAgent
 from portico.kernel.events import EventKind
 from portico.kernel.keyed import keyed
 from portico.kernel.pool import pool
-from portico.kernel.process import DEFERRED, AgentProcess
+from portico.kernel.process import DEFERRED, AgentProcess, ErrorAction
 from portico.kernel.runtime import Runtime
 from portico.kernel.supervisor import Supervisor
-from portico.testing import settle
+from portico.testing import ManualClock, settle
 from tests.kernel.helpers import BoomError, Echo, Patient, Witness, agent
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from portico.kernel.messages import Message
 
 pytestmark = pytest.mark.anyio
@@ -173,6 +176,108 @@ async def test_a_keyed_agent_is_drained_when_every_key_is_done() -> None:
             await suspended(runtime, "chats")
             with pytest.raises(Suspended):
                 await runtime.ask("chats", {"session": "c"})
+
+
+@pytest.mark.parametrize("meanwhile", ["suspended", "suspended and resumed"])
+async def test_a_pool_is_drained_though_a_member_was_suspended_meanwhile(meanwhile: str) -> None:
+    gate, handled = asyncio.Event(), list[Any]()
+    with anyio.fail_after(5):
+        crew = pool(Gated, "crew", size=2, config={"gate": gate, "handled": handled})
+        async with Runtime(quick(crew)) as runtime, asyncio.TaskGroup() as group:
+            last = group.create_task(runtime.ask("crew.1", "last"))
+            await settle()
+            await runtime.drain("crew", "over")
+            await runtime.suspend("crew.1", "this one")
+            if meanwhile == "suspended and resumed":
+                await runtime.resume("crew.1")
+            gate.set()
+            await last
+            await suspended(runtime, "crew")
+            await runtime.resume("crew")
+            assert [runtime.registry.lookup(name).intake for name in ("crew", "crew.1", "crew.2")] == ["open"] * 3
+            await runtime.ask("crew", "again")
+
+
+@pytest.mark.parametrize("meanwhile", ["suspended", "suspended and resumed"])
+async def test_a_keyed_agent_is_drained_though_a_key_was_suspended_meanwhile(meanwhile: str) -> None:
+    gate = asyncio.Event()
+    gate.set()
+    with anyio.fail_after(5):
+        chats = keyed(Session, "chats", per_key="session", config={"gate": gate})
+        async with Runtime(quick(chats)) as runtime, asyncio.TaskGroup() as group:
+            await runtime.ask("chats", {"session": "b"})
+            gate.clear()
+            last = group.create_task(runtime.ask("chats", {"session": "a"}))
+            await settle()
+            await runtime.drain("chats", "over")
+            await runtime.suspend("chats/a", "this one")
+            if meanwhile == "suspended and resumed":
+                await runtime.resume("chats/a")
+            gate.set()
+            assert (await last).payload == "a"
+            await suspended(runtime, "chats")
+            await runtime.resume("chats")
+            assert [runtime.registry.lookup(name).intake for name in ("chats", "chats/a", "chats/b")] == ["open"] * 3
+            await runtime.ask("chats", {"session": "a"})
+
+
+class Sleepy(AgentProcess):
+    """Takes its time to fall asleep."""
+
+    def __init__(self, name: str, going: asyncio.Event, gate: asyncio.Event, **options: Any) -> None:
+        super().__init__(name, **options)
+        self.going, self.gate = going, gate
+
+    async def handle(self, message: Message) -> Any:
+        return message.payload
+
+    async def on_stop(self) -> None:
+        self.going.set()
+        await self.gate.wait()
+
+
+async def test_a_keyed_agent_is_drained_when_a_key_that_was_falling_asleep_has_done_so() -> None:
+    going, gate, clock = asyncio.Event(), asyncio.Event(), ManualClock()
+    with anyio.fail_after(5):
+        chats = keyed(Sleepy, "chats", per_key="key", idle_timeout=10.0, config={"going": going, "gate": gate})
+        async with Runtime(quick(chats), clock=clock) as runtime:
+            await runtime.ask("chats", {"key": "a"})
+            await clock.advance(10.0)
+            await going.wait()
+            await runtime.drain("chats", "over")
+            assert runtime.registry.lookup("chats").intake == "draining"
+            gate.set()
+            await suspended(runtime, "chats")
+
+
+async def swallowed(ask: Coroutine[Any, Any, Any]) -> None:
+    with suppress(CallError):
+        await ask
+
+
+class Leaving(Gated):
+    """Ends for good at its first message."""
+
+    async def handle(self, message: Message) -> Any:
+        await super().handle(message)
+        raise BoomError
+
+    async def on_error(self, error: Exception, message: Message) -> ErrorAction:
+        return ErrorAction.STOP
+
+
+async def test_a_pool_is_drained_when_the_last_member_at_work_ends_for_good() -> None:
+    gate, handled = asyncio.Event(), list[Any]()
+    with anyio.fail_after(5):
+        crew = pool(Leaving, "crew", size=2, config={"gate": gate, "handled": handled, "restart": "transient"})
+        async with Runtime(quick(crew)) as runtime, asyncio.TaskGroup() as group:
+            last = group.create_task(swallowed(runtime.ask("crew.1", "last")))
+            await settle()
+            await runtime.drain("crew", "over")
+            gate.set()
+            await last
+            await suspended(runtime, "crew")
+            assert runtime.registry.lookup("crew.1").closed is not None
 
 
 class Promiser(AgentProcess):

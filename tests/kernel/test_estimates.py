@@ -124,6 +124,55 @@ class Counted(Delivery):
         return super().finished
 
 
+class Handled:
+    """Hears of handlings."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+
+    def handled(self, mailbox: Mailbox, message_type: str, seconds: float) -> None:
+        del mailbox, message_type
+        self.seconds.append(seconds)
+
+
+async def test_what_was_out_of_date_before_it_was_handled_is_no_handling() -> None:
+    scene, meter = Scene(), Handled()
+    scene.runtime.services.meters.append(meter)
+    async for _ in scene.play():
+        first = scene.ask(10.0, timeout=100.0)
+        await settle()
+        await scene.runtime.send("worker", {"seconds": 0}, ttl=1.0)
+        await scene.clock.advance(10.0)
+        await first
+        await settle()
+        box = scene.runtime.registry.lookup("worker")
+        assert (box.expired, box.service_time) == (1, 10.0)
+    assert meter.seconds == [10.0]
+
+
+@pytest.mark.parametrize("what", ["suspend", "resume", "restart", "stop"])
+async def test_a_handling_during_which_something_comes_to_attend_to_is_told_too(what: str) -> None:
+    scene, meter = Scene(), Handled()
+    scene.runtime.services.meters.append(meter)
+    async for _ in scene.play():
+        first = scene.ask(2.0, timeout=100.0)
+        await settle()
+        if what in ("suspend", "resume"):
+            await scene.runtime.suspend("worker")
+        if what == "resume":
+            await scene.runtime.resume("worker")
+        async with asyncio.TaskGroup() as group:
+            if what == "restart":
+                group.create_task(scene.runtime.restart_agent("worker"))
+            if what == "stop":
+                group.create_task(scene.runtime.stop())
+            await settle()
+            await scene.clock.advance(2.0)
+            assert await first == 2.0
+        await settle()
+        assert meter.seconds == [2.0]
+
+
 def full_mailbox(size: int) -> Mailbox:
     mailbox = Mailbox("mailbox", size)
     for _ in range(size):

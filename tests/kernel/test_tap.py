@@ -20,7 +20,7 @@ from portico.llm.providers import Providers
 from portico.llm.scripted import ScriptedModel
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import AsyncIterator, Generator
 
     from portico.kernel.events import KernelEvent
     from portico.kernel.messages import Message
@@ -206,6 +206,63 @@ async def test_a_listener_that_raises_harms_no_call(caplog: pytest.LogCaptureFix
         assert await ask(running, "own", "chat") == "Hi"
 
     assert "an observer failed" in caplog.text
+
+
+class Iterating(ScriptedModel):
+    """Streams by an iterator that is no generator, and so has no `aclose`."""
+
+    def stream(self, model: str, messages: Any, tools: Any = None) -> AsyncIterator[str | ModelResponse]:
+        del messages, tools
+        return Pieces(["one ", "two", ModelResponse("one two", model)])
+
+
+class Pieces:
+    def __init__(self, pieces: list[str | ModelResponse]) -> None:
+        self._left = iter(pieces)
+
+    def __aiter__(self) -> Pieces:
+        return self
+
+    async def __anext__(self) -> str | ModelResponse:
+        for piece in self._left:
+            return piece
+        raise StopAsyncIteration
+
+
+async def test_a_stream_that_cannot_be_closed_is_read_to_its_end() -> None:
+    listener = Listener()
+    async with runtime(Own("own"), model=Iterating([]), listener=listener) as running:
+        assert await ask(running, "own", "stream") == 2
+
+    (call,) = listener.models
+    assert call.error is None
+    assert call.response is not None
+
+
+class Unpriceable:
+    """Prices that fail."""
+
+    def cost(self, identity: Any, response: Any) -> Any:
+        raise ValueError("no such thing")
+
+    def warm_up(self, identity: Any) -> None:
+        pass
+
+    async def ready(self, identity: Any, response: Any) -> None:
+        pass
+
+
+async def test_an_answer_whose_price_cannot_be_told_is_given_without_one(caplog: pytest.LogCaptureFixture) -> None:
+    listener = Listener()
+    tree = Supervisor("root", children=[Own("own")])
+    model = ScriptedModel([ModelResponse("Hi", "m", -1, 3)])
+    async with Runtime(tree, model_provider=model, observers=[listener], prices=Unpriceable()) as running:
+        assert await ask(running, "own", "chat") == "Hi"
+
+    assert "the price of an answer" in caplog.text
+    (call,) = listener.models
+    assert call.response is not None
+    assert call.response.cost_usd is None
 
 
 def twice(x: int) -> int:

@@ -90,6 +90,13 @@ async def test_unknown_usage_is_none_and_not_zero() -> None:
             assert (answer.tokens_in, answer.tokens_out, answer.cost_usd) == (None, None, None)
 
 
+async def test_a_number_that_is_no_number_of_tokens_is_unknown() -> None:
+    odd = {"prompt_tokens": 2**63, "completion_tokens": -1, "prompt_tokens_details": {"cached_tokens": 2**70}}
+    async with api(completion("Hi.", usage=odd)) as (_, model):
+        answer = await model.chat("m", MESSAGES)
+    assert (answer.tokens_in, answer.tokens_out, answer.tokens_cached) == (None, None, None)
+
+
 async def test_content_in_parts_and_refusals_are_text() -> None:
     refusal = {"choices": [{"message": {"content": None, "refusal": "No."}}]}
     parts = {"choices": [{"message": {"content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}}]}

@@ -157,10 +157,23 @@ def test_ones_own_price_wins_over_the_bundled_one() -> None:
     assert prices.cost(asked("openai", "gpt-4o-mini"), answer("gpt-4o-mini")) == 7
 
 
-def test_counts_that_contradict_each_other_have_no_price() -> None:
-    prices = Prices()
+@pytest.mark.parametrize("own", [{}, {"gpt-4o-mini": {"input": "0.15", "cached_input": "0.075", "cache_write": 0, "output": 1}}])
+def test_no_more_is_cached_than_was_read(own: Any, caplog: pytest.LogCaptureFixture) -> None:
+    prices = Prices(own)
+    whole = answer("gpt-4o-mini", 1000, 0, tokens_cached=1000)
 
-    assert prices.cost(asked("openai", "gpt-4o-mini"), answer("gpt-4o-mini", 10, 0, tokens_cached=1000)) is None
+    for cached, put in ((5000, None), (1000, 400), (1000, -400)):
+        odd = answer("gpt-4o-mini", 1000, 0, tokens_cached=cached, tokens_cache_written=put)
+        assert prices.cost(asked(model="gpt-4o-mini"), odd) == prices.cost(asked(model="gpt-4o-mini"), whole) == Decimal("0.000075")
+    assert caplog.text == ""  # and so nobody is told that the model has no price
+
+
+@pytest.mark.parametrize("tokens", [-1, 2**41])
+def test_a_number_of_tokens_that_cannot_be_one_has_no_price_and_says_nothing_of_the_model(
+    tokens: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert Prices().cost(asked(model="gpt-4o-mini"), answer("gpt-4o-mini", tokens, 1)) is None
+    assert caplog.text == ""
 
 
 # --- for people -------------------------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from portico.kernel.protocols import Context
 from portico.operations.decorators import operation
 from portico.routes import gateway_stream, newsroom
 from portico.runs.chronicle import Chronicle
+from portico.telemetry.call_meter import CallMeter, Tally
 from portico.telemetry.pulse import Pulse, latency_of
 from portico.version import __version__
 from tests.app.serving import is_problem, served
@@ -369,6 +370,28 @@ async def test_processes_that_come_and_go_leave_nothing_behind_with_those_who_wa
         assert pulse.beat()["agents"] == {}
         assert not pulse._told  # pyright: ignore[reportPrivateUsage]  # what is forgotten is not to be seen
         assert not pulse._touched  # pyright: ignore[reportPrivateUsage]
+
+
+async def test_an_operation_that_comes_anew_is_counted_from_nothing() -> None:
+    async with served(Echo("echo")) as gateway:
+        meter = CallMeter()
+        pulse = Pulse(gateway.gateway.face.dispatcher, meter, None, lambda: 0)
+        key, formerly, now = ("guest", "message"), Tally(()), Tally(())
+        for tally, calls, seconds in ((formerly, 3, 1000.0), (now, 1, 0.0001)):
+            for _ in range(calls):
+                tally.plain += 1
+                tally.ended(None, seconds)
+        meter.tallies[key] = formerly
+        pulse.start()
+        meter.tallies[key] = now
+        beat = pulse.beat()
+        assert beat["calls"] == {"admitted": 1, "ok": 1, "failed": 0, "rejected": 0, "in_flight": 0}
+        assert beat["latency_ms"] == {"p50": 0.5, "p95": 0.95, "p99": 0.99}
+        now.ended(None, 0.0)  # as long as nothing, but a call
+        assert pulse.beat()["calls"]["ok"] == 1
+        del meter.tallies[key]
+        pulse.beat()
+        assert key not in pulse._seen  # pyright: ignore[reportPrivateUsage]  # as above
 
 
 def test_of_long_entries_only_as_many_are_kept_as_there_is_room_for() -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
+from portico.agents.model_agent import ModelAgent
 from portico.app.factory import create_app
 from portico.app.settings import GatewayConfig
 from portico.auth.api_key import new_key
@@ -16,8 +17,9 @@ from portico.auth.key_file import KeyFile
 from portico.auth.principal import Principal
 from portico.errors import StoreUnavailable
 from portico.kernel.process import AgentProcess
-from portico.kernel.protocols import Context
+from portico.kernel.protocols import Context, ModelCall, ModelIdentity, ModelResponse
 from portico.kernel.supervisor import Supervisor
+from portico.llm.scripted import ScriptedModel
 from portico.operations.decorators import operation
 from portico.runs.memory_store import MemoryRunStore
 from portico.runs.sinks import Envelope, RingBuffer
@@ -317,3 +319,38 @@ async def test_what_the_store_does_not_take_is_counted_as_a_failure_and_made_goo
         (group,) = await store.usage(UsageQuery(everyone=True))
     assert 'portico_sink_failures_total{sink="usage"} 2' in figures
     assert (group.usage.calls, group.usage.tokens_in) == (4, 400)
+
+
+class Boastful(ScriptedModel):
+    """A provider of one's own that says odd things of what it took."""
+
+    async def chat(self, model: str, messages: Any, tools: Any = None) -> ModelResponse:
+        del messages, tools
+        return ModelResponse("Hi.", model, 2**70, -1, cost_usd=1e30, tokens_cached=2**63, tokens_reasoning=-5)
+
+
+async def test_odd_numbers_of_a_provider_count_as_unknown_and_leave_the_gateway_ready(tmp_path: Path) -> None:
+    async with serving(ModelAgent("odd", model="m", provider=Boastful([])), data=tmp_path) as gateway:
+        for _ in range(2):
+            assert (await gateway.client.post("/agents/odd", json=KEY)).status_code == 200
+        while (report := await usage(gateway))["total"]["calls"] < 2:  # a plain ask waits for no disk
+            pass
+        ready = await gateway.client.get("/readyz")
+    assert part(report["total"], "calls", "tokens_in", "tokens_out", "tokens_cached", "cost_usd") == [2, None, None, None, None]
+    assert part(report["total"], "unknown_calls", "unpriced_calls") == [2, 2]
+    assert ready.status_code == 200
+
+
+async def test_a_sum_that_no_store_can_keep_is_lost_and_not_tried_again(caplog: pytest.LogCaptureFixture) -> None:
+    store = Full()
+    call = ModelCall("helper", ModelIdentity("fake", "priced", "fake"), (), None, streamed=False, delivery=None)
+    async with fake_openai() as fake, serving(helper(fake)) as gateway:
+        book = gateway.gateway.dispatcher.book
+        book.store = store
+        for seconds in (1, 1e13, 2):
+            book.ledger.enter(call, seconds)
+        store.full = False
+        book.ledger.make_good()
+        (group,) = await store.usage(UsageQuery(everyone=True))
+    assert (group.usage.calls, group.usage.duration_us, book.ledger.lost) == (2, 3_000_000, 1)
+    assert "some calls of models are not counted" in caplog.text

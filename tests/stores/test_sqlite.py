@@ -228,6 +228,13 @@ async def test_what_sqlite_cannot_take_fails_by_itself(tmp_path: Path) -> None:
         assert len(await store.unfinished()) == 9
 
 
+async def test_what_sqlite_cannot_take_says_nothing_of_the_disk(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        assert isinstance(await submitted(store, used(usage=Usage(calls=1, tokens_in=2**63))), StoreUnavailable)
+        assert store.failure is None
+        assert await store.usage(UsageQuery(everyone=True)) == [UsageGroup({}, Usage())]
+
+
 # --- a directory that cannot be used ----------------------------------------------------------------------------------
 
 

@@ -74,9 +74,8 @@ async def test_every_path_of_the_gateway_has_one_server_span(receiver: Receiver,
         }
         for path, methods in {**paths, **extra}.items():
             filled = re.sub(r"\{\w+\}", "front", path)
-            for method in {*methods, "head", "put", "purge"} & {*methods, "head", "put", "purge"}:
-                if method in ("get", "post", "put", "delete", "head", "purge", "patch"):
-                    await send(client, method.upper(), filled, headers={"authorization": "Bearer secret"})
+            for method in {*methods, "head", "put", "purge"}:
+                await send(client, method.upper(), filled, headers={"authorization": "Bearer secret"})
         await send(client, "GET", "/agents")
         await send(client, "POST", "/agents/front", headers={"host": "elsewhere.example"})
         await send(client, "OPTIONS", "/agents/front", headers={"origin": "http://elsewhere.example"})

@@ -18,7 +18,8 @@ from portico.errors import ConfigurationError
 from portico.kernel.messages import Message
 from portico.telemetry.complaints import LOGGERS, PERIOD, Complaints
 from portico.telemetry.otlp import exporter_of
-from portico.telemetry.setup import configure
+from portico.telemetry.outlets import Outlets
+from portico.telemetry.setup import configure, logs
 from portico.telemetry.target import GRPC, HTTP, Signal, otlp_target
 from tests.openapi.serving import served
 from tests.telemetry.receiver import receiving, receiving_grpc
@@ -279,6 +280,22 @@ def test_spans_that_there_is_no_room_for_are_dropped_and_counted(monkeypatch: py
         done.set()
 
     assert 80 <= lost <= 92
+
+
+def test_gateways_of_one_program_are_told_apart_by_all_that_they_send(monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = Outlets({}), Outlets({})
+    found = [outlets.resource.attributes["service.instance.id"] for outlets in (one, one, other)]
+    assert found[0] == found[1] != found[2]
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "team=a, service.instance.id=the-one")
+    named = Outlets(os.environ).resource.attributes
+    assert (named["service.instance.id"], named["team"]) == ("the-one", "a")
+
+
+def test_log_records_are_not_printed_and_a_warning_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    assert logs(Outlets({"OTEL_LOGS_EXPORTER": "console"}), ()) is None
+    assert [record.getMessage() for record in caplog.records] == [
+        "OTEL_LOGS_EXPORTER names console: log records are sent over OTLP only; the lines of the log say the same."
+    ]
 
 
 def test_complaints_pass_once_a_minute() -> None:

@@ -218,6 +218,22 @@ async def test_a_process_of_a_keyed_agent_starts_and_stops_under_the_agents_name
     assert "a-secret-session" not in str((receiver.lives, receiver.spans))
 
 
+async def test_no_span_and_no_usage_tells_the_key_of_a_caller(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = topology("Greeter", "Back", models={"scripted": {"rules": [{"say": "Hi"}]}})
+    made["supervision"]["children"][0]["per_key"] = "session"
+    async with gateway(receiver, monkeypatch, made) as served:
+        body = {"session": "a-secret-session"}
+        assert (await served.client.post("/agents/greeter", json=body)).status_code == 200
+        await served.runtime.ask("greeter/a-secret-session", body)  # as one that monitors it may do
+        usage = (await served.client.get("/usage?by=agent")).json()
+
+    assert "a-secret-session" not in str((receiver.lives, receiver.spans, usage))
+    assert [row["agent"] for row in usage["rows"]] == ["greeter"]
+    assert {span.attributes["gen_ai.agent.name"] for span in receiver.named("chat scripted")} == {"greeter"}
+    assert {span.attributes["portico.sender"] for span in receiver.named("handle back.message")} == {"greeter"}
+    assert len(receiver.named("handle greeter.message")) == 2
+
+
 async def test_every_attempt_has_a_span_of_its_own_beside_the_others(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
     async with gateway(receiver, monkeypatch, topology("Flaky")) as served:
         assert (await served.client.post("/agents/flaky", json={})).status_code == 200

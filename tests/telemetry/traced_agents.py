@@ -47,6 +47,20 @@ class Kept(AgentProcess):
         return session
 
 
+class Greeter(AgentProcess):
+    """Has one process per session, calls a model when it starts, and asks another agent."""
+
+    async def on_start(self) -> None:
+        """Ask the model."""
+        await self.llm.chat("", [{"role": "user", "content": "Hello"}])
+
+    @operation
+    async def message(self, session: str) -> Any:
+        """Ask on."""
+        await self.llm.chat("", [{"role": "user", "content": "Hello"}])
+        return (await self.ask("back", {"marker": len(session)})).payload
+
+
 class Front(AgentProcess):
     """Asks another agent."""
 

@@ -110,8 +110,9 @@ def _model_of(delivery: Delivery | None) -> tuple[ModelProvider, str] | None:
     found = model_in_use.get()
     if found is not None or delivery is None or delivery.holder is None:
         return found
-    services = delivery.holder.router.services
+    router = delivery.holder.router
+    services = router.services
     if services.llm is None:
         return None
-    tap = Tap.of(services, delivery.message.recipient)
+    tap = Tap.of(router, delivery.message.recipient)
     return services.llm if tap is None else tap.model(services.llm), ""
