@@ -123,6 +123,13 @@ class Baker(AgentProcess):
         return "baked" if await ctx.wait_input(f"Really bake {cake}?", bool) else "not baked"
 
     @operation
+    async def in_turn(self, cake: str, ctx: Context) -> list[object]:
+        """One question after another, the first two alike."""
+        sure = [await ctx.wait_input(f"Really bake {cake}?", bool) for _ in range(2)]
+        decision = await ctx.wait_input(f"How is {cake} baked?", Decision)
+        return [*sure, decision.pieces]
+
+    @operation
     async def several(self, ctx: Context) -> dict[str, object]:
         """Several at once."""
         answers = await ctx.wait_inputs(

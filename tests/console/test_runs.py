@@ -174,6 +174,28 @@ def test_what_waits_is_counted_in_the_navigation_and_answered_from_the_list(visi
     assert gateway.ended(run_id)["output"] == "baked"
 
 
+def test_one_question_after_another_is_answered_each_with_its_own_answer(visit: Visit, gateway: Gateway) -> None:
+    page = shown(visit, gateway, "waiting")
+    expect(page.locator("[data-connection=live]")).to_be_visible()
+    run_id = gateway.waiting("baker", "in_turn", cake="Biskuit")
+    card = page.get_by_role("article").filter(has_text="Biskuit")
+    yes, no = card.get_by_label("Yes", exact=True), card.get_by_label("No", exact=True)
+    yes.check()
+    card.get_by_role("button", name="Answer").click()
+
+    expect(yes).not_to_be_checked()
+    no.check()
+    card.get_by_role("button", name="Answer").click()
+    yes.first.check()
+    card.get_by_label("Pieces").fill("7")
+    card.get_by_label("Day").fill("2026-12-24")
+    card.get_by_label("Kind").select_option("cash")
+    card.get_by_role("button", name="Answer").click()
+
+    expect(page.get_by_text("Nothing waits for an answer")).to_be_visible()
+    assert gateway.ended(run_id)["output"] == [True, False, 7]
+
+
 def test_a_run_is_cancelled_when_somebody_is_sure(visit: Visit, gateway: Gateway) -> None:
     run_id = gateway.start("patient", "count", until="never")
     page = shown(visit, gateway, f"runs/{run_id}")

@@ -27,13 +27,22 @@ export class WaitingList extends Observable {
     stream.on("hello", () => this.readSoon());
     stream.on("gap", () => this.readSoon());
     stream.on("run", (data, kind) => {
-      const leaves = data.status !== "waiting" && this.runs.some((run) => run.run_id === data.run_id);
-      if (kind === "run.waiting" || leaves) this.readSoon();
+      if (data.status !== "waiting") this.drop(data.run_id);
+      else if (kind === "run.waiting") this.readSoon();
     });
   }
 
   readSoon() {
     this.#timer ||= setTimeout(() => this.#read(), Math.max(0, this.#last + PACE - Date.now()));
+  }
+
+  /** It waits no more for what it has waited for. It may wait anew, for the same even: so it is not kept until it is read. */
+  drop(id) {
+    const rest = this.runs.filter((run) => run.run_id !== id);
+    if (rest.length === this.runs.length) return;
+    this.runs = rest;
+    this.readSoon();
+    this.changed();
   }
 
   clear() {

@@ -2,7 +2,7 @@
 import { href } from "../router.js";
 import { path } from "../api.js";
 import { html, useEffect, useMemo, useRef, useState } from "../html.js";
-import { Answer } from "../answer.js";
+import { Answer, waitOf } from "../answer.js";
 import { CopyButton } from "../copy.js";
 import { ago, count, dollars, duration, instant, plural } from "../format.js";
 import { Status } from "../icon.js";
@@ -83,11 +83,6 @@ function Failure({ run }) {
     <p><strong>${visible(run.error.slug)}</strong> <${Long} text=${run.error.detail} cut=${1000} lines /></p>
     ${dead && html`<p><a href=${href(["dead-letters"], { agent: run.agent })}>Dead letters of <${Name} value=${run.agent} limit=${60} /></a> – it can be sent again from there.</p>`}
   </div>`;
-}
-
-/** What tells one wait of a run from the next. */
-function waitOf(run) {
-  return JSON.stringify([run.waiting_for.prompt, run.waiting_for.schema, run.attempts]);
 }
 
 /** The record, read anew when something has happened. */
