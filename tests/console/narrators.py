@@ -155,6 +155,12 @@ class Patient(AgentProcess):
             await asyncio.sleep(0.05)
         return f"counted to {number}"
 
+    @operation
+    async def told(self, ctx: Context, until: str) -> str:
+        """The same, once somebody has said so."""
+        await ctx.wait_input("Begin?", bool)
+        return await self.count(ctx, until)
+
 
 class Flaky(AgentProcess):
     """Crashes while a file is there."""

@@ -48,6 +48,31 @@ test("news and figures are forgotten with the key that let somebody see them", (
   assert.deepEqual([news.list, figures.times, figures.columns.admitted, figures.last], [[], [], [], null]);
 });
 
+test("what begins or ends to wait while the list is on its way is read after it", async (context) => {
+  context.mock.timers.enable({ apis: ["setTimeout"] });
+  const late = [];
+  const told = stream();
+  const list = new WaitingList({ get: () => new Promise((resolve) => late.push(resolve)) }, told);
+  const waits = (...ids) => ({ runs: ids.map((run_id) => ({ run_id, waiting_for: { kind: "input" } })), next: null });
+  list.readSoon();
+  context.mock.timers.tick(1000);
+  told.tell("run.waiting", { run_id: "second", status: "waiting" });
+  late[0](waits("first"));
+  await new Promise(setImmediate);
+  context.mock.timers.tick(1000);
+  assert.equal(late.length, 2);
+  told.tell("run.resumed", { run_id: "third", status: "queued" });
+  late[1](waits("third", "second", "first"));
+  await new Promise(setImmediate);
+  assert.deepEqual(list.runs.map((run) => run.run_id), ["first", "second"]);
+  context.mock.timers.tick(1000);
+  assert.equal(late.length, 3);
+  late[2](waits("second", "first"));
+  await new Promise(setImmediate);
+  context.mock.timers.tick(1000);
+  assert.equal(late.length, 3);
+});
+
 test("runs that come late for whoever has left are not shown to the next", async (context) => {
   context.mock.timers.enable({ apis: ["setTimeout"] });
   let late;

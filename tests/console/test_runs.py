@@ -211,6 +211,42 @@ def test_a_run_is_cancelled_when_somebody_is_sure(visit: Visit, gateway: Gateway
     assert gateway.ended(run_id)["status"] == "cancelled"
 
 
+HELD = """
+{
+  const own = window.fetch;
+  window.holds = false;
+  let held;
+  window.held = new Promise((resolve) => { held = resolve });
+  window.fetch = async (url, options) => {
+    if (/\\/events\\?/.test(url)) throw new TypeError("no line");
+    const response = await own(url, options);
+    if (!window.holds || !/\\/runs\\/[^/]+$/.test(url) || options.method !== "GET") return response;
+    await response.clone().text();
+    await new Promise((resolve) => { window.release = resolve; held(); });
+    return response;
+  };
+}
+"""
+"""A line on which the record of a run is long under way, when `holds` is true: until somebody calls `release()`.
+What happens is told by the run's own events alone."""
+
+
+def test_a_run_that_ends_while_its_record_is_on_its_way_is_seen_to_end(visit: Visit, gateway: Gateway) -> None:
+    run_id = gateway.waiting("patient", "told", until="late")
+    page = shown(visit, gateway, f"runs/{run_id}", script=HELD)
+    expect(page.get_by_role("button", name="Answer")).to_be_visible()
+    expect(page.locator(".following")).to_have_text("live")
+    page.evaluate("holds = true")
+    gateway.answer(run_id, True)
+    page.evaluate("held")
+    (gateway.folder / "late").touch()
+    expect(page.get_by_role("list", name="What happened")).to_contain_text("Succeeded")
+
+    page.evaluate("holds = false; release()")
+
+    expect(page.locator(".run-head .status")).to_contain_text("succeeded")
+
+
 def test_a_story_has_texts_joined_and_results_beside_their_calls(visit: Visit, gateway: Gateway) -> None:
     run_id = gateway.start("storyteller", "tell", what="dragons", pieces=40)
     gateway.ended(run_id)

@@ -11,6 +11,7 @@ import { Empty, Trouble } from "../list_state.js";
 import { useTick } from "../tick.js";
 import { Cost } from "../cost.js";
 import { useObservable } from "../observable.js";
+import { Paced } from "../paced.js";
 import { ENDS, RunList, took } from "../run_list.js";
 import { RunStream } from "../run_stream.js";
 import { Name, short, visible } from "../text.js";
@@ -90,40 +91,32 @@ function useRecord(id) {
   const gateway = useGateway();
   const [run, setRun] = useState(null);
   const [problem, setProblem] = useState(null);
-  const state = useRef({ timer: 0, last: 0, open: true });
-  const read = () => {
-    const now = state.current;
-    if (now.timer || !now.open) return;
-    now.timer = setTimeout(
-      async () => {
-        now.last = Date.now();
-        try {
-          const found = await gateway.api.get(path("runs", id));
-          if (now.open) setRun(found);
-          if (now.open) setProblem(null);
-        } catch (error) {
-          if (now.open) setProblem(error);
-        } finally {
-          now.timer = 0;
-        }
-      },
-      Math.max(0, now.last + PACE - Date.now()),
-    );
-  };
+  const looks = useMemo(() => {
+    const look = async (stands) => {
+      try {
+        const found = await gateway.api.get(path("runs", id));
+        if (!stands()) return;
+        setRun(found);
+        setProblem(null);
+      } catch (error) {
+        if (stands()) setProblem(error);
+      }
+    };
+    return new Paced(look, PACE);
+  }, [gateway, id]);
+  const read = () => looks.soon();
   useEffect(() => {
-    state.current.open = true;
     read();
     const ends = [
       gateway.stream.on("run", (data) => data.run_id === id && read()),
-      gateway.stream.on("hello", () => read()),
-      gateway.stream.on("gap", () => read()),
+      gateway.stream.on("hello", read),
+      gateway.stream.on("gap", read),
     ];
     return () => {
-      state.current.open = false;
-      clearTimeout(state.current.timer);
+      looks.stop();
       for (const end of ends) end();
     };
-  }, [gateway, id]);
+  }, [looks]);
   return { run, problem, read, put: setRun };
 }
 
