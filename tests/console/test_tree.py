@@ -144,6 +144,7 @@ def test_an_agent_is_suspended_with_a_reason_and_resumed(visit: Visit, program: 
     panel.get_by_role("button", name="Resume").click()
     page.get_by_role("dialog").get_by_role("button", name="Resume").click()
     expect(row(page, "slow")).to_contain_text("running")
+    expect(panel).not_to_contain_text("it is tired")
 
 
 def test_an_ask_is_tried_with_a_form_made_from_its_contract(visit: Visit, program: Program) -> None:

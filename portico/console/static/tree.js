@@ -9,6 +9,9 @@ const POLL = 10_000;
 /** A reading may take this share of the time. */
 const SHARE = 10;
 
+/** What the page knows of a node beside what the gateway shows: that the gateway leaves it out says nothing. */
+const OWN = new Set(["key", "parent", "position", "siblings", "level", "tally", "children", "lastCrash"]);
+
 /** From the worst to the best: which of its children's states a supervisor shows. */
 export const STATUSES = ["failed", "restarting", "stopping", "suspended", "stopped", "starting", "created", "waiting", "running"];
 
@@ -176,11 +179,12 @@ export class Tree extends Observable {
     node.status = status;
   }
 
-  /** A node as the gateway has just shown it. */
+  /** A node as the gateway has just shown it: what it leaves out, such as a reason or an error, is over. */
   update(raw) {
     const node = this.byName.get(raw.name);
     if (!node) return;
     const { children: _, beside: __, status, ...rest } = raw;
+    for (const member of Object.keys(node)) if (!OWN.has(member) && !(member in raw)) delete node[member];
     Object.assign(node, rest, { lastCrash: raw.last_crash ?? node.lastCrash });
     this.#become(node, status);
     this.changed();
