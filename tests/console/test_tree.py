@@ -80,14 +80,12 @@ def test_how_long_ago_something_was_is_right_where_the_browsers_clock_is_wrong(v
     expect(page.get_by_role("complementary")).not_to_contain_text(re.compile(r"\bd ago|\bin \d"))
 
 
-def test_a_tab_that_is_hidden_for_a_minute_rests_and_reads_what_it_missed_when_it_is_seen_again(
-    visit: Visit, program: Program
-) -> None:
+def test_a_tab_that_is_hidden_rests_and_reads_what_it_missed_when_it_is_seen_again(visit: Visit, program: Program) -> None:
     page = visit.show(f"{program.console}#/tree/baker", script=HIDDEN)
     page.clock.install()
     expect(page.locator("[data-connection=live]")).to_be_visible()
     page.evaluate("hide(true)")
-    page.clock.run_for(61_000)
+    page.clock.run_for(6_000)
     expect(page.locator("[data-connection=paused]")).to_be_visible()
     burn(program, "behind its back")
 
@@ -95,6 +93,15 @@ def test_a_tab_that_is_hidden_for_a_minute_rests_and_reads_what_it_missed_when_i
 
     expect(page.locator("[data-connection=live]")).to_be_visible()
     expect(page.get_by_role("complementary")).to_contain_text("burnt: behind its back")
+
+
+def test_a_tab_that_is_opened_behind_another_rests_until_it_is_seen(visit: Visit, program: Program) -> None:
+    page = visit.show(program.console, script=HIDDEN.replace("false", "true"))
+    expect(page.locator("[data-connection=paused]")).to_be_visible(timeout=15_000)
+
+    page.evaluate("hide(false)")
+
+    expect(page.locator("[data-connection=live]")).to_be_visible()
 
 
 def test_a_crash_appears_with_its_message_and_its_traceback(visit: Visit, program: Program) -> None:

@@ -8,8 +8,11 @@ const SILENCE = 45_000;
 /** Milliseconds before the first attempt to come back; each further one waits twice as long. */
 const FIRST_WAIT = 500;
 const LONGEST_WAIT = 15_000;
-/** Milliseconds for which a hidden tab goes on listening. */
-const HIDDEN = 60_000;
+/**
+ * Milliseconds for which a hidden tab goes on listening. Few: it costs nothing to come back, and over HTTP/1.1 a browser has six
+ * connections for a host, so that six tabs that listen keep it from everything else.
+ */
+const HIDDEN = 5_000;
 /** Characters of one event. */
 const LONGEST_EVENT = 8 * 1024 * 1024;
 
@@ -64,6 +67,7 @@ export class Stream extends Observable {
     this.#controller = new AbortController();
     this.#become("connecting");
     this.#run(this.#controller);
+    this.#visibility(); // a tab may be opened behind another
   }
 
   /** Disconnect, for good; the next `open` begins anew. */
