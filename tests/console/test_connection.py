@@ -11,6 +11,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.cli.programs import portico
+from tests.console.browser import ELSEWHERE
 from tests.console.program import Program, running
 
 if TYPE_CHECKING:
@@ -101,6 +102,23 @@ def test_a_key_without_admin_sees_the_tree_and_may_do_nothing(visit: Visit, tmp_
         chip(page, "Not live")
         expect(page.get_by_role("status").filter(has_text='no scope "admin"')).to_be_visible()
         expect(page.get_by_role("button", name="Restart")).to_be_disabled()
+
+
+@pytest.mark.timeout(120)
+def test_from_another_machine_the_page_says_what_it_may_not_show_without_authentication(visit: Visit) -> None:
+    with running(TOPOLOGY, "--allowed-host", ELSEWHERE, "--allowed-host", "127.0.0.1") as program:
+        started = httpx.post(f"{program.url}/runs", json={"agent": "slow", "operation": "nap", "payload": {"seconds": 0}})
+        page = visit.show(program.console.replace("127.0.0.1", ELSEWHERE) + "#/tree/echo", expected="404|Cross-Origin-Opener")
+        chip(page, "Not live")
+        expect(page.get_by_role("status").filter(has_text="for the gateway's own machine alone")).to_be_visible()
+        expect(page.get_by_role("button", name="Restart")).to_be_disabled()
+        page.get_by_role("link", name="Audit").click()
+        expect(page.get_by_text("The audit trail is not shown here")).to_be_visible()
+        page.get_by_role("link", name="Waiting").click()
+        expect(page.get_by_text("Nothing waits for an answer")).to_be_visible()
+        page.get_by_role("link", name="Runs").click()
+        expect(page.locator(f"[data-run='{started.json()['run_id']}']")).to_be_visible()
+        expect(page.locator(".list-foot")).to_contain_text("for the gateway's own machine alone")
 
 
 FLOOD = """

@@ -100,7 +100,7 @@ function Actions({ name, about }) {
         ${busy === action ? `${ACTIONS[action].word} …` : ACTIONS[action].word}
       </button>`,
     )}
-    ${!gateway.mayAct && html`<small id="no-admin">Actions need the scope admin.</small>`}
+    ${!gateway.mayAct && html`<small id="no-admin">Actions are refused: ${gateway.session.why}.</small>`}
   </div>`;
 }
 

@@ -4,6 +4,7 @@ import { GatewayContext, useGateway } from "./gateway.js";
 import { html, useLayoutEffect, useRef } from "./html.js";
 import { Icon } from "./icon.js";
 import { useObservable } from "./observable.js";
+import { notAdmin } from "./problem.js";
 import { href } from "./router.js";
 import { SignIn } from "./sign_in.js";
 import { Name, short, visible } from "./text.js";
@@ -92,10 +93,10 @@ function Banner() {
     const seconds = Math.max(0, Math.ceil((stream.retryAt - now) / 1000));
     text = html`${short(stream.problem.message, 300)} What is shown may be out of date. <span aria-hidden="true">Next try in ${seconds} s.</span>`;
   } else if (stream.state === "refused") {
-    text =
-      stream.problem.status === 403
-        ? 'This key has no scope "admin": the page is not live, and actions are refused. The tree is read every ten seconds.'
-        : `The stream of events is not to be had (${stream.problem.status}): ${short(stream.problem.message, 300)} The tree is read every ten seconds.`;
+    const why = notAdmin(stream.problem);
+    text = why
+      ? `The page is not live, and actions are refused: ${why}. The tree is read every ten seconds.`
+      : `The stream of events is not to be had (${stream.problem.status}): ${short(stream.problem.message, 300)} The tree is read every ten seconds.`;
   }
   if (!text) return null;
   const retry = () => {

@@ -1,6 +1,7 @@
 // Tree: the supervision tree as it is now: read once, then kept up by the stream. Read anew where processes come or go, or after a gap.
 import { Observable } from "./observable.js";
 import { reason } from "./news.js";
+import { notAdmin } from "./problem.js";
 
 /** Milliseconds between two readings of the whole, at least; a slow one makes it longer. */
 const PACE = 3_000;
@@ -67,8 +68,9 @@ export class Tree extends Observable {
   /** Without the stream, look now and then. */
   #connection() {
     if (this.#stream.state !== "refused") return;
-    if (this.#stream.problem?.status === 403) this.#session.learned(false);
-    if (this.#stream.problem?.status !== 401) this.readSoon(POLL);
+    const why = notAdmin(this.#stream.problem);
+    if (why) this.#session.learned(false, why);
+    if (this.#stream.problem.status !== 401) this.readSoon(POLL);
   }
 
   /** Read the whole, when that is due. */

@@ -1,7 +1,7 @@
 // WaitingList: the runs that wait for somebody's answer, the longest waiting first; how many there are stands in the navigation.
 import { Observable } from "./observable.js";
 import { Paced } from "./paced.js";
-import { Problem } from "./problem.js";
+import { Problem, notAdmin } from "./problem.js";
 
 /** How many are read; beyond that there are more than anybody answers at a sitting. */
 const MOST = 200;
@@ -62,7 +62,7 @@ export class WaitingList extends Observable {
     try {
       return await this.#api.get(`${own}&everyone=true`);
     } catch (problem) {
-      if (problem.status !== 403) throw problem;
+      if (!notAdmin(problem)) throw problem;
       return this.#api.get(own);
     }
   }
