@@ -99,6 +99,7 @@ class Storyteller(AgentProcess):
         ctx.emit("tool.refused", {"name": text, "reason": text})
         ctx.delta(text)
         ctx.progress(1, 2, text)
+        ctx.emit("progress", {"done": 1, "total": 2, "note": text, "ref": text, "key": text})
         ctx.emit("assistant.message", {"content": text})
         return text
 

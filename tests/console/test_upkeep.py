@@ -73,6 +73,23 @@ def test_what_models_took_is_summed_up_by_whatever_is_chosen(visit: Visit, demo:
     expect(page.get_by_text("No model was called in this time")).to_be_visible()
 
 
+def test_a_view_that_cannot_be_drawn_says_so_and_the_rest_of_the_page_goes_on(visit: Visit, demo: Program) -> None:
+    page = show(visit, demo.console, expected="Cannot read properties")
+    page.route("**/usage?*", lambda route: route.fulfill(json={"rows": [], "total": None, "truncated": False}))
+    page.get_by_role("link", name="Usage").click()
+    expect(page.get_by_role("alert")).to_contain_text("This view cannot be drawn")
+    page.get_by_role("link", name="Upstreams").click()
+    expect(page.get_by_role("article", name="mcp://library")).to_be_visible()
+    page.get_by_role("link", name="Usage").click()
+    again = page.get_by_role("alert").get_by_role("button", name="Try again")
+    expect(again).to_be_visible()
+    page.unroute("**/usage?*")
+
+    again.click()
+
+    expect(page.locator(".tiles")).to_contain_text("Model calls")
+
+
 def test_who_did_what_is_listed_with_its_place_in_the_chain(visit: Visit, demo: Program) -> None:
     page = show(visit, f"{demo.console}#/audit")
 

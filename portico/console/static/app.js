@@ -1,4 +1,5 @@
 // App: the frame around every view: header, navigation, what is wrong with the connection, notices, dialogs.
+import { Boundary } from "./boundary.js";
 import { DialogHost } from "./dialogs.js";
 import { GatewayContext, useGateway } from "./gateway.js";
 import { html, useLayoutEffect, useRef } from "./html.js";
@@ -147,7 +148,7 @@ function Main() {
   return html`<main id="main" class="main" tabindex="-1" ref=${main}>
     ${
       view
-        ? html`<${view.component} key=${view.path} route=${route} />`
+        ? html`<${Boundary} key=${view.path} place=${route.path.join("/")}><${view.component} route=${route} /><//>`
         : html`<div class="empty"><h1>There is no such view</h1><a href=${href([VIEWS[0].path])}>Go to the tree</a></div>`
     }
   </main>`;

@@ -59,7 +59,7 @@ export function RunView({ id }) {
     <${Facts} run=${run} now=${now} story=${stream.story} />
     ${run.waiting_for?.kind === "input" && html`<section class="card waiting-card" aria-labelledby="answer-title"><h2 id="answer-title">Waits for an answer</h2><${Answer} key=${waitOf(run)} run=${run} onAnswered=${(after) => (after ? put(after) : read())} /></section>`}
     ${run.error && html`<${Failure} run=${run} />`}
-    ${stream.story.progress && !ENDS.has(run.status) && html`<${Progress} ...${stream.story.progress} />`}
+    ${stream.story.progress && !ENDS.has(run.status) && html`<${Progress} about=${stream.story.progress} />`}
     <div class="run-columns">
       <section class="run-story" aria-labelledby="story-title">
         <h2 id="story-title">Story <${Following} stream=${stream} /></h2>
