@@ -239,6 +239,23 @@ def test_a_filter_shows_what_matches_with_what_is_above_it_and_stands_in_the_add
     expect(page.get_by_text("Nothing matches")).to_be_visible()
 
 
+def test_a_filter_by_status_goes_by_the_status_that_is_shown(visit: Visit, program: Program) -> None:
+    page = visit.show(program.console)
+    expect(page.get_by_text("Live", exact=True)).to_be_visible()
+    with httpx.Client(base_url=program.url, timeout=20) as http:
+        http.post("/runs", json={"agent": "slow", "operation": "nap", "payload": {"seconds": 30}}).raise_for_status()
+        http.post("/agents/slow/drain").raise_for_status()
+        expect(row(page, "slow")).to_contain_text("draining")
+        page.get_by_label("Status").select_option("draining")
+        expect(row(page, "baker")).to_have_count(0)
+        expect(row(page, "slow")).to_be_visible()
+        page.get_by_label("Status").select_option("running")
+        expect(row(page, "baker")).to_be_visible()
+        expect(row(page, "slow")).to_have_count(0)
+        http.post("/agents/slow/resume").raise_for_status()
+        expect(row(page, "slow")).to_be_visible()
+
+
 @pytest.mark.parametrize("size", [PHONE, SMALL_PHONE])
 def test_nothing_sticks_out_of_a_phone(visit: Visit, program: Program, size: tuple[int, int]) -> None:
     for address in ("#/tree", "#/tree/baker", "#/traffic"):

@@ -13,8 +13,8 @@ const SHARE = 10;
 /** What the page knows of a node beside what the gateway shows: that the gateway leaves it out says nothing. */
 const OWN = new Set(["key", "parent", "position", "siblings", "level", "tally", "children", "lastCrash"]);
 
-/** From the worst to the best: which of its children's states a supervisor shows. */
-export const STATUSES = ["failed", "restarting", "stopping", "suspended", "stopped", "starting", "created", "waiting", "running"];
+/** From the worst to the best: which of its children's states a supervisor shows. No process has the status "draining": what it takes says so. */
+export const STATUSES = ["failed", "restarting", "stopping", "draining", "suspended", "stopped", "starting", "created", "waiting", "running"];
 
 export class Tree extends Observable {
   /** "unread", "reading", "read" or "failed". */
