@@ -22,3 +22,16 @@ test("what the gateway leaves out of a node is over, and what the page knows of 
   assert.deepEqual([parent.name, parent.tally.running, lastCrash.type], ["root", 1, "E"]);
   assert.deepEqual(rest, { ...echo, key: "echo", position: 0, siblings: 1, level: 2, tally: null, children: null });
 });
+
+test("a greeting and a gap are one reading of the tree", async (context) => {
+  context.mock.timers.enable({ apis: ["setTimeout"] });
+  const told = stream();
+  let read = 0;
+  new Tree({ get: async () => (read++, { name: "root", kind: "sup", children: [] }) }, told, session);
+  told.tell("hello", {});
+  told.tell("gap", {});
+  context.mock.timers.tick(1);
+  await new Promise(setImmediate);
+  context.mock.timers.tick(60_000);
+  assert.equal(read, 1);
+});

@@ -32,6 +32,8 @@ export class Stream extends Observable {
   #ends;
   #handlers = new Map();
   #lastId = "";
+  /** Whether the connection goes on from an event: where something is missing, the gateway says so itself. */
+  #resumes = false;
   #attempt = 0;
   #controller = null;
   #timers = { silence: 0, retry: 0, hidden: 0 };
@@ -89,7 +91,8 @@ export class Stream extends Observable {
   async #run(controller) {
     const { signal } = controller;
     try {
-      const headers = this.#lastId ? { "Last-Event-ID": this.#lastId } : {};
+      this.#resumes = this.#lastId !== "";
+      const headers = this.#resumes ? { "Last-Event-ID": this.#lastId } : {};
       const accept = "text/event-stream";
       const response = await this.#api.request("GET", this.#path, { accept, headers, signal });
       this.problem = null;
@@ -155,7 +158,7 @@ export class Stream extends Observable {
     const before = this.hello;
     this.hello = hello;
     this.changed();
-    if (before && before.life !== hello.life) this.#hand("gap", { from: null, to: null }, "gap");
+    if (!this.#resumes && before && before.life !== hello.life) this.#hand("gap", { from: null, to: null }, "gap");
   }
 
   #hand(key, data, kind) {

@@ -42,9 +42,9 @@ export class Tree extends Observable {
     this.#session = session;
     stream.on("hello", () => {
       this.#session.learned(true);
-      this.read();
+      this.#readNext();
     });
-    stream.on("gap", () => this.read());
+    stream.on("gap", () => this.#readNext());
     stream.on("process", (data, kind) => this.#happened(data, kind));
     stream.on("figures", (figures) => this.#figures(figures.agents ?? {}));
     stream.subscribe(() => this.#connection());
@@ -78,6 +78,12 @@ export class Tree extends Observable {
     if (this.#timer) return;
     const due = Math.max(wait, this.#last + Math.max(PACE, SHARE * this.#took) - Date.now());
     this.#timer = setTimeout(() => this.read(), due);
+  }
+
+  /** Read the whole, once for all that comes in this moment: after a restart of the gateway a greeting and a gap. */
+  #readNext() {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.read(), 0);
   }
 
   /** Read the whole, now. What happens meanwhile is in the answer or comes after it. */
