@@ -1,5 +1,6 @@
 // What is left of a key that is used no more: `node --test`, run by test_modules.py.
 import assert from "node:assert/strict";
+import { getEventListeners } from "node:events";
 import { test } from "node:test";
 import { Api } from "../../portico/console/static/api.js";
 import { Figures } from "../../portico/console/static/figures.js";
@@ -28,6 +29,24 @@ test("a refusal of the key before does not throw out whoever has signed in meanw
   globalThis.fetch = async () => answer(401);
   await assert.rejects(api.get("agents"));
   assert.deepEqual([session.state, session.headers], ["asked", {}]);
+});
+
+test("a request that is over leaves nothing at the signal that could have ended it, and a stream stays abortable", async () => {
+  const api = new Api("http://gateway.example/", new Session());
+  const control = new AbortController();
+  let status = 200;
+  let sent;
+  globalThis.fetch = async (url, { signal }) => ((sent = signal), answer(status));
+  await api.get("agents", { signal: control.signal });
+  await api.post("runs", {}, { signal: control.signal });
+  status = 503;
+  await assert.rejects(api.get("agents", { signal: control.signal }));
+  assert.equal(getEventListeners(control.signal, "abort").length, 0);
+
+  status = 200;
+  await api.request("GET", "events", { signal: control.signal });
+  control.abort();
+  assert.equal(sent.aborted, true);
 });
 
 test("no path leads away from the gateway", () => {

@@ -165,8 +165,9 @@ FLOOD = """
 
 @pytest.mark.slow
 @pytest.mark.timeout(240)
-def test_a_page_that_is_open_for_a_day_keeps_what_is_bounded(visit: Visit, program: Program) -> None:
-    page = visit.show(f"{program.console}#/traffic", script=FLOOD)
+@pytest.mark.parametrize(("view", "last"), [("traffic", 4996), ("tree/echo", 4986)])
+def test_a_page_that_is_open_for_a_day_keeps_what_is_bounded(visit: Visit, program: Program, view: str, last: int) -> None:
+    page = visit.show(f"{program.console}#/{view}", script=FLOOD)
     session: Any = page.context.new_cdp_session(page)
     session.send("Performance.enable")
 
@@ -174,9 +175,9 @@ def test_a_page_that_is_open_for_a_day_keeps_what_is_bounded(visit: Visit, progr
         page.request_gc()
         return {one["name"]: one["value"] for one in session.send("Performance.getMetrics")["metrics"]}
 
-    expect(page.get_by_text("crash 4996 ").first).to_be_visible(timeout=20_000)
+    expect(page.get_by_text(f"crash {last} ").first).to_be_visible(timeout=20_000)
     before = weighed()
-    expect(page.get_by_text("crash 49996 ").first).to_be_visible(timeout=60_000)
+    expect(page.get_by_text(f"crash {last + 45_000} ").first).to_be_visible(timeout=60_000)
     expect(page.locator("[data-connection]")).to_have_text("Offline", timeout=60_000)
     after = weighed()
 
