@@ -92,7 +92,7 @@ def test_a_key_that_is_revoked_meanwhile_is_asked_for_again(visit: Visit, tmp_pa
 
 
 @pytest.mark.timeout(120)
-def test_a_key_without_admin_sees_the_tree_and_may_do_nothing(visit: Visit, tmp_path: Path) -> None:
+def test_a_key_without_admin_sees_the_tree_and_its_own_runs_and_may_do_nothing_to_agents(visit: Visit, tmp_path: Path) -> None:
     data = tmp_path / "data"
     made = portico("keys", "create", "reader", "--scope", "read", "--data", str(data), folder=tmp_path)
     key = re.search(r"\S{30,}", made.stdout)
@@ -102,6 +102,16 @@ def test_a_key_without_admin_sees_the_tree_and_may_do_nothing(visit: Visit, tmp_
         chip(page, "Not live")
         expect(page.get_by_role("status").filter(has_text='no scope "admin"')).to_be_visible()
         expect(page.get_by_role("button", name="Restart")).to_be_disabled()
+        page.get_by_role("link", name="Runs", exact=True).click()
+        expect(page.get_by_text("No runs yet")).to_be_visible()
+        nap = {"agent": "slow", "operation": "nap", "payload": {"seconds": 60}}
+        started = httpx.post(f"{program.url}/runs", json=nap, headers={"Authorization": f"Bearer {key[0]}"}, timeout=20)
+
+        page.locator(f"[data-run='{started.json()['run_id']}']").click(timeout=20_000)
+        page.get_by_role("button", name="Cancel run").click()
+        page.get_by_role("dialog").get_by_role("button", name="Cancel the run").click()
+
+        expect(page.locator(".run-head .status")).to_contain_text("cancelled")
 
 
 @pytest.mark.timeout(120)

@@ -55,7 +55,6 @@ export function Answer({ run, onAnswered }) {
 
 function refusal(problem) {
   if (problem.slug === "not-waiting") return "It was answered before, or has ended: this answer was not taken.";
-  if (problem.status === 403) return `${problem.message} This key has no scope "admin".`;
   return visible(problem.message);
 }
 

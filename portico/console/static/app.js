@@ -96,8 +96,8 @@ function Banner() {
   } else if (stream.state === "refused") {
     const why = notAdmin(stream.problem);
     text = why
-      ? `The page is not live, and actions are refused: ${why}. The tree is read every ten seconds.`
-      : `The stream of events is not to be had (${stream.problem.status}): ${short(stream.problem.message, 300)} The tree is read every ten seconds.`;
+      ? `The page is not live, and what is done to agents is refused: ${why}. Tree, runs and what waits are read every ten seconds.`
+      : `The stream of events is not to be had (${stream.problem.status}): ${short(stream.problem.message, 300)} Tree, runs and what waits are read every ten seconds.`;
   }
   if (!text) return null;
   const retry = () => {

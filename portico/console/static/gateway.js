@@ -59,7 +59,7 @@ export class Gateway {
     this.open();
   }
 
-  /** Whether an action is allowed here, as far as the gateway has said so. */
+  /** Whether what is done to agents is allowed here, as far as the gateway has said so. */
   get mayAct() {
     return this.session.admin !== false;
   }
@@ -71,7 +71,7 @@ export class Gateway {
       this.announcer.tell(typeof done === "function" ? done(answer) : done, "good");
       return answer;
     } catch (problem) {
-      const why = notAdmin(problem);
+      const why = problem.status === 403 ? "" : notAdmin(problem); // a 403 names the scopes itself
       this.announcer.tell(why ? `That is refused: ${why}.` : problem.message, "bad");
       return null;
     }

@@ -23,6 +23,7 @@ export class RunList extends Pages {
     this.#ends = [
       stream.on("run", (data) => this.#happened(data)),
       stream.on("gap", () => this.reload()),
+      stream.on("blind", () => this.freshen(0)),
     ];
   }
 

@@ -13,6 +13,8 @@ const LONGEST_WAIT = 15_000;
  * connections for a host, so that six tabs that listen keep it from everything else.
  */
 const HIDDEN = 5_000;
+/** Milliseconds between two looks at what changes, of those who may not listen. */
+const BLIND = 10_000;
 /** Characters of one event. */
 const LONGEST_EVENT = 8 * 1024 * 1024;
 
@@ -36,7 +38,7 @@ export class Stream extends Observable {
   #resumes = false;
   #attempt = 0;
   #controller = null;
-  #timers = { silence: 0, retry: 0, hidden: 0 };
+  #timers = { silence: 0, retry: 0, hidden: 0, blind: 0 };
 
   #leave = new AbortController();
 
@@ -50,7 +52,8 @@ export class Stream extends Observable {
 
   /**
    * Call `handler(data, kind)` for each event whose kind is `kind` or begins with it and a dot; "*" for every one. Returns what ends
-   * that. "gap": what was missed is not known, so read everything anew.
+   * that. "gap": what was missed is not known, so read everything anew. "blind": nothing is told here, for the stream is refused, and
+   * again some time is over: look at what may have changed.
    */
   on(kind, handler) {
     const handlers = this.#handlers.get(kind) ?? this.#handlers.set(kind, new Set()).get(kind);
@@ -84,6 +87,7 @@ export class Stream extends Observable {
   #stop() {
     clearTimeout(this.#timers.silence);
     clearTimeout(this.#timers.retry);
+    clearInterval(this.#timers.blind);
     this.#controller?.abort();
     this.#controller = null;
   }
@@ -124,6 +128,7 @@ export class Stream extends Observable {
     this.#stop();
     this.problem = problem;
     if ([401, 403, 404, 405, 406].includes(problem.status)) {
+      this.#timers.blind = setInterval(() => document.hidden || this.#hand("blind", {}, "blind"), BLIND);
       this.#become("refused");
       return;
     }

@@ -27,6 +27,7 @@ export class WaitingList extends Observable {
     this.#api = api;
     stream.on("hello", () => this.readSoon());
     stream.on("gap", () => this.readSoon());
+    stream.on("blind", () => this.readSoon());
     stream.on("run", (data, kind) => {
       if (data.status !== "waiting") this.drop(data.run_id);
       else if (kind === "run.waiting") this.readSoon();

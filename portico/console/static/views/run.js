@@ -111,6 +111,7 @@ function useRecord(id) {
       gateway.stream.on("run", (data) => data.run_id === id && read()),
       gateway.stream.on("hello", read),
       gateway.stream.on("gap", read),
+      gateway.stream.on("blind", read),
     ];
     return () => {
       looks.stop();
@@ -185,7 +186,7 @@ function Cancel({ run, onDone }) {
     setBusy(false);
     if (after) onDone(after);
   };
-  return html`<button type="button" class="button" disabled=${busy || !gateway.mayAct} onClick=${cancel}>Cancel run</button>`;
+  return html`<button type="button" class="button" disabled=${busy} onClick=${cancel}>Cancel run</button>`;
 }
 
 /** The runs that a run's handler has sent, and theirs. */
