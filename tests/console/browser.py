@@ -36,9 +36,11 @@ ARGUMENTS = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
+    "--host-resolver-rules=MAP gateway.example 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
     "--no-proxy-server",
 )
+ELSEWHERE = "gateway.example"
+"""Another name of this machine: to the gateway, whoever asks by it comes from another one."""
 DESKTOP = (1280, 800)
 PHONE = (390, 844)
 SMALL_PHONE = (320, 640)

@@ -99,6 +99,7 @@ class Storyteller(AgentProcess):
         ctx.emit("tool.refused", {"name": text, "reason": text})
         ctx.delta(text)
         ctx.progress(1, 2, text)
+        ctx.emit("progress", {"done": 1, "total": 2, "note": text, "ref": text, "key": text})
         ctx.emit("assistant.message", {"content": text})
         return text
 
@@ -121,6 +122,13 @@ class Baker(AgentProcess):
     async def sure(self, cake: str, ctx: Context) -> str:
         """One question, yes or no."""
         return "baked" if await ctx.wait_input(f"Really bake {cake}?", bool) else "not baked"
+
+    @operation
+    async def in_turn(self, cake: str, ctx: Context) -> list[object]:
+        """One question after another, the first two alike."""
+        sure = [await ctx.wait_input(f"Really bake {cake}?", bool) for _ in range(2)]
+        decision = await ctx.wait_input(f"How is {cake} baked?", Decision)
+        return [*sure, decision.pieces]
 
     @operation
     async def several(self, ctx: Context) -> dict[str, object]:
@@ -147,6 +155,12 @@ class Patient(AgentProcess):
             await ctx.checkpoint(number)
             await asyncio.sleep(0.05)
         return f"counted to {number}"
+
+    @operation
+    async def told(self, ctx: Context, until: str) -> str:
+        """The same, once somebody has said so."""
+        await ctx.wait_input("Begin?", bool)
+        return await self.count(ctx, until)
 
 
 class Flaky(AgentProcess):

@@ -1,5 +1,6 @@
 // What is left of a key that is used no more: `node --test`, run by test_modules.py.
 import assert from "node:assert/strict";
+import { getEventListeners } from "node:events";
 import { test } from "node:test";
 import { Api } from "../../portico/console/static/api.js";
 import { Figures } from "../../portico/console/static/figures.js";
@@ -30,6 +31,24 @@ test("a refusal of the key before does not throw out whoever has signed in meanw
   assert.deepEqual([session.state, session.headers], ["asked", {}]);
 });
 
+test("a request that is over leaves nothing at the signal that could have ended it, and a stream stays abortable", async () => {
+  const api = new Api("http://gateway.example/", new Session());
+  const control = new AbortController();
+  let status = 200;
+  let sent;
+  globalThis.fetch = async (url, { signal }) => ((sent = signal), answer(status));
+  await api.get("agents", { signal: control.signal });
+  await api.post("runs", {}, { signal: control.signal });
+  status = 503;
+  await assert.rejects(api.get("agents", { signal: control.signal }));
+  assert.equal(getEventListeners(control.signal, "abort").length, 0);
+
+  status = 200;
+  await api.request("GET", "events", { signal: control.signal });
+  control.abort();
+  assert.equal(sent.aborted, true);
+});
+
 test("no path leads away from the gateway", () => {
   const api = new Api("http://gateway.example/under/", new Session());
   const hrefs = ["http://evil.example/x", "//evil.example/x", "javascript:alert(1)", "/agents/echo"].map((one) => api.url(one));
@@ -46,6 +65,31 @@ test("news and figures are forgotten with the key that let somebody see them", (
   news.clear();
   figures.clear();
   assert.deepEqual([news.list, figures.times, figures.columns.admitted, figures.last], [[], [], [], null]);
+});
+
+test("what begins or ends to wait while the list is on its way is read after it", async (context) => {
+  context.mock.timers.enable({ apis: ["setTimeout"] });
+  const late = [];
+  const told = stream();
+  const list = new WaitingList({ get: () => new Promise((resolve) => late.push(resolve)) }, told);
+  const waits = (...ids) => ({ runs: ids.map((run_id) => ({ run_id, waiting_for: { kind: "input" } })), next: null });
+  list.readSoon();
+  context.mock.timers.tick(1000);
+  told.tell("run.waiting", { run_id: "second", status: "waiting" });
+  late[0](waits("first"));
+  await new Promise(setImmediate);
+  context.mock.timers.tick(1000);
+  assert.equal(late.length, 2);
+  told.tell("run.resumed", { run_id: "third", status: "queued" });
+  late[1](waits("third", "second", "first"));
+  await new Promise(setImmediate);
+  assert.deepEqual(list.runs.map((run) => run.run_id), ["first", "second"]);
+  context.mock.timers.tick(1000);
+  assert.equal(late.length, 3);
+  late[2](waits("second", "first"));
+  await new Promise(setImmediate);
+  context.mock.timers.tick(1000);
+  assert.equal(late.length, 3);
 });
 
 test("runs that come late for whoever has left are not shown to the next", async (context) => {

@@ -11,6 +11,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.cli.programs import portico
+from tests.console.browser import ELSEWHERE
 from tests.console.program import Program, running
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def test_a_key_that_is_revoked_meanwhile_is_asked_for_again(visit: Visit, tmp_pa
 
 
 @pytest.mark.timeout(120)
-def test_a_key_without_admin_sees_the_tree_and_may_do_nothing(visit: Visit, tmp_path: Path) -> None:
+def test_a_key_without_admin_sees_the_tree_and_its_own_runs_and_may_do_nothing_to_agents(visit: Visit, tmp_path: Path) -> None:
     data = tmp_path / "data"
     made = portico("keys", "create", "reader", "--scope", "read", "--data", str(data), folder=tmp_path)
     key = re.search(r"\S{30,}", made.stdout)
@@ -101,6 +102,33 @@ def test_a_key_without_admin_sees_the_tree_and_may_do_nothing(visit: Visit, tmp_
         chip(page, "Not live")
         expect(page.get_by_role("status").filter(has_text='no scope "admin"')).to_be_visible()
         expect(page.get_by_role("button", name="Restart")).to_be_disabled()
+        page.get_by_role("link", name="Runs", exact=True).click()
+        expect(page.get_by_text("No runs yet")).to_be_visible()
+        nap = {"agent": "slow", "operation": "nap", "payload": {"seconds": 60}}
+        started = httpx.post(f"{program.url}/runs", json=nap, headers={"Authorization": f"Bearer {key[0]}"}, timeout=20)
+
+        page.locator(f"[data-run='{started.json()['run_id']}']").click(timeout=20_000)
+        page.get_by_role("button", name="Cancel run").click()
+        page.get_by_role("dialog").get_by_role("button", name="Cancel the run").click()
+
+        expect(page.locator(".run-head .status")).to_contain_text("cancelled")
+
+
+@pytest.mark.timeout(120)
+def test_from_another_machine_the_page_says_what_it_may_not_show_without_authentication(visit: Visit) -> None:
+    with running(TOPOLOGY, "--allowed-host", ELSEWHERE, "--allowed-host", "127.0.0.1") as program:
+        started = httpx.post(f"{program.url}/runs", json={"agent": "slow", "operation": "nap", "payload": {"seconds": 0}})
+        page = visit.show(program.console.replace("127.0.0.1", ELSEWHERE) + "#/tree/echo", expected="404|Cross-Origin-Opener")
+        chip(page, "Not live")
+        expect(page.get_by_role("status").filter(has_text="for the gateway's own machine alone")).to_be_visible()
+        expect(page.get_by_role("button", name="Restart")).to_be_disabled()
+        page.get_by_role("link", name="Audit").click()
+        expect(page.get_by_text("The audit trail is not shown here")).to_be_visible()
+        page.get_by_role("link", name="Waiting").click()
+        expect(page.get_by_text("Nothing waits for an answer")).to_be_visible()
+        page.get_by_role("link", name="Runs").click()
+        expect(page.locator(f"[data-run='{started.json()['run_id']}']")).to_be_visible()
+        expect(page.locator(".list-foot")).to_contain_text("for the gateway's own machine alone")
 
 
 FLOOD = """
@@ -147,8 +175,9 @@ FLOOD = """
 
 @pytest.mark.slow
 @pytest.mark.timeout(240)
-def test_a_page_that_is_open_for_a_day_keeps_what_is_bounded(visit: Visit, program: Program) -> None:
-    page = visit.show(f"{program.console}#/traffic", script=FLOOD)
+@pytest.mark.parametrize(("view", "last"), [("traffic", 4996), ("tree/echo", 4986)])
+def test_a_page_that_is_open_for_a_day_keeps_what_is_bounded(visit: Visit, program: Program, view: str, last: int) -> None:
+    page = visit.show(f"{program.console}#/{view}", script=FLOOD)
     session: Any = page.context.new_cdp_session(page)
     session.send("Performance.enable")
 
@@ -156,9 +185,9 @@ def test_a_page_that_is_open_for_a_day_keeps_what_is_bounded(visit: Visit, progr
         page.request_gc()
         return {one["name"]: one["value"] for one in session.send("Performance.getMetrics")["metrics"]}
 
-    expect(page.get_by_text("crash 4996 ").first).to_be_visible(timeout=20_000)
+    expect(page.get_by_text(f"crash {last} ").first).to_be_visible(timeout=20_000)
     before = weighed()
-    expect(page.get_by_text("crash 49996 ").first).to_be_visible(timeout=60_000)
+    expect(page.get_by_text(f"crash {last + 45_000} ").first).to_be_visible(timeout=60_000)
     expect(page.locator("[data-connection]")).to_have_text("Offline", timeout=60_000)
     after = weighed()
 

@@ -174,6 +174,28 @@ def test_what_waits_is_counted_in_the_navigation_and_answered_from_the_list(visi
     assert gateway.ended(run_id)["output"] == "baked"
 
 
+def test_one_question_after_another_is_answered_each_with_its_own_answer(visit: Visit, gateway: Gateway) -> None:
+    page = shown(visit, gateway, "waiting")
+    expect(page.locator("[data-connection=live]")).to_be_visible()
+    run_id = gateway.waiting("baker", "in_turn", cake="Biskuit")
+    card = page.get_by_role("article").filter(has_text="Biskuit")
+    yes, no = card.get_by_label("Yes", exact=True), card.get_by_label("No", exact=True)
+    yes.check()
+    card.get_by_role("button", name="Answer").click()
+
+    expect(yes).not_to_be_checked()
+    no.check()
+    card.get_by_role("button", name="Answer").click()
+    yes.first.check()
+    card.get_by_label("Pieces").fill("7")
+    card.get_by_label("Day").fill("2026-12-24")
+    card.get_by_label("Kind").select_option("cash")
+    card.get_by_role("button", name="Answer").click()
+
+    expect(page.get_by_text("Nothing waits for an answer")).to_be_visible()
+    assert gateway.ended(run_id)["output"] == [True, False, 7]
+
+
 def test_a_run_is_cancelled_when_somebody_is_sure(visit: Visit, gateway: Gateway) -> None:
     run_id = gateway.start("patient", "count", until="never")
     page = shown(visit, gateway, f"runs/{run_id}")
@@ -187,6 +209,42 @@ def test_a_run_is_cancelled_when_somebody_is_sure(visit: Visit, gateway: Gateway
     expect(page.locator(".run-head .status")).to_contain_text("cancelled")
     expect(page.get_by_role("button", name="Cancel run")).to_have_count(0)
     assert gateway.ended(run_id)["status"] == "cancelled"
+
+
+HELD = """
+{
+  const own = window.fetch;
+  window.holds = false;
+  let held;
+  window.held = new Promise((resolve) => { held = resolve });
+  window.fetch = async (url, options) => {
+    if (/\\/events\\?/.test(url)) throw new TypeError("no line");
+    const response = await own(url, options);
+    if (!window.holds || !/\\/runs\\/[^/]+$/.test(url) || options.method !== "GET") return response;
+    await response.clone().text();
+    await new Promise((resolve) => { window.release = resolve; held(); });
+    return response;
+  };
+}
+"""
+"""A line on which the record of a run is long under way, when `holds` is true: until somebody calls `release()`.
+What happens is told by the run's own events alone."""
+
+
+def test_a_run_that_ends_while_its_record_is_on_its_way_is_seen_to_end(visit: Visit, gateway: Gateway) -> None:
+    run_id = gateway.waiting("patient", "told", until="late")
+    page = shown(visit, gateway, f"runs/{run_id}", script=HELD)
+    expect(page.get_by_role("button", name="Answer")).to_be_visible()
+    expect(page.locator(".following")).to_have_text("live")
+    page.evaluate("holds = true")
+    gateway.answer(run_id, True)
+    page.evaluate("held")
+    (gateway.folder / "late").touch()
+    expect(page.get_by_role("list", name="What happened")).to_contain_text("Succeeded")
+
+    page.evaluate("holds = false; release()")
+
+    expect(page.locator(".run-head .status")).to_contain_text("succeeded")
 
 
 def test_a_story_has_texts_joined_and_results_beside_their_calls(visit: Visit, gateway: Gateway) -> None:

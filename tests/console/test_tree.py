@@ -80,14 +80,12 @@ def test_how_long_ago_something_was_is_right_where_the_browsers_clock_is_wrong(v
     expect(page.get_by_role("complementary")).not_to_contain_text(re.compile(r"\bd ago|\bin \d"))
 
 
-def test_a_tab_that_is_hidden_for_a_minute_rests_and_reads_what_it_missed_when_it_is_seen_again(
-    visit: Visit, program: Program
-) -> None:
+def test_a_tab_that_is_hidden_rests_and_reads_what_it_missed_when_it_is_seen_again(visit: Visit, program: Program) -> None:
     page = visit.show(f"{program.console}#/tree/baker", script=HIDDEN)
     page.clock.install()
     expect(page.locator("[data-connection=live]")).to_be_visible()
     page.evaluate("hide(true)")
-    page.clock.run_for(61_000)
+    page.clock.run_for(6_000)
     expect(page.locator("[data-connection=paused]")).to_be_visible()
     burn(program, "behind its back")
 
@@ -95,6 +93,15 @@ def test_a_tab_that_is_hidden_for_a_minute_rests_and_reads_what_it_missed_when_i
 
     expect(page.locator("[data-connection=live]")).to_be_visible()
     expect(page.get_by_role("complementary")).to_contain_text("burnt: behind its back")
+
+
+def test_a_tab_that_is_opened_behind_another_rests_until_it_is_seen(visit: Visit, program: Program) -> None:
+    page = visit.show(program.console, script=HIDDEN.replace("false", "true"))
+    expect(page.locator("[data-connection=paused]")).to_be_visible(timeout=15_000)
+
+    page.evaluate("hide(false)")
+
+    expect(page.locator("[data-connection=live]")).to_be_visible()
 
 
 def test_a_crash_appears_with_its_message_and_its_traceback(visit: Visit, program: Program) -> None:
@@ -144,6 +151,7 @@ def test_an_agent_is_suspended_with_a_reason_and_resumed(visit: Visit, program: 
     panel.get_by_role("button", name="Resume").click()
     page.get_by_role("dialog").get_by_role("button", name="Resume").click()
     expect(row(page, "slow")).to_contain_text("running")
+    expect(panel).not_to_contain_text("it is tired")
 
 
 def test_an_ask_is_tried_with_a_form_made_from_its_contract(visit: Visit, program: Program) -> None:
@@ -229,6 +237,23 @@ def test_a_filter_shows_what_matches_with_what_is_above_it_and_stands_in_the_add
     assert page.url.endswith("#/tree?q=BAK")
     page.get_by_label("Filter by name").fill("no such thing")
     expect(page.get_by_text("Nothing matches")).to_be_visible()
+
+
+def test_a_filter_by_status_goes_by_the_status_that_is_shown(visit: Visit, program: Program) -> None:
+    page = visit.show(program.console)
+    expect(page.get_by_text("Live", exact=True)).to_be_visible()
+    with httpx.Client(base_url=program.url, timeout=20) as http:
+        http.post("/runs", json={"agent": "slow", "operation": "nap", "payload": {"seconds": 30}}).raise_for_status()
+        http.post("/agents/slow/drain").raise_for_status()
+        expect(row(page, "slow")).to_contain_text("draining")
+        page.get_by_label("Status").select_option("draining")
+        expect(row(page, "baker")).to_have_count(0)
+        expect(row(page, "slow")).to_be_visible()
+        page.get_by_label("Status").select_option("running")
+        expect(row(page, "baker")).to_be_visible()
+        expect(row(page, "slow")).to_have_count(0)
+        http.post("/agents/slow/resume").raise_for_status()
+        expect(row(page, "slow")).to_be_visible()
 
 
 @pytest.mark.parametrize("size", [PHONE, SMALL_PHONE])

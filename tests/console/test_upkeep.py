@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from tests.console.program import Program, running
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from playwright.sync_api import Page
+    from playwright.sync_api import Page, Route
 
     from tests.console.browser import Visit
 
@@ -71,6 +72,44 @@ def test_what_models_took_is_summed_up_by_whatever_is_chosen(visit: Visit, demo:
     expect(page.get_by_role("region", name="Usage by run").get_by_role("link")).to_have_count(3)
     page.get_by_label("Agent").fill("nobody")
     expect(page.get_by_text("No model was called in this time")).to_be_visible()
+
+
+def told(route: Route) -> None:
+    """Usage of a thousand runs and more, of whose calls nothing is known."""
+    unknown = {"tokens_in": None, "tokens_out": None, "cost_usd": None, "unpriced_calls": 2, "unknown_calls": 2}
+    by_day = "by=day" in route.request.url
+    names = [{"day": datetime.now(UTC).date().isoformat()}] if by_day else [{"run": f"run-{number}"} for number in range(1000)]
+    rows = [{"calls": 2, **unknown, **name} for name in names]
+    route.fulfill(json={"rows": rows, "total": {"calls": 4000, **unknown}, "truncated": not by_day})
+
+
+def test_what_is_not_known_of_usage_is_said_and_never_taken_for_nothing(visit: Visit, demo: Program) -> None:
+    page = show(visit, demo.console)
+    page.route("**/usage?*", told)
+    page.evaluate("location.hash = '#/usage?by=run&days=7'")
+
+    chart = page.locator(".day-chart")
+    expect(chart).to_have_attribute("aria-label", "Tokens by day; not known of 1 day")
+    page.get_by_role("button", name="Cost", exact=True).click()
+    expect(chart).to_have_attribute("aria-label", "Cost by day; not known of 1 day")
+    expect(page.get_by_role("region", name="By run", exact=True)).to_contain_text("The first 1,000 alone")
+
+
+def test_a_view_that_cannot_be_drawn_says_so_and_the_rest_of_the_page_goes_on(visit: Visit, demo: Program) -> None:
+    page = show(visit, demo.console, expected="Cannot read properties")
+    page.route("**/usage?*", lambda route: route.fulfill(json={"rows": [], "total": None, "truncated": False}))
+    page.get_by_role("link", name="Usage").click()
+    expect(page.get_by_role("alert")).to_contain_text("This view cannot be drawn")
+    page.get_by_role("link", name="Upstreams").click()
+    expect(page.get_by_role("article", name="mcp://library")).to_be_visible()
+    page.get_by_role("link", name="Usage").click()
+    again = page.get_by_role("alert").get_by_role("button", name="Try again")
+    expect(again).to_be_visible()
+    page.unroute("**/usage?*")
+
+    again.click()
+
+    expect(page.locator(".tiles")).to_contain_text("Model calls")
 
 
 def test_who_did_what_is_listed_with_its_place_in_the_chain(visit: Visit, demo: Program) -> None:

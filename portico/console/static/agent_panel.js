@@ -48,7 +48,7 @@ export function AgentPanel({ name, node, onClose }) {
 
   if (!node && tree.state === "read" && problem)
     return html`<aside class="panel" aria-label="Details"><${PanelHead} name=${name} onClose=${onClose} /><div class="empty"><strong>Not there (any more)</strong><p>${short(problem.message, 300)}</p></div></aside>`;
-  const about = { ...(detail ?? {}), ...(node ?? {}) };
+  const about = node ?? detail ?? {}; // both have the same members, and the node those that are told meanwhile
   const crash = { ...(detail?.last_crash ?? {}), ...(node?.lastCrash ?? {}) };
   return html`<aside class="panel" aria-label=${`Details of ${short(name, 80)}`}>
     <${PanelHead} name=${name} onClose=${onClose}>
@@ -100,7 +100,7 @@ function Actions({ name, about }) {
         ${busy === action ? `${ACTIONS[action].word} …` : ACTIONS[action].word}
       </button>`,
     )}
-    ${!gateway.mayAct && html`<small id="no-admin">Actions need the scope admin.</small>`}
+    ${!gateway.mayAct && html`<small id="no-admin">Actions are refused: ${gateway.session.why}.</small>`}
   </div>`;
 }
 

@@ -1,11 +1,19 @@
 // Answer: what a run waits for, and the form to give it. Questions for a person, an address to visit, or what a program would answer.
-import { html, useMemo, useState } from "./html.js";
+import { html, useEffect, useMemo, useRef, useState } from "./html.js";
 import { path } from "./api.js";
 import { instant } from "./format.js";
 import { Form } from "./form.js";
 import { Json } from "./json_view.js";
 import { visible } from "./text.js";
 import { useGateway } from "./gateway.js";
+
+/**
+ * What tells one wait of a run from the next: the key of an `Answer`, whose form begins anew with it. Two questions that are alike in
+ * everything have the same: a record names neither its wait nor how often it has waited (`last_event_id` may come after the wait).
+ */
+export function waitOf(run) {
+  return JSON.stringify([run.attempts, run.waiting_for]);
+}
 
 /** `run`: a run's record that waits for an input · `onAnswered(run)`: it is given, or was given by somebody else (`null`). */
 export function Answer({ run, onAnswered }) {
@@ -15,6 +23,10 @@ export function Answer({ run, onAnswered }) {
   const waits = run.waiting_for;
   const schema = useMemo(() => asked(waits), [JSON.stringify(waits)]);
   const several = waits.questions ?? null;
+  // An answer may be taken so late that another question stands here by then: that one is not answered.
+  const here = useRef(true);
+  useEffect(() => () => (here.current = false), []);
+  const told = (after) => here.current && onAnswered(after);
 
   const give = async (value) => {
     setBusy(true);
@@ -22,10 +34,10 @@ export function Answer({ run, onAnswered }) {
     try {
       const after = await gateway.api.post(`${path("runs", run.run_id)}/input`, value);
       gateway.announcer.tell("The answer is given.", "good");
-      onAnswered(after);
+      told(after);
     } catch (error) {
       setProblem(error);
-      if (error.slug === "not-waiting") onAnswered(null);
+      if (error.slug === "not-waiting") told(null);
     } finally {
       setBusy(false);
     }
@@ -43,7 +55,6 @@ export function Answer({ run, onAnswered }) {
 
 function refusal(problem) {
   if (problem.slug === "not-waiting") return "It was answered before, or has ended: this answer was not taken.";
-  if (problem.status === 403) return `${problem.message} This key has no scope "admin".`;
   return visible(problem.message);
 }
 

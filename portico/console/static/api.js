@@ -18,12 +18,30 @@ export class Api {
     return new URL(`./${path.replace(/^\/+/, "")}`, this.base).href; // below the base, whatever it begins with
   }
 
-  /** One request; the response where it succeeded. `patience`: milliseconds until the answer begins, 0 for any. */
-  async request(method, path, { body, headers = {}, signal, accept = "application/json", patience = PATIENCE } = {}) {
+  /**
+   * One request; the response where it succeeded. `patience`: milliseconds until the answer begins, 0 for any. With `signal` it is given
+   * up, also while the response is read: so a signal for it should end with it, not outlive many of them.
+   */
+  async request(method, path, options) {
+    return (await this.#ask(method, path, options)).response;
+  }
+
+  /** A request, and `done()`, to be called when the response is read: its signal has nothing to do with it any more. */
+  async #ask(method, path, { signal, ...options } = {}) {
     const controller = new AbortController();
     const giveUp = () => controller.abort(signal.reason);
+    const done = () => signal?.removeEventListener("abort", giveUp);
     if (signal?.aborted) giveUp();
     signal?.addEventListener("abort", giveUp);
+    try {
+      return { response: await this.#send(method, path, options, controller), done };
+    } catch (error) {
+      done();
+      throw error;
+    }
+  }
+
+  async #send(method, path, { body, headers = {}, accept = "application/json", patience = PATIENCE }, controller) {
     const timer = patience && setTimeout(() => controller.abort(new DOMException("no answer", "TimeoutError")), patience);
     const sent = { Accept: accept, ...this.#session.headers, ...headers };
     const json = body !== undefined && !(body instanceof FormData) && !(body instanceof Blob) && !("Content-Type" in headers);
@@ -50,12 +68,21 @@ export class Api {
 
   /** The JSON of a `GET`. */
   async get(path, options) {
-    return read(await this.request("GET", path, options));
+    return this.#read("GET", path, options);
   }
 
   /** The JSON that answers a `POST`; null where there is none. */
   async post(path, body = {}, options = {}) {
-    return read(await this.request("POST", path, { body, ...options }));
+    return this.#read("POST", path, { body, ...options });
+  }
+
+  async #read(method, path, options) {
+    const { response, done } = await this.#ask(method, path, options);
+    try {
+      return await read(response);
+    } finally {
+      done();
+    }
   }
 }
 

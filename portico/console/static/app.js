@@ -1,9 +1,11 @@
 // App: the frame around every view: header, navigation, what is wrong with the connection, notices, dialogs.
+import { Boundary } from "./boundary.js";
 import { DialogHost } from "./dialogs.js";
 import { GatewayContext, useGateway } from "./gateway.js";
 import { html, useLayoutEffect, useRef } from "./html.js";
 import { Icon } from "./icon.js";
 import { useObservable } from "./observable.js";
+import { notAdmin } from "./problem.js";
 import { href } from "./router.js";
 import { SignIn } from "./sign_in.js";
 import { Name, short, visible } from "./text.js";
@@ -92,10 +94,10 @@ function Banner() {
     const seconds = Math.max(0, Math.ceil((stream.retryAt - now) / 1000));
     text = html`${short(stream.problem.message, 300)} What is shown may be out of date. <span aria-hidden="true">Next try in ${seconds} s.</span>`;
   } else if (stream.state === "refused") {
-    text =
-      stream.problem.status === 403
-        ? 'This key has no scope "admin": the page is not live, and actions are refused. The tree is read every ten seconds.'
-        : `The stream of events is not to be had (${stream.problem.status}): ${short(stream.problem.message, 300)} The tree is read every ten seconds.`;
+    const why = notAdmin(stream.problem);
+    text = why
+      ? `The page is not live, and what is done to agents is refused: ${why}. Tree, runs and what waits are read every ten seconds.`
+      : `The stream of events is not to be had (${stream.problem.status}): ${short(stream.problem.message, 300)} Tree, runs and what waits are read every ten seconds.`;
   }
   if (!text) return null;
   const retry = () => {
@@ -146,7 +148,7 @@ function Main() {
   return html`<main id="main" class="main" tabindex="-1" ref=${main}>
     ${
       view
-        ? html`<${view.component} key=${view.path} route=${route} />`
+        ? html`<${Boundary} key=${view.path} place=${route.path.join("/")}><${view.component} route=${route} /><//>`
         : html`<div class="empty"><h1>There is no such view</h1><a href=${href([VIEWS[0].path])}>Go to the tree</a></div>`
     }
   </main>`;

@@ -7,6 +7,7 @@ import { Dialogs } from "./dialogs.js";
 import { Figures } from "./figures.js";
 import { createContext, useContext } from "./html.js";
 import { News } from "./news.js";
+import { notAdmin } from "./problem.js";
 import { Readiness } from "./readiness.js";
 import { Router } from "./router.js";
 import { Session } from "./session.js";
@@ -58,7 +59,7 @@ export class Gateway {
     this.open();
   }
 
-  /** Whether an action is allowed here, as far as the gateway has said so. */
+  /** Whether what is done to agents is allowed here, as far as the gateway has said so. */
   get mayAct() {
     return this.session.admin !== false;
   }
@@ -70,8 +71,8 @@ export class Gateway {
       this.announcer.tell(typeof done === "function" ? done(answer) : done, "good");
       return answer;
     } catch (problem) {
-      const forbidden = problem.status === 403;
-      this.announcer.tell(forbidden ? `${problem.message} This key has no scope "admin".` : problem.message, "bad");
+      const why = problem.status === 403 ? "" : notAdmin(problem); // a 403 names the scopes itself
+      this.announcer.tell(why ? `That is refused: ${why}.` : problem.message, "bad");
       return null;
     }
   }

@@ -1,6 +1,7 @@
 // ListState: what stands beside a list of pages: that it comes, why it does not come, that there is nothing in it.
 import { plural } from "./format.js";
 import { html } from "./html.js";
+import { notAdmin } from "./problem.js";
 import { visible } from "./text.js";
 
 /** Below a list: how much of it is there, and what is older. `list`: a Pages. */
@@ -11,15 +12,15 @@ export function ListFoot({ list, one, many }) {
     ${!list.complete && list.state !== "loading" && html`${" "}<button type="button" class="link" disabled=${list.state === "more"} onClick=${() => list.more()}>
       ${list.state === "more" ? "Looking further …" : "Look further"}
     </button>`}
-    ${list.own && html`${" "}<span>Your own alone: this key has no scope "admin".</span>`}
+    ${list.own && html`${" "}<span>Your own alone: ${list.own}.</span>`}
   </p>`;
 }
 
 /** Why something could not be read, with a way to try again. */
 export function Trouble({ problem, what, onAgain }) {
-  const forbidden = problem.status === 403;
+  const forbidden = notAdmin(problem);
   return html`<div class="complaint" role="alert">
-    <p>${forbidden ? `${what} cannot be shown: this key has no scope "admin".` : `${what} could not be read: ${visible(problem.message)}`}</p>
+    <p>${forbidden ? `${what} cannot be shown: ${forbidden}.` : `${what} could not be read: ${visible(problem.message)}`}</p>
     ${!forbidden && onAgain && html`<button type="button" class="button" onClick=${onAgain}>Try again</button>`}
   </div>`;
 }

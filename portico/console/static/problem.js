@@ -50,6 +50,16 @@ export class Problem extends Error {
   }
 }
 
+/**
+ * Whether a request was refused since whoever asks is no admin: a part of a sentence that says why, or "". Where the gateway knows its
+ * callers that is a 403; where it knows none, what is not for those on other machines does not exist for them.
+ */
+export function notAdmin({ status, slug }) {
+  if (status === 403) return 'this key has no scope "admin"';
+  if (status === 404 && slug === "not-found") return "without authentication more is for the gateway's own machine alone";
+  return "";
+}
+
 function text(value) {
   return typeof value === "string" ? value : "";
 }

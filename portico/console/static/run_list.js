@@ -1,6 +1,7 @@
 // RunList: runs, the newest first, kept right by the gateway's events. What is long of a run (input, output) is not kept here.
 import { milliseconds } from "./clock.js";
 import { Pages } from "./pages.js";
+import { notAdmin } from "./problem.js";
 
 export const STATUSES = ["queued", "running", "waiting", "succeeded", "failed", "cancelled", "timed_out"];
 export const ENDS = new Set(["succeeded", "failed", "cancelled", "timed_out"]);
@@ -9,8 +10,8 @@ export const ENDS = new Set(["succeeded", "failed", "cancelled", "timed_out"]);
 const TOGETHER = 100;
 
 export class RunList extends Pages {
-  /** Whether these are the caller's own runs alone. */
-  own = false;
+  /** Why these are the caller's own runs alone: a part of a sentence; "" where they are everybody's. */
+  own = "";
   #filter = {};
   #arrived = new Map();
   #timer = 0;
@@ -22,6 +23,7 @@ export class RunList extends Pages {
     this.#ends = [
       stream.on("run", (data) => this.#happened(data)),
       stream.on("gap", () => this.reload()),
+      stream.on("blind", () => this.freshen(0)),
     ];
   }
 
@@ -29,7 +31,7 @@ export class RunList extends Pages {
   async show(filter) {
     this.#filter = filter;
     if (!this.own) await this.open({ ...filter, everyone: "true" });
-    if (this.problem?.status === 403) this.own = true; // whoever is no admin sees their own
+    if (this.problem) this.own ||= notAdmin(this.problem); // whoever is no admin sees their own
     if (this.own) await this.open(filter);
   }
 

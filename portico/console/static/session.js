@@ -10,6 +10,8 @@ export class Session extends Observable {
   complaint = "";
   /** Whether actions are allowed: null until the gateway has said so. */
   admin = null;
+  /** Why they are not allowed: a part of a sentence, or "". */
+  why = "";
   #key = "";
 
   constructor() {
@@ -37,6 +39,7 @@ export class Session extends Observable {
     this.state = "open";
     this.complaint = "";
     this.admin = null;
+    this.why = "";
     this.changed();
   }
 
@@ -46,6 +49,7 @@ export class Session extends Observable {
     this.state = "asked";
     this.complaint = complaint;
     this.admin = null;
+    this.why = "";
     this.changed();
   }
 
@@ -55,10 +59,11 @@ export class Session extends Observable {
     this.signOut(this.#key ? "The gateway does not take that key (any more)." : "");
   }
 
-  /** The gateway has let this caller do what only admins may, or has not. */
-  learned(admin) {
-    if (this.admin === admin) return;
+  /** The gateway has let this caller do what only admins may, or has not: `why` not. */
+  learned(admin, why = "") {
+    if (this.admin === admin && this.why === why) return;
     this.admin = admin;
+    this.why = why;
     this.changed();
   }
 

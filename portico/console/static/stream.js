@@ -8,8 +8,13 @@ const SILENCE = 45_000;
 /** Milliseconds before the first attempt to come back; each further one waits twice as long. */
 const FIRST_WAIT = 500;
 const LONGEST_WAIT = 15_000;
-/** Milliseconds for which a hidden tab goes on listening. */
-const HIDDEN = 60_000;
+/**
+ * Milliseconds for which a hidden tab goes on listening. Few: it costs nothing to come back, and over HTTP/1.1 a browser has six
+ * connections for a host, so that six tabs that listen keep it from everything else.
+ */
+const HIDDEN = 5_000;
+/** Milliseconds between two looks at what changes, of those who may not listen. */
+const BLIND = 10_000;
 /** Characters of one event. */
 const LONGEST_EVENT = 8 * 1024 * 1024;
 
@@ -29,9 +34,11 @@ export class Stream extends Observable {
   #ends;
   #handlers = new Map();
   #lastId = "";
+  /** Whether the connection goes on from an event: where something is missing, the gateway says so itself. */
+  #resumes = false;
   #attempt = 0;
   #controller = null;
-  #timers = { silence: 0, retry: 0, hidden: 0 };
+  #timers = { silence: 0, retry: 0, hidden: 0, blind: 0 };
 
   #leave = new AbortController();
 
@@ -45,7 +52,8 @@ export class Stream extends Observable {
 
   /**
    * Call `handler(data, kind)` for each event whose kind is `kind` or begins with it and a dot; "*" for every one. Returns what ends
-   * that. "gap": what was missed is not known, so read everything anew.
+   * that. "gap": what was missed is not known, so read everything anew. "blind": nothing is told here, for the stream is refused, and
+   * again some time is over: look at what may have changed.
    */
   on(kind, handler) {
     const handlers = this.#handlers.get(kind) ?? this.#handlers.set(kind, new Set()).get(kind);
@@ -64,6 +72,7 @@ export class Stream extends Observable {
     this.#controller = new AbortController();
     this.#become("connecting");
     this.#run(this.#controller);
+    this.#visibility(); // a tab may be opened behind another
   }
 
   /** Disconnect, for good; the next `open` begins anew. */
@@ -78,6 +87,7 @@ export class Stream extends Observable {
   #stop() {
     clearTimeout(this.#timers.silence);
     clearTimeout(this.#timers.retry);
+    clearInterval(this.#timers.blind);
     this.#controller?.abort();
     this.#controller = null;
   }
@@ -85,7 +95,8 @@ export class Stream extends Observable {
   async #run(controller) {
     const { signal } = controller;
     try {
-      const headers = this.#lastId ? { "Last-Event-ID": this.#lastId } : {};
+      this.#resumes = this.#lastId !== "";
+      const headers = this.#resumes ? { "Last-Event-ID": this.#lastId } : {};
       const accept = "text/event-stream";
       const response = await this.#api.request("GET", this.#path, { accept, headers, signal });
       this.problem = null;
@@ -117,6 +128,7 @@ export class Stream extends Observable {
     this.#stop();
     this.problem = problem;
     if ([401, 403, 404, 405, 406].includes(problem.status)) {
+      this.#timers.blind = setInterval(() => document.hidden || this.#hand("blind", {}, "blind"), BLIND);
       this.#become("refused");
       return;
     }
@@ -151,7 +163,7 @@ export class Stream extends Observable {
     const before = this.hello;
     this.hello = hello;
     this.changed();
-    if (before && before.life !== hello.life) this.#hand("gap", { from: null, to: null }, "gap");
+    if (!this.#resumes && before && before.life !== hello.life) this.#hand("gap", { from: null, to: null }, "gap");
   }
 
   #hand(key, data, kind) {

@@ -74,7 +74,7 @@ function Body({ item }) {
     case "step":
       return html`<${Head} item=${item} what="Step" name more=${item.tries > 1 ? `${item.tries} tries` : ""} />${item.error && html`<${Folded} value=${item.error} label="error" bad />`}`;
     case "progress":
-      return html`<${Progress} ...${item.data} />`;
+      return html`<${Progress} about=${item.data} />`;
     case "log":
       return html`<p class="timeline-head"><span class=${`level tone-${item.tone}`}>${short(item.title, 20)}</span>${" "}${item.data?.logger ? html`<code>${short(item.data.logger, 60)}</code>${" "}` : ""}<${Said} data=${item.data?.data} /></p>`;
     case "mark":
@@ -151,8 +151,8 @@ function Said({ data }) {
   return html`<span class="prose"><${Long} text=${text} cut=${600} /></span>`;
 }
 
-/** How far the work is. */
-export function Progress({ done, total, note }) {
+/** How far the work is. `about`: what an event says of it. Not one property for each of its members: Preact has its own `ref` and `key`. */
+export function Progress({ about: { done, total, note } }) {
   const known = Number.isFinite(done) && Number.isFinite(total) && total > 0;
   const said = known ? `${count(done)} of ${count(total)}` : Number.isFinite(done) ? count(done) : "";
   return html`<p class="timeline-head progress">

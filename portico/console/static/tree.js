@@ -1,6 +1,7 @@
 // Tree: the supervision tree as it is now: read once, then kept up by the stream. Read anew where processes come or go, or after a gap.
 import { Observable } from "./observable.js";
 import { reason } from "./news.js";
+import { notAdmin } from "./problem.js";
 
 /** Milliseconds between two readings of the whole, at least; a slow one makes it longer. */
 const PACE = 3_000;
@@ -9,8 +10,11 @@ const POLL = 10_000;
 /** A reading may take this share of the time. */
 const SHARE = 10;
 
-/** From the worst to the best: which of its children's states a supervisor shows. */
-export const STATUSES = ["failed", "restarting", "stopping", "suspended", "stopped", "starting", "created", "waiting", "running"];
+/** What the page knows of a node beside what the gateway shows: that the gateway leaves it out says nothing. */
+const OWN = new Set(["key", "parent", "position", "siblings", "level", "tally", "children", "lastCrash"]);
+
+/** From the worst to the best: which of its children's states a supervisor shows. No process has the status "draining": what it takes says so. */
+export const STATUSES = ["failed", "restarting", "stopping", "draining", "suspended", "stopped", "starting", "created", "waiting", "running"];
 
 export class Tree extends Observable {
   /** "unread", "reading", "read" or "failed". */
@@ -38,9 +42,9 @@ export class Tree extends Observable {
     this.#session = session;
     stream.on("hello", () => {
       this.#session.learned(true);
-      this.read();
+      this.#readNext();
     });
-    stream.on("gap", () => this.read());
+    stream.on("gap", () => this.#readNext());
     stream.on("process", (data, kind) => this.#happened(data, kind));
     stream.on("figures", (figures) => this.#figures(figures.agents ?? {}));
     stream.subscribe(() => this.#connection());
@@ -64,8 +68,9 @@ export class Tree extends Observable {
   /** Without the stream, look now and then. */
   #connection() {
     if (this.#stream.state !== "refused") return;
-    if (this.#stream.problem?.status === 403) this.#session.learned(false);
-    if (this.#stream.problem?.status !== 401) this.readSoon(POLL);
+    const why = notAdmin(this.#stream.problem);
+    if (why) this.#session.learned(false, why);
+    if (this.#stream.problem.status !== 401) this.readSoon(POLL);
   }
 
   /** Read the whole, when that is due. */
@@ -73,6 +78,12 @@ export class Tree extends Observable {
     if (this.#timer) return;
     const due = Math.max(wait, this.#last + Math.max(PACE, SHARE * this.#took) - Date.now());
     this.#timer = setTimeout(() => this.read(), due);
+  }
+
+  /** Read the whole, once for all that comes in this moment: after a restart of the gateway a greeting and a gap. */
+  #readNext() {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.read(), 0);
   }
 
   /** Read the whole, now. What happens meanwhile is in the answer or comes after it. */
@@ -176,11 +187,12 @@ export class Tree extends Observable {
     node.status = status;
   }
 
-  /** A node as the gateway has just shown it. */
+  /** A node as the gateway has just shown it: what it leaves out, such as a reason or an error, is over. */
   update(raw) {
     const node = this.byName.get(raw.name);
     if (!node) return;
     const { children: _, beside: __, status, ...rest } = raw;
+    for (const member of Object.keys(node)) if (!OWN.has(member) && !(member in raw)) delete node[member];
     Object.assign(node, rest, { lastCrash: raw.last_crash ?? node.lastCrash });
     this.#become(node, status);
     this.changed();

@@ -47,6 +47,9 @@ export function AuditView({ route }) {
 }
 
 function Off({ list }) {
+  const { session } = useGateway();
+  useObservable(session);
+  if (list.problem.status === 404 && session.admin === false) return html`<${Empty} title="The audit trail is not shown here">Refused: ${session.why}.<//>`;
   if (list.problem.status === 404) return html`<${Empty} title="Nothing is audited here">This gateway keeps no audit trail: see the topology's <code>audit</code> section.<//>`;
   return html`<${Trouble} problem=${list.problem} what="The audit trail" onAgain=${() => list.again()} />`;
 }

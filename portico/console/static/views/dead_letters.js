@@ -31,6 +31,7 @@ export function LettersView({ route }) {
       gateway.stream.on("message.dead_letter", () => list.freshen()),
       gateway.stream.on("run.failed", () => list.freshen()),
       gateway.stream.on("gap", () => list.reload()),
+      gateway.stream.on("blind", () => list.freshen(0)),
     ];
     return () => {
       list.close();
@@ -55,7 +56,7 @@ export function LettersView({ route }) {
       <button type="button" class="button" disabled=${!list.rows.length} onClick=${() => setChosen(new Set(picked.length === list.rows.length ? [] : list.rows.map((one) => one.id)))}>
         ${picked.length && picked.length === list.rows.length ? "Choose none" : "Choose all shown"}
       </button>
-      <button type="button" class="button primary" disabled=${!picked.length || !gateway.mayAct} onClick=${() => again(picked)}>
+      <button type="button" class="button primary" disabled=${!picked.length} onClick=${() => again(picked)}>
         ${picked.length ? `Send ${plural(picked.length, "letter")} again` : "Send chosen again"}
       </button>
     <//>
@@ -126,7 +127,7 @@ function Letter({ letter, onClose, onAgain }) {
       <div class="panel-title"><h2><${Name} value=${letter.agent} limit=${120} /></h2>
         <button type="button" class="icon-button" aria-label="Close details" onClick=${onClose}><${Icon} name="close" /></button>
       </div>
-      <div class="actions"><button type="button" class="button primary" disabled=${!gateway.mayAct} onClick=${onAgain}>Send again</button></div>
+      <div class="actions"><button type="button" class="button primary" onClick=${onAgain}>Send again</button></div>
     </div>
     <section>
       <dl class="facts">
@@ -158,7 +159,7 @@ async function redrive(gateway, letters) {
       gone.push(letter.id);
     } catch (problem) {
       failed += 1;
-      first ||= problem.status === 403 ? `${problem.message} This key has no scope "admin".` : problem.message;
+      first ||= problem.message;
       if (problem.status === 404) gone.push(letter.id);
       if (problem.status === 401 || problem.status === 403 || problem.status === 0) break;
     }

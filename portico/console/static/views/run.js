@@ -2,7 +2,7 @@
 import { href } from "../router.js";
 import { path } from "../api.js";
 import { html, useEffect, useMemo, useRef, useState } from "../html.js";
-import { Answer } from "../answer.js";
+import { Answer, waitOf } from "../answer.js";
 import { CopyButton } from "../copy.js";
 import { ago, count, dollars, duration, instant, plural } from "../format.js";
 import { Status } from "../icon.js";
@@ -11,6 +11,7 @@ import { Empty, Trouble } from "../list_state.js";
 import { useTick } from "../tick.js";
 import { Cost } from "../cost.js";
 import { useObservable } from "../observable.js";
+import { Paced } from "../paced.js";
 import { ENDS, RunList, took } from "../run_list.js";
 import { RunStream } from "../run_stream.js";
 import { Name, short, visible } from "../text.js";
@@ -58,7 +59,7 @@ export function RunView({ id }) {
     <${Facts} run=${run} now=${now} story=${stream.story} />
     ${run.waiting_for?.kind === "input" && html`<section class="card waiting-card" aria-labelledby="answer-title"><h2 id="answer-title">Waits for an answer</h2><${Answer} key=${waitOf(run)} run=${run} onAnswered=${(after) => (after ? put(after) : read())} /></section>`}
     ${run.error && html`<${Failure} run=${run} />`}
-    ${stream.story.progress && !ENDS.has(run.status) && html`<${Progress} ...${stream.story.progress} />`}
+    ${stream.story.progress && !ENDS.has(run.status) && html`<${Progress} about=${stream.story.progress} />`}
     <div class="run-columns">
       <section class="run-story" aria-labelledby="story-title">
         <h2 id="story-title">Story <${Following} stream=${stream} /></h2>
@@ -85,50 +86,38 @@ function Failure({ run }) {
   </div>`;
 }
 
-/** What tells one wait of a run from the next. */
-function waitOf(run) {
-  return JSON.stringify([run.waiting_for.prompt, run.waiting_for.schema, run.attempts]);
-}
-
 /** The record, read anew when something has happened. */
 function useRecord(id) {
   const gateway = useGateway();
   const [run, setRun] = useState(null);
   const [problem, setProblem] = useState(null);
-  const state = useRef({ timer: 0, last: 0, open: true });
-  const read = () => {
-    const now = state.current;
-    if (now.timer || !now.open) return;
-    now.timer = setTimeout(
-      async () => {
-        now.last = Date.now();
-        try {
-          const found = await gateway.api.get(path("runs", id));
-          if (now.open) setRun(found);
-          if (now.open) setProblem(null);
-        } catch (error) {
-          if (now.open) setProblem(error);
-        } finally {
-          now.timer = 0;
-        }
-      },
-      Math.max(0, now.last + PACE - Date.now()),
-    );
-  };
+  const looks = useMemo(() => {
+    const look = async (stands) => {
+      try {
+        const found = await gateway.api.get(path("runs", id));
+        if (!stands()) return;
+        setRun(found);
+        setProblem(null);
+      } catch (error) {
+        if (stands()) setProblem(error);
+      }
+    };
+    return new Paced(look, PACE);
+  }, [gateway, id]);
+  const read = () => looks.soon();
   useEffect(() => {
-    state.current.open = true;
     read();
     const ends = [
       gateway.stream.on("run", (data) => data.run_id === id && read()),
-      gateway.stream.on("hello", () => read()),
-      gateway.stream.on("gap", () => read()),
+      gateway.stream.on("hello", read),
+      gateway.stream.on("gap", read),
+      gateway.stream.on("blind", read),
     ];
     return () => {
-      state.current.open = false;
-      clearTimeout(state.current.timer);
+      looks.stop();
       for (const end of ends) end();
     };
-  }, [gateway, id]);
+  }, [looks]);
   return { run, problem, read, put: setRun };
 }
 
@@ -197,7 +186,7 @@ function Cancel({ run, onDone }) {
     setBusy(false);
     if (after) onDone(after);
   };
-  return html`<button type="button" class="button" disabled=${busy || !gateway.mayAct} onClick=${cancel}>Cancel run</button>`;
+  return html`<button type="button" class="button" disabled=${busy} onClick=${cancel}>Cancel run</button>`;
 }
 
 /** The runs that a run's handler has sent, and theirs. */

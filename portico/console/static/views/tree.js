@@ -158,7 +158,7 @@ function visibleRows(roots, folded, text, status) {
   const walk = (node) => {
     const at = rows.length;
     rows.push(node);
-    let found = node.name.toLowerCase().includes(wanted) && (!status || node.status === status);
+    let found = node.name.toLowerCase().includes(wanted) && (!status || shownStatus(node) === status);
     for (const child of node.children ?? []) found = walk(child) || found;
     if (!found) rows.length = at;
     return found;

@@ -38,7 +38,7 @@ export function UsageView({ route }) {
       ${problem && html`<${Trouble} problem=${problem} what="Usage" onAgain=${() => setBeat(beat + 1)} />`}
       ${!usage && !problem && html`<p class="muted">Loading …</p>`}
       ${usage && !usage.total.calls && html`<${Empty} title="No model was called in this time">What ModelAgents and tools spend appears here, as soon as they call a model.<//>`}
-      ${usage && usage.total.calls > 0 && html`<${Total} total=${usage.total} /><${ByDay} days=${usage.days} /><${Table} rows=${usage.rows} by=${by} onBy=${(name) => go({ by: name })} />`}
+      ${usage && usage.total.calls > 0 && html`<${Total} total=${usage.total} /><${ByDay} days=${usage.days} /><${Table} rows=${usage.rows} truncated=${usage.truncated} by=${by} onBy=${(name) => go({ by: name })} />`}
     </div>
   </div>`;
 }
@@ -51,7 +51,7 @@ function useUsage(gateway, { span, by, filter, beat }) {
     const since = new Date(gateway.clock.now() - (span - 1) * DAY).toISOString().slice(0, 10);
     const read = (one) => gateway.api.get(`usage?${new URLSearchParams({ by: one, since, ...filter })}`, { signal: control.signal });
     Promise.all([read("day"), read(by)]).then(
-      ([days, groups]) => setState({ usage: { days: filled(days.rows, since, span), rows: groups.rows, total: groups.total }, problem: null }),
+      ([days, groups]) => setState({ usage: { days: filled(days.rows, since, span), rows: groups.rows, total: groups.total, truncated: groups.truncated }, problem: null }),
       (problem) => control.signal.aborted || setState((before) => ({ ...before, problem })),
     );
     return () => control.abort();
@@ -83,9 +83,12 @@ function Total({ total }) {
 function ByDay({ days }) {
   const priced = days.some((day) => day.cost_usd > 0);
   const [shows, setShows] = useState(priced ? "cost" : "tokens");
-  const values = useMemo(() => days.map((day) => (shows === "cost" ? (day.cost_usd ?? 0) : day.tokens_in + day.tokens_out)), [days, shows]);
+  // Of a day on which nothing is known there is no bar: one of nothing would say that it took nothing.
+  const values = useMemo(() => days.map((day) => (shows === "cost" ? day.cost_usd : day.tokens_in === null ? null : day.tokens_in + day.tokens_out)), [days, shows]);
   const text = shows === "cost" ? (value) => (value === 0 ? "$0" : dollars(value)) : (value) => (value >= 1e6 ? `${measure(value / 1e6)} M` : value >= 1000 ? `${measure(value / 1000)} k` : measure(value));
   const best = days.reduce((most, day, at) => (values[at] > values[most] ? at : most), 0);
+  const unknown = values.filter((value) => value === null).length;
+  const most = [values[best] > 0 && `most on ${days[best].day}: ${text(values[best])}`, unknown > 0 && `not known of ${plural(unknown, "day")}`].filter(Boolean).join("; ") || "nothing";
   return html`<section class="card" aria-labelledby="by-day">
     <div class="card-head"><h2 id="by-day">By day <small>UTC</small></h2>
       <div class="picks" role="group" aria-label="What the bars show">
@@ -93,7 +96,7 @@ function ByDay({ days }) {
         <button type="button" class="pick" aria-pressed=${shows === "tokens" ? "true" : "false"} onClick=${() => setShows("tokens")}>Tokens</button>
       </div>
     </div>
-    <${DayChart} days=${days.map((day) => day.day)} values=${values} text=${text} label=${`${shows === "cost" ? "Cost" : "Tokens"} by day; most on ${days[best].day}: ${text(values[best])}`} />
+    <${DayChart} days=${days.map((day) => day.day)} values=${values} text=${text} label=${`${shows === "cost" ? "Cost" : "Tokens"} by day; ${most}`} />
     <details class="folded"><summary>The same as a table</summary>
       <div class="table-box"><table><thead><tr><th scope="col">Day</th><${Heads} /></tr></thead>
         <tbody>${days.filter((day) => day.calls).toReversed().map((day) => html`<tr key=${day.day}><th scope="row">${day.day}</th><${Cells} row=${day} /></tr>`)}</tbody></table></div>
@@ -109,7 +112,7 @@ function Cells({ row }) {
   return html`<td class="number"><${Cost} usage=${row} /></td><td class="number">${count(row.calls)}</td><td class="number">${count(row.tokens_in)}</td><td class="number">${count(row.tokens_out)}</td><td class="number">${row.unpriced_calls ? html`<span class="warn-text">${count(row.unpriced_calls)}</span>` : "–"}</td>`;
 }
 
-function Table({ rows, by, onBy }) {
+function Table({ rows, truncated, by, onBy }) {
   const titles = { agent: "Agent", model: "Model", principal: "Principal", run: "Run" };
   return html`<section class="card" aria-labelledby="by-group">
     <div class="card-head"><h2 id="by-group">By ${by}</h2>
@@ -119,6 +122,7 @@ function Table({ rows, by, onBy }) {
       <thead><tr><th scope="col">${titles[by]}</th><${Heads} /></tr></thead>
       <tbody>${rows.map((row, at) => html`<tr key=${at}><th scope="row"><${Key} by=${by} value=${row[by] ?? row.run_id} /></th><${Cells} row=${row} /></tr>`)}</tbody>
     </table></div>
+    ${truncated && html`<p class="muted">The first ${count(rows.length)} alone: there are more, which a filter or fewer days bring into sight.</p>`}
   </section>`;
 }
 

@@ -1,6 +1,6 @@
 // Waiting: the runs that wait for somebody's answer, each with its form; and how many they are.
 import { html, useEffect, useState } from "../html.js";
-import { Answer } from "../answer.js";
+import { Answer, waitOf } from "../answer.js";
 import { ago, count, instant } from "../format.js";
 import { useGateway } from "../gateway.js";
 import { Empty, Trouble } from "../list_state.js";
@@ -46,7 +46,7 @@ function Card({ run, now, open, onToggle }) {
   const titled = `waiting-${run.run_id}`;
   const answered = (after) => {
     if (!after) announcer.tell("That run does not wait any more.", "plain");
-    waiting.readSoon();
+    waiting.drop(run.run_id);
     document.getElementById("main")?.focus({ preventScroll: true });
   };
   return html`<article class="card" aria-labelledby=${titled}>
@@ -55,7 +55,7 @@ function Card({ run, now, open, onToggle }) {
       <span class="muted" title=${instant(run.created_at)}>accepted ${ago(run.created_at, now)}${run.principal ? html` for <${Name} value=${run.principal} limit=${40} />` : ""}</span>
       <button type="button" class=${`button ${open ? "quiet" : "primary"}`} aria-expanded=${open ? "true" : "false"} aria-label=${open ? undefined : `Answer ${short(run.agent, 60)}`} onClick=${() => onToggle(!open)}>${open ? "Close" : "Answer"}</button>
     </div>
-    ${open ? html`<${Answer} run=${run} onAnswered=${answered} />` : html`<p class="answer-prompt">${short(run.waiting_for.prompt ?? "", 300)}</p>`}
+    ${open ? html`<${Answer} key=${waitOf(run)} run=${run} onAnswered=${answered} />` : html`<p class="answer-prompt">${short(run.waiting_for.prompt ?? "", 300)}</p>`}
   </article>`;
 }
 
