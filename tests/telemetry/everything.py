@@ -115,6 +115,9 @@ async def do_everything(gateway: Served) -> None:
         assert (await client.get(f"{run}?wait=10")).json()["status"] == "succeeded"
     run = (await client.post("/agents/worker/crash/cast")).headers["location"]
     assert (await client.get(f"{run}?wait=10")).json()["status"] == "failed"
+    worker = gateway.gateway.runtime.router.registry.lookup("worker")
+    while worker.restarts < worker.crashes:  # noqa: ASYNC110  # the run has failed before its agent is back
+        await anyio.sleep(0.005)
 
 
 async def _call_tool(gateway: Served) -> None:

@@ -269,7 +269,8 @@ async def test_a_client_that_no_longer_reads_ends_it() -> None:
             say(shell, INITIALIZE)
             await shell.stdin.drain()
             assert shell.stdout is not None
-            assert await shell.stdout.readexactly(1) == b"{"
+            first = await shell.stdout.readexactly(1)
+            assert first == b"{", (await shell.communicate())[1]
             say(shell, {**INITIALIZE, "id": 2, "method": "ping", "params": {}})
             out, err = await shell.communicate()
     assert out == b"ended\n"
