@@ -28,7 +28,15 @@ class DiskThread:
         self._last = last
         self._calls: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
         self._ended: Future[None] = Future()
-        threading.Thread(target=self._run, name=name, daemon=True).start()
+        self.ending = False
+        """Whether it takes no more calls."""
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    @property
+    def hangs(self) -> bool:
+        """Whether it was to end, and what it did then still goes on."""
+        return self.ending and self._thread.is_alive()
 
     async def call(self, do: Callable[..., Result], *values: Any) -> Result:
         """Call `do(*values)` there. Raises what it raises, and `TimeoutError` where too much waits already."""
@@ -40,6 +48,7 @@ class DiskThread:
 
     async def end(self) -> None:
         """Let it end when what waits is done. It does so too where this is cancelled."""
+        self.ending = True
         self._calls.put(None)
         await asyncio.wrap_future(self._ended)
 

@@ -55,12 +55,13 @@ class FileSink:
 
     async def close(self) -> None:
         """See `AuditSink.close`."""
-        if self._thread is not None:
-            thread, self._thread = self._thread, None
-            await thread.end()
+        if self._thread is not None and not self._thread.ending:
+            await self._thread.end()
 
     async def _call(self, do: Any, *values: Any) -> Any:
-        if self._thread is None:
+        if self._thread is not None and self._thread.hangs:  # it would touch the file of this life
+            raise TimeoutError("the disk hangs since before")
+        if self._thread is None or self._thread.ending:
             self._thread = DiskThread("portico-audit-file", self._let_go)
         return await self._thread.call(do, *values)
 
@@ -118,8 +119,19 @@ class FileSink:
                     self._let_go()
         if self._file is None:
             self._take_hold()
+            self._look_at_what_is_there()
         assert self._file is not None  # noqa: S101  # just taken hold of
         return self._file
+
+    def _look_at_what_is_there(self) -> None:
+        """Where another file has come to stand at the path. Raises `ConfigurationError` where that is no audit trail."""
+        assert self._file is not None  # noqa: S101  # just taken hold of
+        if os.fstat(self._file).st_size:
+            try:
+                self._last_entry()
+            except ConfigurationError:
+                self._let_go()
+                raise
 
     def _last_entry(self) -> ChainHead:
         """Where the chain in the file stands. What a kill has left of an entry at its end is cut off.

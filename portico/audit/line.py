@@ -102,9 +102,9 @@ class Line:
 
     def confess(self) -> None:
         """Say what the sink has not taken, where `run` was cancelled."""
-        left = len(self._waiting) + len(self._in_hand) + self._missing
-        if left:
-            logger.warning("the audit sink %s has not taken %d entries before the end: they are lost", self.sink.name, left)
+        if self._missing:
+            told = "the audit sink %s has not taken %d entries before the end: they are lost"
+            logger.warning(told, self.sink.name, self._missing)
 
     async def run(self) -> None:
         """Hand on what comes, until `end`. Cancel it where the sink takes too long for that."""
@@ -115,7 +115,10 @@ class Line:
                 self._head = head_of(self._in_hand[-1])
                 self._in_hand = []
         finally:
-            self._closing, self._head, self._news = False, None, asyncio.Event()  # an application may live more than once
+            self._give_up()
+            self._closing, self._head = False, None  # an application may live more than once, and on another loop
+            self._news, self.idle = asyncio.Event(), asyncio.Event()
+            self.idle.set()
             await self._close()
 
     async def _next(self) -> bool:
@@ -194,6 +197,16 @@ class Line:
         self._missing += 1
         self.lost += 1
         self._complain(None)
+
+    def _give_up(self) -> None:
+        """What was not written by the end is lost: the next life, if there is one, begins with how much that was."""
+        left = [*(sealed.entry for sealed in self._in_hand), *self._waiting]
+        if left and not self._missing:
+            self._missing_since = left[0].at_us
+        self._missing += len(left)
+        self.lost += len(left)
+        self._in_hand = []
+        self._waiting.clear()
 
     def _tell_missing(self) -> None:
         """Put in line what says how many are missing here."""

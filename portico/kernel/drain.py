@@ -29,7 +29,7 @@ class Drain:
     def is_over(self) -> bool:
         """Whether nothing waits and nothing is in hand any more: then everything that takes part is suspended now."""
         front = self.front
-        if front.drain is not self or len(front) or not all(map(_is_quiet, front.parts())):
+        if front.drain is not self or front.waiting or not all(map(_is_quiet, front.parts())):
             return False
         front.suspend(self.reason)
         return True

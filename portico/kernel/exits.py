@@ -31,9 +31,10 @@ class IntensityExceededError(Exception):
 class LinkedExitError(Exception):
     """A process that this one is linked to has ended. `outside`: what ended it came from outside, and counts to no window."""
 
-    def __init__(self, name: str, exit_: Exit) -> None:
+    def __init__(self, name: str, known: str, exit_: Exit) -> None:
+        """`known`: the name of the agent that it is part of: its own may be a caller's key."""
         super().__init__(f"{name!r}, to which it is linked, has ended: {exit_.reason}")
-        self.told = f"{name!r}, to which it is linked, has ended: {exit_.told}"
+        self.told = f"{known!r}, to which it is linked, has ended: {exit_.told}"
         self.outside = exit_.outside
 
 

@@ -813,4 +813,4 @@ class Incarnation:
     def linked_ended(self, name: str, exit_: Exit) -> None:
         """A process that this one is linked to has ended, and this one does not trap exits."""
         kind = ExitKind.SHUTDOWN if exit_.kind is ExitKind.SHUTDOWN else ExitKind.CRASHED
-        self.end_with(Exit(kind, LinkedExitError(name, exit_)))
+        self.end_with(Exit(kind, LinkedExitError(name, self.router.registry.agent_of(name), exit_)))

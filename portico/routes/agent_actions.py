@@ -167,6 +167,7 @@ class AgentActions:
                 raise LifecycleError(f"{name!r} is a supervisor, and takes no messages: {word} what stands below it.")
             if mailbox.closed is not None and not revives:
                 raise LifecycleError(f"{name!r} has ended for good, so there is nothing to {word}: {mailbox.closed}")
+            about.begun = True
             await act(mailbox, reason)
             await self._is_kept()
         node = in_tree(self._runtime, name)  # a restart has put another in its place

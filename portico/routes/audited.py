@@ -40,6 +40,8 @@ class About:
     operation: str | None = None
     run_id: str | None = None
     details: Details | None = None
+    begun: bool = False
+    """Whether something may have been done, whatever is raised from now on."""
     idle: str | None = None
     """Why nothing is done though nothing is raised: the outcome that is told then."""
 
@@ -70,7 +72,7 @@ def audited(
         if about.idle is not None:
             outcome, refused = about.idle, True
     except BaseException as error:
-        outcome, refused = outcome_of(error), _is_refusal(error)
+        outcome, refused = outcome_of(error), not about.begun and _is_refusal(error)
         raise
     finally:
         told: dict[str, Any] = {

@@ -24,8 +24,10 @@ SERVERS_OWN: Final = frozenset({"connection", "content-length", "content-type", 
 """Headers that the server writes; the Content-Type is `media_type`."""
 BODILESS: Final = frozenset({204, 205, 304})
 """Statuses without a body (RFC 9110 §6.4.1)."""
-RUN_BY_BROWSERS: Final = frozenset({"text/html", "application/xhtml+xml", "image/svg+xml", "text/xml", "application/xml"})
-"""Media types whose scripts a browser runs."""
+MEDIA_TYPE: Final = re.compile(rf"({TOKEN.pattern}/{TOKEN.pattern})[ \t]*(;{VALUE.pattern})?")
+"""One media type (RFC 9110 §8.3.1): of several, a browser may take another one than this server."""
+RUN_BY_BROWSERS: Final = re.compile(r"text/(html|xml|xsl)|application/xml|.+\+xml", re.IGNORECASE)
+"""Media types whose scripts a browser runs: HTML, and every XML (MIME Sniffing §4.6)."""
 SANDBOX: Final = (b"content-security-policy", b"sandbox allow-downloads allow-forms allow-modals allow-popups allow-scripts")
 """Such a reply gets an origin of its own: else a script in it, perhaps a stranger's, could do what the console may (CSP Level 3
 §6.3.2). An agent that knows better sends a policy of its own."""
@@ -45,7 +47,7 @@ def hints_of(meta: Mapping[str, Any], endpoint: Endpoint) -> ReplyHints:
     faults: list[dict[str, Any]] = []
     if not isinstance(status, int) or not 200 <= status <= 599:  # noqa: PLR2004  # RFC 9110 §15: what a final response may have
         faults.append(_fault("status", f"{status!r} is no status that a reply can have: 200 to 599"))
-    if media_type is not None and not (isinstance(media_type, str) and VALUE.fullmatch(media_type)):
+    if media_type is not None and not (isinstance(media_type, str) and MEDIA_TYPE.fullmatch(media_type)):
         faults.append(_fault("media_type", f"{media_type!r} is no media type"))
     headers: list[tuple[bytes, bytes]] = []
     for name, value in meta.get("headers", {}).items():
@@ -57,7 +59,7 @@ def hints_of(meta: Mapping[str, Any], endpoint: Endpoint) -> ReplyHints:
             headers.append((name.lower().encode("ascii"), value.encode("latin-1")))
     if faults:
         raise InvalidReply(endpoint.agent, endpoint.operation.name, faults)
-    if media_type is not None and media_type.partition(";")[0].strip().lower() in RUN_BY_BROWSERS:
+    if media_type is not None and RUN_BY_BROWSERS.fullmatch(media_type.partition(";")[0].strip()):
         headers += [SANDBOX] if all(name != SANDBOX[0] for name, _ in headers) else []
     return ReplyHints(status, headers, media_type)
 

@@ -65,12 +65,12 @@ def resource_of(environ: Mapping[str, str], service_name: str = "portico") -> Re
         from opentelemetry.sdk.resources import SERVICE_INSTANCE_ID, SERVICE_NAME, SERVICE_VERSION, Resource  # noqa: PLC0415
     except ImportError as error:
         raise MissingExtra("Sending telemetry to an OTLP endpoint", "otel") from error
-    said = [part.strip() for part in environ.get("OTEL_RESOURCE_ATTRIBUTES", "").split(",")]
+    said = {part.partition("=")[0].strip() for part in environ.get("OTEL_RESOURCE_ATTRIBUTES", "").split(",")}
     attributes = {SERVICE_VERSION: __version__}
     if environ.get("OTEL_SERVICE_NAME"):
         attributes[SERVICE_NAME] = environ["OTEL_SERVICE_NAME"]
-    elif not any(part.startswith(f"{SERVICE_NAME}=") for part in said):
+    elif SERVICE_NAME not in said:
         attributes[SERVICE_NAME] = service_name
-    if not any(part.startswith(f"{SERVICE_INSTANCE_ID}=") for part in said):
+    if SERVICE_INSTANCE_ID not in said:
         attributes[SERVICE_INSTANCE_ID] = str(uuid4())
     return Resource.create(attributes, semconv.SCHEMA_URL)

@@ -176,6 +176,49 @@ async def test_what_was_given_up_is_over_before_the_next_and_the_end(tmp_path: P
     assert verdict(path).last == 7
 
 
+async def test_a_disk_that_hung_in_one_life_touches_nothing_in_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, may = tmp_path / "audit.jsonl", threading.Event()
+
+    def hang(file: int) -> None:
+        may.wait(10)
+        raise OSError(5, "Input/output error")
+
+    sink = FileSink(path)
+    await sink.open()
+    monkeypatch.setattr(os, "fdatasync", hang)
+    for given_up in (lambda: sink.write(CHAIN[:1]), sink.close):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await given_up()
+    hanging = [thread for thread in threading.enumerate() if thread.name == "portico-audit-file"]
+    monkeypatch.undo()
+    with pytest.raises(TimeoutError, match="hangs"):
+        await sink.open()
+    may.set()
+    for thread in hanging:
+        thread.join(10)
+    assert (await sink.open()).seq == 0
+    await sink.write(CHAIN)
+    await sink.close()
+    assert verdict(path).last == len(CHAIN)
+
+
+async def test_a_file_that_has_come_to_stand_there_meanwhile_is_left_alone_too(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    sink = FileSink(path)
+    await sink.open()
+    await sink.write(CHAIN[:2])
+    path.rename(tmp_path / "audit.jsonl.1")
+    path.write_bytes(b"Dear diary, not a line end")
+    with pytest.raises(ConfigurationError, match="no entry"):
+        await sink.write(CHAIN[2:4])
+    assert path.read_bytes() == b"Dear diary, not a line end"
+    path.unlink()
+    await sink.write(CHAIN[2:4])
+    await sink.close()
+    assert verdict(tmp_path / "audit.jsonl.1", path).last == 4
+
+
 @pytest.mark.parametrize(
     "content",
     [

@@ -222,6 +222,31 @@ async def test_what_a_sink_does_not_take_before_the_end_is_told(caplog: pytest.L
             task.cancel()
     line.confess()
     assert "has not taken 2 entries" in caplog.text
+    assert line.lost == 2
+
+    sink.may.set()
+    line.put(an_entry(3))
+    with anyio.fail_after(10):
+        async with at_work(line):
+            pass
+    lost, last = (sealed.entry for sealed in sink.entries)
+    assert (lost.action, lost.details) == (
+        AuditAction.LOST,
+        {"count": 2, "since_us": NOW_US + 1_000_000, "reason": "too many at once"},
+    )
+    assert last == an_entry(3)
+
+
+def test_a_trail_that_lives_again_on_another_loop_can_be_waited_for() -> None:
+    line = Line(MemorySink(), SystemClock())
+
+    async def life() -> None:
+        async with at_work(line):
+            line.put(an_entry(1))
+            await line.idle.wait()
+
+    asyncio.run(life())
+    asyncio.run(life())
 
 
 async def test_the_journal_removes_what_is_too_old_and_its_chain_stays_whole() -> None:

@@ -35,3 +35,19 @@ test("a greeting and a gap are one reading of the tree", async (context) => {
   context.mock.timers.tick(60_000);
   assert.equal(read, 1);
 });
+
+test("a stream that goes on where it ended has missed nothing of the tree", async (context) => {
+  context.mock.timers.enable({ apis: ["setTimeout"] });
+  const told = stream();
+  let read = 0;
+  new Tree({ get: async () => (read++, { name: "root", kind: "sup", children: [] }) }, told, session);
+  told.resumed = true;
+  told.tell("hello", {});
+  context.mock.timers.tick(60_000);
+  await new Promise(setImmediate);
+  assert.equal(read, 0);
+  told.tell("gap", {});
+  context.mock.timers.tick(1);
+  await new Promise(setImmediate);
+  assert.equal(read, 1);
+});

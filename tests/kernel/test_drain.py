@@ -221,6 +221,20 @@ async def test_a_keyed_agent_is_drained_though_a_key_was_suspended_meanwhile(mea
             await runtime.ask("chats", {"session": "a"})
 
 
+async def test_a_keyed_agent_is_drained_though_a_send_waits_for_a_key_that_is_suspended() -> None:
+    gate = asyncio.Event()
+    gate.set()
+    with anyio.fail_after(5):
+        chats = keyed(Session, "chats", per_key="session", config={"gate": gate})
+        async with Runtime(quick(chats)) as runtime:
+            for session in ("a", "b"):
+                await runtime.ask("chats", {"session": session})
+            await runtime.suspend("chats/a", "this one")
+            await runtime.send("chats", {"session": "a"})
+            await runtime.drain("chats", "over")
+            await suspended(runtime, "chats")
+
+
 class Sleepy(AgentProcess):
     """Takes its time to fall asleep."""
 

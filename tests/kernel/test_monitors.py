@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from portico.errors import AgentCrashed, CallError, InvalidOperation, ReservedType, UnknownAgent
+from portico.errors import AgentCrashed, CallError, InvalidOperation, ProcessExited, ReservedType, UnknownAgent
 from portico.kernel.dynamic_supervisor import DynamicSupervisor
 from portico.kernel.events import EventKind
 from portico.kernel.genserver import GenServer
+from portico.kernel.keyed import keyed
 from portico.kernel.messages import DOWN, EXIT
 from portico.kernel.process import AgentProcess, ErrorAction
 from portico.kernel.runtime import Runtime
@@ -684,6 +685,28 @@ async def test_a_crash_from_inside_that_spreads_over_a_link_counts() -> None:
             await runtime.wait()
             assert runtime.report is not None
             assert "'t'" in runtime.report
+
+
+class Session(AgentProcess):
+    """One per key."""
+
+    async def handle(self, message: Message) -> Any:
+        raise BoomError(message.payload)
+
+
+async def test_callers_of_one_that_a_link_took_down_are_told_no_key_of_others() -> None:
+    with anyio.fail_after(5):
+        sessions = keyed(Session, "sessions", per_key="id", backoff_base=0.0)
+        root = Supervisor("root", [Watcher("w", [], restart="temporary"), sessions])
+        async with Runtime(root) as runtime:
+            await runtime.suspend("sessions", "not yet")
+            await runtime.send("sessions", {"id": "secret"})
+            await tell(runtime, "w", "link", "sessions/secret")
+            await runtime.resume("sessions")
+            await settle()
+            with pytest.raises(ProcessExited, match="'sessions', to which it is linked, has ended: BoomError") as raised:
+                await runtime.ask("w", "hello")
+    assert "secret" not in str(raised.value)
 
 
 async def test_a_crash_from_outside_that_spreads_over_a_chain_of_links_counts_to_no_window() -> None:

@@ -126,7 +126,9 @@ async def test_an_agent_can_set_status_headers_and_media_type(gateway: Served) -
     assert response.headers["content-type"] == "text/html"
 
 
-@pytest.mark.parametrize("media_type", ["text/html", "Text/HTML; charset=utf-8", "image/svg+xml", "application/xml"])
+@pytest.mark.parametrize(
+    "media_type", ["text/html", "Text/HTML; charset=utf-8", "image/svg+xml", "application/xml", "application/rss+xml", "text/xsl"]
+)
 async def test_what_a_browser_would_run_gets_an_origin_of_its_own(gateway: Served, media_type: str) -> None:
     policy = (await answer_of(gateway, "<svg/>", media_type=media_type)).headers["content-security-policy"].split()
 
@@ -140,6 +142,11 @@ async def test_an_agent_can_send_a_policy_of_its_own_and_other_media_types_need_
 
     assert own.headers.get_list("content-security-policy") == ["default-src 'self'"]
     assert "content-security-policy" not in plain.headers
+
+
+@pytest.mark.parametrize("media_type", ["text/html, text/plain", "text/html x", "text", "", "text/"])
+async def test_what_is_no_single_media_type_is_a_broken_reply(gateway: Served, media_type: str) -> None:
+    is_problem(await answer_of(gateway, "<p/>", media_type=media_type), 500, "invalid-reply")
 
 
 async def test_a_status_without_a_body_is_answered_without_one(gateway: Served) -> None:

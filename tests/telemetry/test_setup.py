@@ -286,9 +286,10 @@ def test_gateways_of_one_program_are_told_apart_by_all_that_they_send(monkeypatc
     one, other = Outlets({}), Outlets({})
     found = [outlets.resource.attributes["service.instance.id"] for outlets in (one, one, other)]
     assert found[0] == found[1] != found[2]
-    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "team=a, service.instance.id=the-one")
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "team=a, service.instance.id = the-one, service.name = shop")
     named = Outlets(os.environ).resource.attributes
-    assert (named["service.instance.id"], named["team"]) == ("the-one", "a")
+    assert [named[f"service.{key}"] for key in ("instance.id", "name")] == ["the-one", "shop"]
+    assert named["team"] == "a"
 
 
 def test_log_records_are_not_printed_and_a_warning_says_so(caplog: pytest.LogCaptureFixture) -> None:

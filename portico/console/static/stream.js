@@ -36,6 +36,8 @@ export class Stream extends Observable {
   #lastId = "";
   /** Whether the connection goes on from an event: where something is missing, the gateway says so itself. */
   #resumes = false;
+  /** Whether the connection goes on where the last one ended: then nothing is missing, or a gap is told. */
+  resumed = false;
   #attempt = 0;
   #controller = null;
   #timers = { silence: 0, retry: 0, hidden: 0, blind: 0 };
@@ -162,6 +164,7 @@ export class Stream extends Observable {
   #greeted(hello) {
     const before = this.hello;
     this.hello = hello;
+    this.resumed = this.#resumes && before?.life === hello.life;
     this.changed();
     if (!this.#resumes && before && before.life !== hello.life) this.#hand("gap", { from: null, to: null }, "gap");
   }

@@ -42,7 +42,7 @@ export class Tree extends Observable {
     this.#session = session;
     stream.on("hello", () => {
       this.#session.learned(true);
-      this.#readNext();
+      if (!this.#stream.resumed) this.#readNext();
     });
     stream.on("gap", () => this.#readNext());
     stream.on("process", (data, kind) => this.#happened(data, kind));
