@@ -136,8 +136,6 @@ class Watching:
 
     async def _reread(self) -> None:
         """Read what is stale, and then rest, the longer the longer that took: to read a large tree costs the gateway too."""
-        if self.picture.stale:  # of the connection before
-            self._wake.set()
         while True:
             await self._wake.wait()
             self._wake = anyio.Event()
