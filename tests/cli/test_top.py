@@ -44,11 +44,11 @@ class Terminal:
     def press(self, keys: str) -> None:
         os.write(self._handle, keys.encode())
 
-    def until(self, text: str, within: float = 30.0) -> None:
-        """Until the program has drawn that text, after all that was waited for before."""
+    def until(self, *texts: str, within: float = 30.0) -> None:
+        """Until the program has drawn these texts, in whatever order, after all that was waited for before."""
         seen, deadline = "", time.monotonic() + within
-        while text not in ESCAPES.sub("", seen):
-            assert time.monotonic() < deadline, f"no {text!r} in {ESCAPES.sub('', seen)[-3000:]!r}"
+        while not all(text in ESCAPES.sub("", seen) for text in texts):
+            assert time.monotonic() < deadline, f"no {texts} in {ESCAPES.sub('', seen)[-3000:]!r}"
             seen += self._more()
         self.raw += seen
 
@@ -179,8 +179,7 @@ def test_what_other_commands_load_is_not_more_for_it(tmp_path: Path) -> None:
 def test_in_a_terminal_it_outlives_a_kill_of_the_gateway_and_leaves_the_terminal_as_it_was(tmp_path: Path) -> None:
     folder = furnished(tmp_path)
     with house(folder) as (first, url), terminal(url, folder) as screen:
-        screen.until("● live")
-        screen.until("editor")
+        screen.until("● live", "editor")
         first.send_signal(signal.SIGKILL)
         first.wait(10)
         screen.until("○ lost")

