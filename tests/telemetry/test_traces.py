@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from portico.app.factory import create_app
 from tests.app.serving import ANY_PORT, Served, listening
+from tests.mcp_bridge.helpers import RAW_SERVER
 from tests.telemetry.receiver import Received, Receiver, receiving
 
 if TYPE_CHECKING:
@@ -201,6 +203,23 @@ async def test_a_trace_goes_into_an_mcp_server_and_on_behind_it(receiver: Receiv
     assert far_server.attributes["gen_ai.tool.name"] == "front"
     assert far_server.attributes["jsonrpc.request.id"] == client.attributes["jsonrpc.request.id"]
     assert far_server.state == "us=1"
+
+
+@pytest.mark.parametrize("era", [[], ["--new"]], ids=["2025", "2026"])
+async def test_what_an_mcp_server_asks_the_model_is_below_the_call_of_its_tool(
+    era: list[str], receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = {"name": "raw", "command": sys.executable, "args": [str(RAW_SERVER), *era], "sampling": True}
+    made = clever(("mcp://raw/sample", {}), tools=("mcp://raw/*",), mcp={"servers": [server]})
+    async with gateway(receiver, monkeypatch, made) as served:
+        answer = await served.client.post("/agents/clever", json={"message": "go"}, headers={"traceparent": CALLER})
+        assert answer.status_code == 200, answer.text
+
+    assert {span.trace for span in receiver.spans} == {TRACE}
+    assert len(receiver.named("chat scripted")) == 3
+    (sampled,) = [span for span in receiver.children(receiver.only("tools/call sample")) if span.kind == CLIENT]
+    assert sampled.name == "chat scripted"
+    assert sampled.attributes["gen_ai.agent.name"] == "clever"
 
 
 async def test_a_process_of_a_keyed_agent_starts_and_stops_under_the_agents_name(
