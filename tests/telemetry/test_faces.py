@@ -30,6 +30,7 @@ from portico.app.settings import GatewayConfig
 from tests.app.serving import ANY_PORT
 from tests.mcp_bridge.helpers import RAW_SERVER
 from tests.openapi.serving import served
+from tests.telemetry.documented import undocumented
 from tests.telemetry.receiver import Received, Receiver, receiving
 from tests.telemetry.test_traces import CALLER, SERVER, TRACE, clever, gateway, lineage, topology
 from tests.webhooks.receivers import SECRET, answered
@@ -42,8 +43,10 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
+    """Whatever a test looks at: all that it has received is documented."""
     with receiving() as one:
         yield one
+    assert undocumented(one) == {}
 
 
 def servers(receiver: Receiver, trace: str = TRACE) -> list[Received]:

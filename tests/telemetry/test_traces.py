@@ -13,6 +13,7 @@ import pytest
 from portico.app.factory import create_app
 from tests.app.serving import ANY_PORT, Served, listening
 from tests.mcp_bridge.helpers import RAW_SERVER
+from tests.telemetry.documented import undocumented
 from tests.telemetry.receiver import Received, Receiver, receiving
 
 if TYPE_CHECKING:
@@ -32,8 +33,10 @@ CONTENT = ("gen_ai.input.messages", "gen_ai.output.messages", "gen_ai.system_ins
 
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
+    """Whatever a test looks at: all that it has received is documented."""
     with receiving() as one:
         yield one
+    assert undocumented(one) == {}
 
 
 @asynccontextmanager
