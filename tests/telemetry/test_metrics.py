@@ -51,7 +51,6 @@ from tests.telemetry.receiver import Measured, Receiver, receiving, receiving_gr
 from tests.telemetry.trouble import KINDS, trouble
 
 if TYPE_CHECKING:
-
     from tests.telemetry.everything import Shown
 
 pytestmark = pytest.mark.anyio
