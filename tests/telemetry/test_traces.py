@@ -288,6 +288,32 @@ async def test_a_wait_and_a_restart_of_the_program_do_not_break_the_trace(
     dispatch = receiver.only("dispatch waiting.message")
     assert {span.trace for span in [first, *more, dispatch]} == {TRACE}
     assert {span.parent for span in [first, *more]} == {dispatch.id}
+    assert not any(span.failed or "error.type" in span.attributes for span in [first, *more])
+    whose = {(span.attributes["portico.attempt"], span.attributes["portico.incarnation"], span.instance) for span in [first, *more]}
+    assert len(whose) == len([first, *more])
+    assert len({instance for *_, instance in whose}) == 2
+
+
+async def test_who_lets_another_agent_go_on_has_not_failed_and_no_span_has_what_it_handed_on(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = "a matter of confidence"
+    rules = [{"steps": [{"call": "passed", "arguments": {"marker": secret}}, {"say": "done"}]}]
+    made = topology("Passing", "Back", models={"scripted": {"rules": rules}})
+    async with gateway(receiver, monkeypatch, made) as served:
+        for path, body in (("onward", {"marker": secret}), ("message", {"message": "go"})):
+            answer = await served.client.post(f"/agents/passing/{path}", json=body)
+            assert answer.json()["marker"] == secret, answer.text
+
+    assert secret not in str(receiver.spans)
+    (tool,) = receiver.named("execute_tool passed")
+    handled = [
+        *receiver.named("handle passing.onward"),
+        *receiver.named("handle passing.message"),
+        *receiver.named("handle back.message"),
+    ]
+    assert len(handled) == 4
+    assert not any(span.failed or "error.type" in span.attributes for span in [tool, *handled])
 
 
 async def waits(client: httpx.AsyncClient, run: str) -> None:
