@@ -81,15 +81,27 @@ def lines(stream: io.StringIO, logger: str = "mine") -> list[dict[str, Any]]:
     return [line for line in every if line["logger"] == logger]
 
 
+def readable(stream: io.StringIO) -> list[dict[str, Any]]:
+    """The lines of agents as the form for people has them, taken apart."""
+    form = re.compile(
+        r"(?P<time>[-0-9]{10} [:0-9]{8},[0-9]{3}) (?P<level>[A-Z]+) +(?P<logger>mine): (?P<message>.*) \[(?P<known>.*)\]"
+    )
+    every = [found.groupdict() for line in stream.getvalue().splitlines() if (found := form.fullmatch(line)) is not None]
+    return [{**line, "level": line["level"].lower(), **dict(re.findall(r"(\w+)=(\S*)", line.pop("known")))} for line in every]
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
 @pytest.mark.anyio
-async def test_a_line_of_an_agent_says_request_run_trace_agent_and_caller_also_from_a_thread_and_further_on() -> None:
-    with logged() as stream:
+async def test_a_line_of_an_agent_says_request_run_trace_agent_and_caller_also_from_a_thread_and_further_on(
+    form: Literal["text", "json"],
+) -> None:
+    with logged(form) as stream:
         async with served(Talkative("talker"), Talkative("other"), api_key="right") as one:
             headers = {"x-api-key": "right", "traceparent": TRACE, "x-request-id": "request-7"}
             for path, body in (("say", {"text": "hi"}), ("blocking", {}), ("onward", {})):
                 answered = await one.client.post(f"/agents/talker/{path}", json=body, headers=headers)
                 assert answered.status_code == 200
-    found = lines(stream)
+    found = lines(stream) if form == "json" else readable(stream)
     assert [line["message"] for line in found] == ["said hi", "in a thread", "said hi"]
     assert [line["agent"] for line in found] == ["talker", "talker", "other"]
     assert {line["request_id"] for line in found} == {"request-7"}
