@@ -14,6 +14,7 @@ from opentelemetry.trace import SpanKind, Status, StatusCode, get_current_span
 
 from portico.errors import Cancelled, ModelError
 from portico.kernel.current import trace_of
+from portico.kernel.detours import detour_of
 from portico.runs.ledger import tokens_of
 from portico.telemetry import semconv
 from portico.telemetry.content import Content, secrets_given
@@ -225,7 +226,7 @@ def _blame_model(span: LiveSpan, error: BaseException) -> None:
 
 def _blame_tool(span: LiveSpan, call: ToolExecution) -> None:
     error, exchange = call.error, call.exchange
-    if error is None:
+    if error is None or detour_of(error) is not None:
         return
     if isinstance(error, asyncio.CancelledError):
         span.attributes[semconv.ERROR_TYPE] = error_type_of(error)

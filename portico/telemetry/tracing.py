@@ -15,6 +15,7 @@ from opentelemetry.trace import INVALID_SPAN, Link, SpanKind, Status, StatusCode
 
 from portico.errors import AgentError, Cancelled, ContractViolation, CrashBudgetSpent, PorticoError, UnknownAgent, UnknownOperation
 from portico.kernel.current import current
+from portico.kernel.detours import detour_of
 from portico.kernel.events import EventKind
 from portico.runs.kernel_event_view import front_of
 from portico.telemetry import semconv
@@ -210,7 +211,7 @@ class Handling:
         self._current.leave()
         self._tracing.open.pop(self._traceparent, None)
         span = self._span
-        if error is not None:
+        if error is not None and detour_of(error) is None:  # a run that waits, or that another agent goes on with, has not failed
             if _is_crash(error):
                 told = {key: span.attributes.get(key) for key in (semconv.AGENT, semconv.ATTEMPT, semconv.INCARNATION)}
                 _tell(

@@ -52,6 +52,8 @@ class Received:
     """The spans that it is linked to; `links` has their traces."""
     message: str = ""
     """What its status says."""
+    instance: str = ""
+    """The program's own, by `service.instance.id`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,12 +131,12 @@ class Receiver:
 
     def _traces(self, request: Any) -> None:
         for group in request.resource_spans:
-            service = values(group.resource.attributes).get("service.name", "")
+            resource = values(group.resource.attributes)
             self.schemas.add(group.schema_url)
             for scope in group.scope_spans:
                 self.schemas.add(scope.schema_url)
                 for span in scope.spans:
-                    one = received(span, service)
+                    one = received(span, resource)
                     (self.lives if one.name.startswith(("start ", "stop ")) else self.spans).append(one)
 
     def _metrics(self, request: Any) -> None:
@@ -150,7 +152,7 @@ class Receiver:
                 self.logs += [logged(one, resource) for one in scope.log_records]
 
 
-def received(span: Any, service: str) -> Received:
+def received(span: Any, resource: dict[str, Any]) -> Received:
     return Received(
         span.name,
         span.trace_id.hex(),
@@ -161,12 +163,13 @@ def received(span: Any, service: str) -> Received:
         values(span.attributes),
         [(event.name, values(event.attributes)) for event in span.events],
         [link.trace_id.hex() for link in span.links],
-        service,
+        resource.get("service.name", ""),
         span.trace_state,
         span.start_time_unix_nano,
         span.end_time_unix_nano,
         tuple(link.span_id.hex() for link in span.links),
         span.status.message,
+        resource.get("service.instance.id", ""),
     )
 
 

@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 import sys
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,21 +28,25 @@ from websockets.asyncio.client import connect
 from portico.app.factory import create_app
 from portico.app.settings import GatewayConfig
 from tests.app.serving import ANY_PORT
+from tests.mcp_bridge.helpers import RAW_SERVER
 from tests.openapi.serving import served
+from tests.telemetry.documented import undocumented
 from tests.telemetry.receiver import Received, Receiver, receiving
-from tests.telemetry.test_traces import CALLER, SERVER, TRACE, gateway, lineage, topology
+from tests.telemetry.test_traces import CALLER, SERVER, TRACE, clever, gateway, lineage, topology
 from tests.webhooks.receivers import SECRET, answered
 from tests.webhooks.receivers import receiving as receiving_callbacks
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterator
+    from collections.abc import AsyncGenerator, Generator, Iterator
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
+    """Whatever a test looks at: all that it has received is documented."""
     with receiving() as one:
         yield one
+    assert undocumented(one) == {}
 
 
 def servers(receiver: Receiver, trace: str = TRACE) -> list[Received]:
@@ -215,10 +219,9 @@ def test_where_a_host_has_made_the_server_span_there_is_no_other(receiver: Recei
     assert theirs.attributes["http.route"] == "/gateway/agents/front"
 
 
-@pytest.mark.timeout(90)
-def test_a_gateway_started_by_opentelemetry_instrument_has_one_server_span(receiver: Receiver, tmp_path: Path) -> None:
-    made = topology("Front", "Back")
-    file = write(tmp_path, made)
+@contextmanager
+def instrumented(receiver: Receiver, file: Path) -> Generator[str]:
+    """The address of a gateway that was started by `opentelemetry-instrument`; its spans have arrived when this ends."""
     command = [str(_beside("opentelemetry-instrument")), str(_beside("portico")), "serve", str(file), "--port", "0"]
     more = {"OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none", "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"}
     with subprocess.Popen(
@@ -229,19 +232,52 @@ def test_a_gateway_started_by_opentelemetry_instrument_has_one_server_span(recei
             said = ""
             for line in process.stdout:
                 said += line
-                if (found := re.search(r"http://127\.0\.0\.1:(\d+)", line)) is not None:
+                if (found := re.search(r"http://127\.0\.0\.1:\d+", line)) is not None:
                     break
             else:
                 pytest.fail(said)
-            for path in ("/agents/front", "/livez", "/nowhere"):
-                httpx.post(f"http://127.0.0.1:{found[1]}{path}", json={"marker": "m"}, headers={"traceparent": CALLER})
+            yield found[0]
         finally:
             process.terminate()
             process.wait(20)
 
+
+@pytest.mark.timeout(90)
+def test_a_gateway_started_by_opentelemetry_instrument_has_one_server_span(receiver: Receiver, tmp_path: Path) -> None:
+    with instrumented(receiver, write(tmp_path, topology("Front", "Back"))) as address:
+        for path in ("/agents/front", "/livez", "/nowhere"):
+            httpx.post(f"{address}{path}", json={"marker": "m"}, headers={"traceparent": CALLER})
+
     receiver.wait_for(lambda one: len(servers(one)) >= 3)
     assert sorted(span.name for span in servers(receiver)) == ["POST", "POST /agents/front", "POST /livez"]
     assert len(receiver.named("handle back.message")) == 1
+
+
+@pytest.mark.timeout(90)
+async def test_mcp_of_a_gateway_started_by_opentelemetry_instrument_has_one_server_span_for_each_request(
+    receiver: Receiver, tmp_path: Path
+) -> None:
+    server = {"name": "raw", "command": sys.executable, "args": [str(RAW_SERVER)]}
+    made = clever(("mcp://raw/tell", {}), tools=("mcp://raw/*",), mcp={"servers": [server]})
+    modes: dict[str, Any] = {f"{number:032x}": mode for number, mode in enumerate(("2026-07-28", "legacy"), 1)}
+    with anyio.fail_after(60), instrumented(receiver, write(tmp_path, made)) as address:
+        for trace, mode in modes.items():
+            meta: Any = {"traceparent": f"00-{trace}-b7ad6b7169203331-01"}
+            async with Client(f"{address}/mcp", mode=mode) as client:
+                await client.list_tools()
+                assert not (await client.call_tool("clever", {"message": "go"}, meta=meta)).is_error
+
+    for trace in modes:
+        (called,) = servers(receiver, trace)
+        assert (called.name, called.attributes["mcp.method.name"]) == ("POST /mcp", "tools/call")
+        (ours,) = [span for span in receiver.named("tools/call tell") if span.trace == trace]
+        assert lineage(receiver, ours)[1:] == ["handle clever.message", "dispatch clever.message", "POST /mcp"]
+        (sdks,) = [span for span in receiver.named("MCP send tools/call tell") if span.trace == trace]
+        assert sdks.parent == ours.id  # the SDK's client has no switch for its own spans; what is sent names this one
+    every = [span for span in receiver.spans if span.kind == SERVER]
+    assert {span.name for span in every} <= {"POST /mcp", "GET /mcp", "DELETE /mcp"}
+    methods = [span.attributes.get("mcp.method.name") for span in every]
+    assert [methods.count(method) for method in ("initialize", "tools/list", "tools/call")] == [1, 2, 2]
 
 
 def _beside(program: str) -> Path:

@@ -10,6 +10,7 @@ from opentelemetry.semconv import schemas
 
 from portico.telemetry import semconv
 from portico.telemetry.instruments import INSTRUMENTS
+from tests.telemetry.documented import documented
 
 OURS = ("portico.", "portico_")
 """What begins so is not OpenTelemetry's."""
@@ -41,6 +42,14 @@ def test_every_metric_that_is_not_ours_is_one_of_the_conventions_and_so_are_its_
     assert len(theirs) >= 5
     assert theirs.keys() - known("metrics") == set()
     assert labels - known("attributes") == set()
+
+
+def test_every_attribute_that_the_page_says_of_spans_is_one_of_ours() -> None:
+    ours = {value for value in vars(semconv).values() if isinstance(value, str)}
+    table = documented()
+
+    assert len(table) == 9
+    assert set().union(*table.values()) - ours == set()
 
 
 def test_the_version_is_one_that_the_package_knows() -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import httpx
@@ -172,6 +173,57 @@ def send_one(environ: Mapping[str, str]) -> None:
     with telemetry.observer.handling(Message(recipient="agent")):
         pass
     telemetry.shutdown()
+
+
+@pytest.mark.parametrize(("share", "fewest", "most"), [("0", 0, 0), ("0.5", 60, 140), ("1", 200, 200)])
+def test_as_many_traces_are_recorded_as_the_environments_sampler_says_and_each_of_them_whole(
+    share: str, fewest: int, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", "parentbased_traceidratio")
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", share)
+    with receiving() as receiver:
+        telemetry = configure(environ_of(receiver.endpoint))
+        assert telemetry is not None
+        for _ in range(200):
+            with telemetry.observer.handling(Message(recipient="front")) as traceparent:
+                assert traceparent is not None
+                with telemetry.observer.handling(Message(recipient="back", traceparent=traceparent)):
+                    pass
+        telemetry.shutdown()
+
+    found = Counter(span.trace for span in receiver.spans)
+    assert fewest <= len(found) <= most
+    assert set(found.values()) <= {2}
+
+
+def test_a_caller_who_has_decided_is_followed_whatever_share_the_sampler_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", "parentbased_traceidratio")
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", "0")
+    with receiving() as receiver:
+        telemetry = configure(environ_of(receiver.endpoint))
+        assert telemetry is not None
+        for flags in ("00", "01"):
+            with telemetry.observer.handling(Message(recipient=f"agent-{flags}", traceparent=f"00-{'ab' * 16}-{'cd' * 8}-{flags}")):
+                pass
+        telemetry.shutdown()
+
+    assert [span.name for span in receiver.spans] == ["handle agent-01.message"]
+
+
+@pytest.mark.parametrize(
+    ("variable", "limit", "count", "longest"),
+    [("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "2", 2, 99), ("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", "3", 4, 3)],
+)
+def test_the_environments_limits_of_attributes_hold(
+    variable: str, limit: str, count: int, longest: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, limit)
+    with receiving() as receiver:
+        send_one(environ_of(receiver.endpoint))
+
+    (span,) = receiver.spans
+    assert len(span.attributes) == count
+    assert all(len(value) <= longest for value in span.attributes.values() if isinstance(value, str))
 
 
 def test_no_global_provider_is_set() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,8 @@ import pytest
 
 from portico.app.factory import create_app
 from tests.app.serving import ANY_PORT, Served, listening
+from tests.mcp_bridge.helpers import RAW_SERVER
+from tests.telemetry.documented import undocumented
 from tests.telemetry.receiver import Received, Receiver, receiving
 
 if TYPE_CHECKING:
@@ -30,8 +33,10 @@ CONTENT = ("gen_ai.input.messages", "gen_ai.output.messages", "gen_ai.system_ins
 
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
+    """Whatever a test looks at: all that it has received is documented."""
     with receiving() as one:
         yield one
+    assert undocumented(one) == {}
 
 
 @asynccontextmanager
@@ -203,6 +208,23 @@ async def test_a_trace_goes_into_an_mcp_server_and_on_behind_it(receiver: Receiv
     assert far_server.state == "us=1"
 
 
+@pytest.mark.parametrize("era", [[], ["--new"]], ids=["2025", "2026"])
+async def test_what_an_mcp_server_asks_the_model_is_below_the_call_of_its_tool(
+    era: list[str], receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = {"name": "raw", "command": sys.executable, "args": [str(RAW_SERVER), *era], "sampling": True}
+    made = clever(("mcp://raw/sample", {}), tools=("mcp://raw/*",), mcp={"servers": [server]})
+    async with gateway(receiver, monkeypatch, made) as served:
+        answer = await served.client.post("/agents/clever", json={"message": "go"}, headers={"traceparent": CALLER})
+        assert answer.status_code == 200, answer.text
+
+    assert {span.trace for span in receiver.spans} == {TRACE}
+    assert len(receiver.named("chat scripted")) == 3
+    (sampled,) = [span for span in receiver.children(receiver.only("tools/call sample")) if span.kind == CLIENT]
+    assert sampled.name == "chat scripted"
+    assert sampled.attributes["gen_ai.agent.name"] == "clever"
+
+
 async def test_a_process_of_a_keyed_agent_starts_and_stops_under_the_agents_name(
     receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -266,6 +288,32 @@ async def test_a_wait_and_a_restart_of_the_program_do_not_break_the_trace(
     dispatch = receiver.only("dispatch waiting.message")
     assert {span.trace for span in [first, *more, dispatch]} == {TRACE}
     assert {span.parent for span in [first, *more]} == {dispatch.id}
+    assert not any(span.failed or "error.type" in span.attributes for span in [first, *more])
+    whose = {(span.attributes["portico.attempt"], span.attributes["portico.incarnation"], span.instance) for span in [first, *more]}
+    assert len(whose) == len([first, *more])
+    assert len({instance for *_, instance in whose}) == 2
+
+
+async def test_who_lets_another_agent_go_on_has_not_failed_and_no_span_has_what_it_handed_on(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = "a matter of confidence"
+    rules = [{"steps": [{"call": "passed", "arguments": {"marker": secret}}, {"say": "done"}]}]
+    made = topology("Passing", "Back", models={"scripted": {"rules": rules}})
+    async with gateway(receiver, monkeypatch, made) as served:
+        for path, body in (("onward", {"marker": secret}), ("message", {"message": "go"})):
+            answer = await served.client.post(f"/agents/passing/{path}", json=body)
+            assert answer.json()["marker"] == secret, answer.text
+
+    assert secret not in str(receiver.spans)
+    (tool,) = receiver.named("execute_tool passed")
+    handled = [
+        *receiver.named("handle passing.onward"),
+        *receiver.named("handle passing.message"),
+        *receiver.named("handle back.message"),
+    ]
+    assert len(handled) == 4
+    assert not any(span.failed or "error.type" in span.attributes for span in [tool, *handled])
 
 
 async def waits(client: httpx.AsyncClient, run: str) -> None:

@@ -90,6 +90,20 @@ class Waiting(AgentProcess):
         return f"You said {await ctx.wait_input('Say something', str)}"
 
 
+class Passing(ModelAgent):
+    """Lets others go on: by itself, and in a tool."""
+
+    @operation
+    async def onward(self, ctx: Context, marker: str) -> Any:
+        """Pass it on."""
+        ctx.transfer("back", {"marker": marker})
+
+    @tool
+    async def passed(self, ctx: Context, marker: str) -> Any:
+        """Pass it on."""
+        ctx.transfer("back", {"marker": marker})
+
+
 class Credentials(BaseModel):
     """A request with a secret."""
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
-from portico.kernel.current import current
+from portico.kernel.current import current, executing
 from portico.kernel.tap import Tap
 from portico.llm.in_use import model_in_use
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from portico.kernel.delivery import Delivery
-    from portico.kernel.protocols import ModelProvider
+    from portico.kernel.protocols import ModelProvider, ToolExecution
 
 
 class CallInHand:
     """One call under way."""
 
-    __slots__ = ("_paused", "asked", "delivery", "limit", "model", "sampled", "tool")
+    __slots__ = ("_execution", "_paused", "asked", "delivery", "limit", "model", "sampled", "tool")
 
     def __init__(self, tool: str) -> None:
         self.tool = tool
@@ -40,7 +40,19 @@ class CallInHand:
         """How often the server asked people."""
         self.sampled = 0
         """How often it asked the model."""
+        self._execution: ToolExecution | None = executing.get()
         self._paused = 0
+
+    @contextmanager
+    def served(self) -> Generator[None]:
+        """What is done inside is part of the call: over pipes, what a server asks arrives in a task of the connection's own."""
+        delivery, execution = current.set(self.delivery), executing.set(self._execution)
+        try:
+            with self.paused():
+                yield
+        finally:
+            executing.reset(execution)
+            current.reset(delivery)
 
     @contextmanager
     def paused(self) -> Generator[None]:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from mcp.types import ElicitRequestFormParams, ElicitResult, ErrorData
 
 from portico.errors import InputDeclined, InputTimeout, InvalidOperation
-from portico.kernel.current import current
 from portico.kernel.questions import Question
 from portico.mcp_bridge.calling.admission import schema_fault
 from portico.mcp_bridge.calling.sampling import Sampling
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from mcp.client.session import ClientRequestContext
     from mcp.types import CreateMessageRequestParams, CreateMessageResult, ElicitRequestParams
 
-    from portico.kernel.delivery import Delivery
     from portico.kernel.protocols import Journal
     from portico.mcp_bridge.calling.call_in_hand import CallInHand, CallsInHand
     from portico.mcp_bridge.config import MCPServerConfig
@@ -75,17 +73,16 @@ class ServerRequests:
             return self._declined(f"{call.tool} asked more than {MOST_ASKED} times")
         if call.delivery is None or call.delivery.journal is None:
             return self._declined(f"{call.tool} was called outside a run, so nobody could answer")
-        return await self._ask(call, call.delivery, call.delivery.journal, params)
+        return await self._ask(call, call.delivery.journal, params)
 
-    async def _ask(self, call: CallInHand, delivery: Delivery, journal: Journal, params: ElicitRequestParams) -> ElicitResult:
+    async def _ask(self, call: CallInHand, journal: Journal, params: ElicitRequestParams) -> ElicitResult:
         asked = self._question(call, params)
         if asked is None:
             return self._declined(f"{call.tool} asked for an answer that cannot be described")
         if journal.answerable is not None and asked.asks not in journal.answerable:
             return self._declined(f"{call.tool} asked people, and the caller's program cannot ask them")
-        token = current.set(delivery)  # over pipes it arrives in a task of the connection's own
         try:
-            with call.paused():
+            with call.served():
                 return _result(await journal.wait_here(asked, timeout=self._config.input_timeout))
         except InputTimeout:
             return ElicitResult(action="cancel")
@@ -94,8 +91,6 @@ class ServerRequests:
             return ElicitResult(action="cancel" if dismissed else "decline")
         except InvalidOperation as error:
             return self._declined(error.detail)
-        finally:
-            current.reset(token)
 
     async def sample(self, context: ClientRequestContext, params: CreateMessageRequestParams) -> CreateMessageResult | ErrorData:
         """Ask the agent's model."""
@@ -104,7 +99,7 @@ class ServerRequests:
         if call is None:
             self._declined("it wants a model, and belongs to no call for certain")
             return ErrorData(code=-1, message="Sampling was declined.")
-        with call.paused():
+        with call.served():
             return await self._sampling.answer(call, params)
 
     def _question(self, call: CallInHand, params: ElicitRequestParams) -> Question | None:

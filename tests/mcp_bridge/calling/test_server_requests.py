@@ -24,6 +24,7 @@ from portico.operations.decorators import operation
 from portico.runs.call import Call
 from portico.runs.dispatcher import Dispatcher
 from portico.runs.status import RunStatus
+from portico.runs.usage import UsageQuery
 from portico.topology.parts import build_store
 from tests.app.serving import ANY_PORT, listening
 from tests.mcp_bridge.helpers import RAW_SERVER, external_server, free_port
@@ -337,6 +338,19 @@ async def test_server_may_ask_the_agents_model_which_hears_whose_words_they_are(
     assert not asked.tools
     told = next(event.data for event in run.backlog() if event.type == "tool.sampled")
     assert (told["name"], told["model"]) == ("mcp://raw/sample", "scripted")
+
+
+@ERAS
+async def test_what_a_server_asks_the_model_is_counted_for_the_run_and_whose_it_is(era: list[str]) -> None:
+    agent, model = helper("5")
+    async with calling(raw(*era, sampling=True), agents=(agent,)) as (dispatcher, _):
+        endpoint = dispatcher.catalogue.find("helper")
+        run = await dispatcher.start(Call(endpoint, {"message": "Sample!"}, principal="ada"))
+        await run.wait()
+        (hers,) = await dispatcher.book.store.usage(UsageQuery(principal="ada"))
+    assert len(model.calls) == 3
+    assert [(row.principal, row.usage.calls) for row in run.usage] == [("ada", 3)]
+    assert hers.usage.calls == 3
 
 
 @ERAS
