@@ -52,6 +52,13 @@ def row(page: Page, name: str) -> Locator:
     return page.get_by_role("row").filter(has=page.locator("bdi", has_text=re.compile(f"^{re.escape(name)}$")))
 
 
+def cell(page: Page, name: str, column: str) -> Locator:
+    """What stands in a column of a row."""
+    headers = page.get_by_role("columnheader")
+    expect(headers.filter(has_text=column)).to_be_visible()
+    return row(page, name).get_by_role("gridcell").nth(headers.all_text_contents().index(column))
+
+
 def burn(program: Program, what: str = "the cake") -> None:
     assert httpx.post(f"{program.url}/agents/baker/burn", json={"what": what}, timeout=20).status_code == 502
 
@@ -118,6 +125,33 @@ def test_a_crash_appears_with_its_message_and_its_traceback(visit: Visit, progra
     panel.get_by_text("Traceback", exact=True).click()
     expect(panel.get_by_role("region", name="Traceback")).to_contain_text("in burn")
     expect(page.locator("#spoken")).to_contain_text("baker")
+
+
+def test_what_waits_for_an_agent_and_what_it_has_in_hand_stand_in_its_row(visit: Visit, program: Program) -> None:
+    page = visit.show(program.console)
+    expect(cell(page, "slow", "Queue")).to_have_text("0")
+    expect(cell(page, "slow", "In flight")).to_have_text("0")
+    nap = {"agent": "slow", "operation": "nap", "payload": {"seconds": 30}}
+
+    with httpx.Client(base_url=program.url, timeout=20) as http:
+        runs = [http.post("/runs", json=nap).raise_for_status().json()["run_id"] for _ in range(3)]
+        expect(cell(page, "slow", "Queue")).to_have_text("2")
+        expect(cell(page, "slow", "In flight")).to_have_text("1")
+        for run in reversed(runs):
+            http.post(f"/runs/{run}/cancel").raise_for_status()
+
+    expect(cell(page, "slow", "Queue")).to_have_text("0")
+    expect(cell(page, "slow", "In flight")).to_have_text("0")
+
+
+def test_how_often_an_agent_was_restarted_of_late_stands_in_its_row(visit: Visit, program: Program) -> None:
+    page = visit.show(program.console)
+    expect(cell(page, "hostile", "Restarts/min")).to_have_text("0")
+
+    assert httpx.post(f"{program.url}/agents/hostile/crash", json={}, timeout=20).status_code == 502
+
+    expect(cell(page, "hostile", "Restarts/min")).to_have_text("1")
+    expect(cell(page, "hostile", "Life")).to_have_text("2")
 
 
 def test_an_agent_is_restarted_once_that_is_confirmed(visit: Visit, program: Program) -> None:
