@@ -188,6 +188,29 @@ def test_an_agent_is_suspended_with_a_reason_and_resumed(visit: Visit, program: 
     expect(panel).not_to_contain_text("it is tired")
 
 
+def test_an_agent_is_drained_with_a_reason_finishes_what_it_has_and_is_resumed(visit: Visit, program: Program) -> None:
+    page = visit.show(f"{program.console}#/tree/slow")
+    panel = page.get_by_role("complementary")
+    with httpx.Client(base_url=program.url, timeout=20) as http:
+        nap = {"agent": "slow", "operation": "nap", "payload": {"seconds": 30}}
+        run = http.post("/runs", json=nap).raise_for_status().json()["run_id"]
+
+        panel.get_by_role("button", name="Drain").click()
+        dialog = page.get_by_role("dialog", name=re.compile("Drain"))
+        dialog.get_by_label(re.compile("Reason")).fill("a new version comes")
+        dialog.get_by_role("button", name="Drain").click()
+
+        expect(row(page, "slow")).to_contain_text("draining")
+        expect(panel).to_contain_text("a new version comes")
+        expect(page.locator(".notice")).to_contain_text("slow is being drained")
+        assert http.post("/agents/slow", json={}).status_code == 503
+        http.post(f"/runs/{run}/cancel").raise_for_status()
+    expect(row(page, "slow")).to_contain_text("suspended")
+    panel.get_by_role("button", name="Resume").click()
+    page.get_by_role("dialog").get_by_role("button", name="Resume").click()
+    expect(row(page, "slow")).to_contain_text("running")
+
+
 def test_an_ask_is_tried_with_a_form_made_from_its_contract(visit: Visit, program: Program) -> None:
     page = visit.show(f"{program.console}#/tree/baker", expected="422")
     attempt = page.get_by_role("region", name="Try it")

@@ -122,6 +122,53 @@ async def test_what_is_done_to_runs_agents_and_dead_letters_is_recorded(tmp_path
     assert "an answer" not in json.dumps(shown)
 
 
+async def test_what_an_operator_does_to_an_agent_is_recorded_with_the_reason_and_that_it_was_done(tmp_path: Path) -> None:
+    path, sent = keys(tmp_path)
+    actions = ("suspend", "resume", "drain", "resume", "restart")
+    async with audited(keys_file=path) as (one, sink):
+        for action in actions:
+            body = {"reason": f"to {action} it"} if action in ("suspend", "drain") else {}
+            response = await one.client.post(f"/agents/echo/{action}", json=body, headers=sent["alice"])
+            assert response.status_code == 200, response.text
+    told = [sealed.entry for sealed in sink.entries[1:-1]]
+    assert [(entry.action, entry.outcome, entry.principal, entry.agent) for entry in told] == [
+        (f"agent.{action}", "ok", "alice", "echo") for action in actions
+    ]
+    assert [entry.details for entry in told] == [{"reason": "to suspend it"}, None, {"reason": "to drain it"}, None, None]
+
+
+class Unreliable(AgentProcess):
+    """Crashes until it is mended."""
+
+    broken = True
+
+    @operation(idempotent=False)
+    async def work(self) -> str:
+        if self.broken:
+            raise RuntimeError("broken")
+        return "done"
+
+
+async def test_a_dead_letter_that_is_sent_again_is_recorded_with_the_run_that_came_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, sent = keys(tmp_path)
+    sink = MemorySink()
+    async with served(Unreliable("unreliable"), audit_sinks=[sink], keys_file=path) as one:
+        post, get, alice = one.client.post, one.client.get, sent["alice"]
+        failed = (await post("/runs", json={"agent": "unreliable", "payload": {}}, headers=alice)).json()["run_id"]
+        assert (await get(f"/runs/{failed}", params={"wait": 10}, headers=alice)).json()["status"] == "failed"
+        (letter,) = (await get("/dead-letters", headers=alice)).json()["dead_letters"]
+        monkeypatch.setattr(Unreliable, "broken", False)
+        again = await post(f"/dead-letters/{letter['id']}/redrive", headers=alice)
+        assert again.status_code == 202, again.text
+        run = (await get(f"/runs/{again.json()['run_id']}", params={"wait": 10}, headers=alice)).json()
+        assert (run["status"], run["output"]) == ("succeeded", "done")
+    (entry,) = (sealed.entry for sealed in sink.entries[1:-1])
+    assert (entry.action, entry.outcome, entry.principal, entry.agent) == ("dead_letter.redrive", "ok", "alice", "unreliable")
+    assert (entry.details, entry.run_id) == ({"dead_letter": letter["id"]}, run["run_id"])
+
+
 async def test_of_a_flood_of_refused_requests_the_most_are_counted() -> None:
     async with audited(api_key="right") as (one, sink):
         for _ in range(65):
