@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections import Counter
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -354,3 +355,18 @@ async def test_each_failure_of_a_sink_is_in_the_figures_and_nothing_is_missing_a
             await sink.taken.wait()
     assert 'portico_sink_failures_total{sink="audit"} 1' in figures
     assert [sealed.entry.action for sealed in sink.entries] == ["gateway.started", "agent.suspend", "gateway.stopped"]
+
+
+async def test_a_syslog_server_that_a_setting_names_gets_every_entry() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+        server.settimeout(10)
+        async with served(Echo("echo"), audit_sinks=(f"udp://127.0.0.1:{server.getsockname()[1]}",)) as one:
+            assert (await one.client.post("/agents/echo/suspend", json={"reason": "a test"})).status_code == 200
+            recorded = (await one.client.get("/audit", params={"after": 0})).json()["entries"]
+        sent = [server.recv(65536) for _ in range(4)]
+    assert all(message.startswith(b"<109>1 ") for message in sent)  # log audit, notice
+    told = [json.loads(message[message.index(b"{") :]) for message in sent]
+    assert [entry["action"] for entry in told] == ["gateway.started", "agent.suspend", "audit.read", "gateway.stopped"]
+    assert told[:2] == recorded
+    assert told[1]["details"] == {"reason": "a test"}
