@@ -121,7 +121,7 @@ class _SlashedName(APIRoute):
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """See `Route.matches`."""
         raw: bytes = scope.get("raw_path") or b""
-        above, _, name = raw.partition(b"?")[0].rpartition(b"/")
+        above, _, name = raw.partition(b"?")[0].removesuffix(b"/").rpartition(b"/")
         if b"%2f" not in name.lower() or not above.endswith(b"/agents"):
             return Match.NONE, {}
         return super().matches(scope)

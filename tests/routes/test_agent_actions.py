@@ -150,7 +150,7 @@ async def test_an_mcp_server_is_connected_anew_by_a_restart_under_its_whole_name
 async def test_an_agent_with_a_slash_in_its_name_is_seen_and_asked_where_the_slash_is_encoded() -> None:
     async with served(Echo("team/echo"), Echo("team")) as gateway:
         get, post = gateway.client.get, gateway.client.post
-        for address in ("/agents/team%2Fecho", "/agents/team%2fecho"):
+        for address in ("/agents/team%2Fecho", "/agents/team%2fecho", "/agents/team%2Fecho/"):
             assert (await get(address)).json()["name"] == "team/echo"
             assert (await post(address, json=HELLO)).status_code == 200
         assert (await post("/agents/team/echo", json=HELLO)).status_code == 200
