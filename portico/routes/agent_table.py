@@ -58,6 +58,8 @@ class Table:
 
     def _clear(self) -> None:
         self._fixed: dict[str, dict[str, AgentRoute]] = {}
+        self._slashed: dict[str, dict[str, AgentRoute]] = {}
+        """The same for agents with a slash in their names, as addresses encode it."""
         self._patterns: list[tuple[re.Pattern[str], dict[str, AgentRoute], str]] = []
 
     def _sort(self) -> None:
@@ -98,6 +100,9 @@ class Table:
         path, method = route.spec.path, route.spec.method
         if "{" not in path:
             methods = self._fixed.setdefault(path, {})
+            agent = route.endpoint.agent
+            if "/" in agent and path.startswith(own := f"/agents/{agent}"):
+                self._slashed[f"/agents/{agent.replace('/', SLASH)}{path[len(own) :]}"] = methods
         else:
             pattern = path_pattern(path)
             shape = _shape(path)
@@ -117,7 +122,7 @@ class Table:
 
     def find(self, path: str, method: str) -> tuple[AgentRoute, dict[str, str] | None] | None:
         """The route, with the path parameters; None where the table has none."""
-        methods = self._fixed.get(path)
+        methods = self._fixed.get(path) or self._slashed.get(path)
         if methods is not None and method in methods:
             return methods[method], None
         if self._is_own(path):
@@ -132,7 +137,7 @@ class Table:
     def methods(self, path: str) -> list[str]:
         """The methods that the table has for a path. A slash at its end makes no difference."""
         path = without_slash(path)
-        found = set(self._fixed.get(path, {}))
+        found = set(self._fixed.get(path) or self._slashed.get(path, {}))
         for pattern, methods, _ in () if self._is_own(path) else self._patterns:
             if pattern.fullmatch(path):
                 found |= set(methods)

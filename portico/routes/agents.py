@@ -6,7 +6,9 @@ import re
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Path, Request, Response
+from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.routing import Match
 
 from portico.errors import InsufficientScope, RouteNotFound, UnknownAgent, UnknownOperation, nearest
 from portico.kernel.memory import copied
@@ -19,6 +21,8 @@ from portico.runs.audit_entry import AuditAction
 from portico.runs.tree_view import TreeView, exposed, in_tree
 
 if TYPE_CHECKING:
+    from starlette.types import Scope
+
     from portico.errors import PorticoError
     from portico.operations.catalogue import Catalogue
     from portico.routes.face import Face
@@ -111,6 +115,18 @@ STATE: dict[str, Any] = {"content": {"application/json": {"example": {"count": 3
 """The answer of `GET /agents/{name}/state`: what the agent keeps."""
 
 
+class _SlashedName(APIRoute):
+    """Takes a name with slashes, which are encoded in the address; what is below an agent is none of its."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """See `Route.matches`."""
+        raw: bytes = scope.get("raw_path") or b""
+        above, _, name = raw.partition(b"?")[0].removesuffix(b"/").rpartition(b"/")
+        if b"%2f" not in name.lower() or not above.endswith(b"/agents"):
+            return Match.NONE, {}
+        return super().matches(scope)
+
+
 def agents_router(face: Face) -> APIRouter:
     """The routes."""
     router = APIRouter(tags=["agents"])
@@ -145,6 +161,8 @@ def agents_router(face: Face) -> APIRouter:
         traceback of its last crash.
         """
         return await one(name, request)
+
+    router.add_api_route("/agents/{name:path}", status, include_in_schema=False, route_class_override=_SlashedName)
 
     @router.get("/agents/mcp://{server:path}", include_in_schema=False)
     async def upstream(server: str, request: Request) -> Any:  # pyright: ignore[reportUnusedFunction]

@@ -74,6 +74,24 @@ class Painter(AgentProcess):
         return self.reply(f"<!doctype html><title>painted</title><script>{SUSPENDS}</script>", media_type="text/html")
 
 
+class Guest(AgentProcess):
+    """Comes at run time, under any name."""
+
+    @operation(idempotent=False)
+    async def crash(self) -> None:
+        """Crash."""
+        raise RuntimeError(f"{self.name} crashed")
+
+
+class Host(AgentProcess):
+    """Takes in whoever comes."""
+
+    @operation
+    async def invite(self, name: str) -> str:
+        """Spawn a guest under a name that a stranger chooses."""
+        return await self.spawn(Guest, name, {"expose": True})
+
+
 class Hostile(AgentProcess):
     """Answers, and crashes, with what no page may believe."""
 

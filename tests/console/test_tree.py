@@ -52,6 +52,13 @@ def row(page: Page, name: str) -> Locator:
     return page.get_by_role("row").filter(has=page.locator("bdi", has_text=re.compile(f"^{re.escape(name)}$")))
 
 
+def cell(page: Page, name: str, column: str) -> Locator:
+    """What stands in a column of a row."""
+    headers = page.get_by_role("columnheader")
+    expect(headers.filter(has_text=column)).to_be_visible()
+    return row(page, name).get_by_role("gridcell").nth(headers.all_text_contents().index(column))
+
+
 def burn(program: Program, what: str = "the cake") -> None:
     assert httpx.post(f"{program.url}/agents/baker/burn", json={"what": what}, timeout=20).status_code == 502
 
@@ -120,6 +127,33 @@ def test_a_crash_appears_with_its_message_and_its_traceback(visit: Visit, progra
     expect(page.locator("#spoken")).to_contain_text("baker")
 
 
+def test_what_waits_for_an_agent_and_what_it_has_in_hand_stand_in_its_row(visit: Visit, program: Program) -> None:
+    page = visit.show(program.console)
+    expect(cell(page, "slow", "Queue")).to_have_text("0")
+    expect(cell(page, "slow", "In flight")).to_have_text("0")
+    nap = {"agent": "slow", "operation": "nap", "payload": {"seconds": 30}}
+
+    with httpx.Client(base_url=program.url, timeout=20) as http:
+        runs = [http.post("/runs", json=nap).raise_for_status().json()["run_id"] for _ in range(3)]
+        expect(cell(page, "slow", "Queue")).to_have_text("2")
+        expect(cell(page, "slow", "In flight")).to_have_text("1")
+        for run in reversed(runs):
+            http.post(f"/runs/{run}/cancel").raise_for_status()
+
+    expect(cell(page, "slow", "Queue")).to_have_text("0")
+    expect(cell(page, "slow", "In flight")).to_have_text("0")
+
+
+def test_how_often_an_agent_was_restarted_of_late_stands_in_its_row(visit: Visit, program: Program) -> None:
+    page = visit.show(program.console)
+    expect(cell(page, "hostile", "Restarts/min")).to_have_text("0")
+
+    assert httpx.post(f"{program.url}/agents/hostile/crash", json={}, timeout=20).status_code == 502
+
+    expect(cell(page, "hostile", "Restarts/min")).to_have_text("1")
+    expect(cell(page, "hostile", "Life")).to_have_text("2")
+
+
 def test_an_agent_is_restarted_once_that_is_confirmed(visit: Visit, program: Program) -> None:
     page = visit.show(f"{program.console}#/tree/echo")
     panel = page.get_by_role("complementary")
@@ -152,6 +186,29 @@ def test_an_agent_is_suspended_with_a_reason_and_resumed(visit: Visit, program: 
     page.get_by_role("dialog").get_by_role("button", name="Resume").click()
     expect(row(page, "slow")).to_contain_text("running")
     expect(panel).not_to_contain_text("it is tired")
+
+
+def test_an_agent_is_drained_with_a_reason_finishes_what_it_has_and_is_resumed(visit: Visit, program: Program) -> None:
+    page = visit.show(f"{program.console}#/tree/slow")
+    panel = page.get_by_role("complementary")
+    with httpx.Client(base_url=program.url, timeout=20) as http:
+        nap = {"agent": "slow", "operation": "nap", "payload": {"seconds": 30}}
+        run = http.post("/runs", json=nap).raise_for_status().json()["run_id"]
+
+        panel.get_by_role("button", name="Drain").click()
+        dialog = page.get_by_role("dialog", name=re.compile("Drain"))
+        dialog.get_by_label(re.compile("Reason")).fill("a new version comes")
+        dialog.get_by_role("button", name="Drain").click()
+
+        expect(row(page, "slow")).to_contain_text("draining")
+        expect(panel).to_contain_text("a new version comes")
+        expect(page.locator(".notice")).to_contain_text("slow is being drained")
+        assert http.post("/agents/slow", json={}).status_code == 503
+        http.post(f"/runs/{run}/cancel").raise_for_status()
+    expect(row(page, "slow")).to_contain_text("suspended")
+    panel.get_by_role("button", name="Resume").click()
+    page.get_by_role("dialog").get_by_role("button", name="Resume").click()
+    expect(row(page, "slow")).to_contain_text("running")
 
 
 def test_an_ask_is_tried_with_a_form_made_from_its_contract(visit: Visit, program: Program) -> None:

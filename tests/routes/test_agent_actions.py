@@ -147,6 +147,23 @@ async def test_an_mcp_server_is_connected_anew_by_a_restart_under_its_whole_name
             assert (await gateway.client.get("/agents/mcp%3A%2F%2Ffiles")).json()["ready"] is True
 
 
+async def test_an_agent_with_a_slash_in_its_name_is_seen_and_asked_where_the_slash_is_encoded() -> None:
+    async with served(Echo("team/echo"), Echo("team")) as gateway:
+        get, post = gateway.client.get, gateway.client.post
+        for address in ("/agents/team%2Fecho", "/agents/team%2fecho", "/agents/team%2Fecho/"):
+            assert (await get(address)).json()["name"] == "team/echo"
+            assert (await post(address, json=HELLO)).status_code == 200
+        assert (await post("/agents/team/echo", json=HELLO)).status_code == 200
+        assert (await post("/agents/team%2Fecho/cast", json=HELLO)).status_code == 202
+        assert (await post("/agents/team%2Fecho/restart")).json()["name"] == "team/echo"
+        assert (await post("/agents/team%2Fnobody", json=HELLO)).status_code == 404
+        assert "'team/nobody'" in is_problem(await get("/agents/team%2Fnobody"), 404, "agent-not-found")["detail"]
+        assert (await get("/agents/team")).json()["name"] == "team"
+        for address in ("/agents/team/echo", "/agents/team%2Fecho/nothing"):
+            assert (await get(address)).status_code in {404, 405}
+        assert (await post("/agents/team%2Fcast", json=HELLO)).status_code in {404, 405}
+
+
 async def test_only_an_admin_acts_and_sees_crashes_and_what_is_not_exposed(tmp_path: Path) -> None:
     file, keys = KeyFile(tmp_path / "keys.json"), dict[str, str]()
     with file.editing() as records:

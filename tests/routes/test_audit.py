@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections import Counter
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -120,6 +121,53 @@ async def test_what_is_done_to_runs_agents_and_dead_letters_is_recorded(tmp_path
     assert answered["request_id"]
     assert shown["entries"][8]["details"] == {"method": "GET", "path": "/agents"}
     assert "an answer" not in json.dumps(shown)
+
+
+async def test_what_an_operator_does_to_an_agent_is_recorded_with_the_reason_and_that_it_was_done(tmp_path: Path) -> None:
+    path, sent = keys(tmp_path)
+    actions = ("suspend", "resume", "drain", "resume", "restart")
+    async with audited(keys_file=path) as (one, sink):
+        for action in actions:
+            body = {"reason": f"to {action} it"} if action in ("suspend", "drain") else {}
+            response = await one.client.post(f"/agents/echo/{action}", json=body, headers=sent["alice"])
+            assert response.status_code == 200, response.text
+    told = [sealed.entry for sealed in sink.entries[1:-1]]
+    assert [(entry.action, entry.outcome, entry.principal, entry.agent) for entry in told] == [
+        (f"agent.{action}", "ok", "alice", "echo") for action in actions
+    ]
+    assert [entry.details for entry in told] == [{"reason": "to suspend it"}, None, {"reason": "to drain it"}, None, None]
+
+
+class Unreliable(AgentProcess):
+    """Crashes until it is mended."""
+
+    broken = True
+
+    @operation(idempotent=False)
+    async def work(self) -> str:
+        if self.broken:
+            raise RuntimeError("broken")
+        return "done"
+
+
+async def test_a_dead_letter_that_is_sent_again_is_recorded_with_the_run_that_came_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, sent = keys(tmp_path)
+    sink = MemorySink()
+    async with served(Unreliable("unreliable"), audit_sinks=[sink], keys_file=path) as one:
+        post, get, alice = one.client.post, one.client.get, sent["alice"]
+        failed = (await post("/runs", json={"agent": "unreliable", "payload": {}}, headers=alice)).json()["run_id"]
+        assert (await get(f"/runs/{failed}", params={"wait": 10}, headers=alice)).json()["status"] == "failed"
+        (letter,) = (await get("/dead-letters", headers=alice)).json()["dead_letters"]
+        monkeypatch.setattr(Unreliable, "broken", False)
+        again = await post(f"/dead-letters/{letter['id']}/redrive", headers=alice)
+        assert again.status_code == 202, again.text
+        run = (await get(f"/runs/{again.json()['run_id']}", params={"wait": 10}, headers=alice)).json()
+        assert (run["status"], run["output"]) == ("succeeded", "done")
+    (entry,) = (sealed.entry for sealed in sink.entries[1:-1])
+    assert (entry.action, entry.outcome, entry.principal, entry.agent) == ("dead_letter.redrive", "ok", "alice", "unreliable")
+    assert (entry.details, entry.run_id) == ({"dead_letter": letter["id"]}, run["run_id"])
 
 
 async def test_of_a_flood_of_refused_requests_the_most_are_counted() -> None:
@@ -307,3 +355,18 @@ async def test_each_failure_of_a_sink_is_in_the_figures_and_nothing_is_missing_a
             await sink.taken.wait()
     assert 'portico_sink_failures_total{sink="audit"} 1' in figures
     assert [sealed.entry.action for sealed in sink.entries] == ["gateway.started", "agent.suspend", "gateway.stopped"]
+
+
+async def test_a_syslog_server_that_a_setting_names_gets_every_entry() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+        server.settimeout(10)
+        async with served(Echo("echo"), audit_sinks=(f"udp://127.0.0.1:{server.getsockname()[1]}",)) as one:
+            assert (await one.client.post("/agents/echo/suspend", json={"reason": "a test"})).status_code == 200
+            recorded = (await one.client.get("/audit", params={"after": 0})).json()["entries"]
+        sent = [server.recv(65536) for _ in range(4)]
+    assert all(message.startswith(b"<109>1 ") for message in sent)  # log audit, notice
+    told = [json.loads(message[message.index(b"{") :]) for message in sent]
+    assert [entry["action"] for entry in told] == ["gateway.started", "agent.suspend", "audit.read", "gateway.stopped"]
+    assert told[:2] == recorded
+    assert told[1]["details"] == {"reason": "a test"}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
+import sqlite3
+from contextlib import closing
 from typing import TYPE_CHECKING, Any, cast
 
 import anyio
@@ -11,16 +13,20 @@ import pytest
 from prometheus_client.openmetrics import parser as openmetrics_parser
 from prometheus_client.parser import text_string_to_metric_families as parsed
 
+from portico.app.factory import create_app
 from portico.errors import AgentError
 from portico.kernel.keyed import keyed
 from portico.kernel.pool import pool
 from portico.kernel.process import AgentProcess
+from portico.kernel.supervisor import Supervisor
 from portico.operations.decorators import operation
-from tests.app.serving import served
+from portico.topology.runtime import Runtime
+from tests.app.serving import ANY_PORT, listening, served
 from tests.routes.agents import Crashing, Echo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
 
     from prometheus_client.metrics_core import Metric
 
@@ -277,3 +283,21 @@ async def test_many_callers_at_once_are_counted_each_while_somebody_scrapes() ->
 
     assert found["portico_call_duration_seconds_count{agent=echo,kind=ask,operation=echo,outcome=ok}"] == 200
     assert found["portico_calls_in_flight{agent=echo,operation=echo}"] == 0
+
+
+async def test_what_waits_for_the_disk_is_shown_with_its_age_until_it_is_stored(tmp_path: Path) -> None:
+    app = create_app(Runtime(Supervisor("root", [Echo("echo")]), data=tmp_path), ANY_PORT)
+    async with asyncio.timeout(20), listening(app, ANY_PORT) as gateway:
+        with closing(sqlite3.connect(tmp_path / "portico.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            async with asyncio.TaskGroup() as group:
+                started = group.create_task(gateway.client.post("/runs", json={"agent": "echo", "payload": {"text": "hi"}}))
+                while (shown := await figures(gateway))["portico_journal_oldest_age_seconds{}"] < 0.05:
+                    assert not started.done()
+                other.execute("ROLLBACK")
+        assert shown["portico_journal_waiting{}"] >= 1
+        run = started.result().json()["run_id"]
+        assert (await gateway.client.get(f"/runs/{run}", params={"wait": 10})).json()["status"] == "succeeded"
+        while (shown := await figures(gateway))["portico_journal_waiting{}"]:
+            pass
+        assert shown["portico_journal_oldest_age_seconds{}"] == 0

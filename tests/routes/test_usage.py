@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import asynccontextmanager
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -30,7 +32,7 @@ from tests.llm.fake_openai import delta, fake_openai, plain, streamed
 from tests.routes.models import Asker, answered, helper, prices
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import AsyncGenerator, Callable, Iterator
     from pathlib import Path
 
     from portico.runs.usage import UsageRow
@@ -83,6 +85,34 @@ async def test_what_a_plain_ask_took_is_in_its_reply_in_its_run_and_in_the_sums(
     assert 0 < report["total"]["seconds"] < 20
     assert [part(run["usage"], "calls", "cost_usd", "models") for run in runs] == [[1, 0.0002, ["priced"]]] * 2
     assert {row["run"] for row in by_run["rows"]} == {run["run_id"] for run in runs}
+
+
+@pytest.fixture
+def where_it_is_tomorrow(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A time zone whose date is never that of UTC."""
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "XYZ-24")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+@pytest.mark.usefixtures("where_it_is_tomorrow")
+async def test_usage_by_day_names_the_day_in_utc_wherever_the_gateway_runs(tmp_path: Path) -> None:
+    days = {datetime.now(UTC).date().isoformat()}
+    async with fake_openai() as fake, serving(helper(fake), data=tmp_path) as gateway:
+        fake.answers += [answered(), answered()]
+        for _ in range(2):
+            assert (await gateway.client.post("/agents/helper", json=KEY)).status_code == 200
+        while (report := await usage(gateway, "?by=day"))["total"]["calls"] < 2:  # a plain ask waits for no disk
+            pass
+        days.add(datetime.now(UTC).date().isoformat())  # midnight may have passed
+        later = await usage(gateway, f"?by=day&since={date.fromisoformat(max(days)) + timedelta(days=1)}")
+        since = await usage(gateway, f"?by=day&since={min(days)}&until={max(days)}")
+    assert {row["day"] for row in report["rows"]} <= days
+    assert sum(row["calls"] for row in report["rows"]) == 2
+    assert since["rows"] == report["rows"]
+    assert later["rows"] == []
 
 
 async def test_nested_agents_streams_and_turns_are_paid_by_the_run_they_were_made_for() -> None:

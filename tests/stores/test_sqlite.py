@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -615,6 +615,30 @@ async def test_who_is_cancelled_while_it_waits_leaves_the_store_as_it_was(tmp_pa
                 await call()
         await stored(store, accepted("run"))
         assert len(await store.unfinished()) == 1
+
+
+# --- what it tells of itself ------------------------------------------------------------------------------------------
+
+
+async def test_what_waits_for_the_disk_and_for_how_long_is_in_the_figures_until_it_is_stored(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        await stored(store, accepted("before"))
+        with closing(sqlite3.connect(tmp_path / "portico.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            outcome = submitted(store, accepted("run"))
+            first = store.journal_figures()
+            with anyio.fail_after(10):
+                while store.journal_figures()["oldest"] < first["oldest"] + 0.05:
+                    await anyio.lowlevel.checkpoint()
+            figures = store.journal_figures()
+            assert not outcome.done()
+            other.execute("ROLLBACK")
+        assert (first["waiting"], figures["waiting"]) == (1, 1)
+        assert figures["oldest"] - 0.05 >= first["oldest"] > 0
+        assert await outcome is None
+        figures = store.journal_figures()
+        assert (figures["waiting"], figures["oldest"]) == (0, 0)
+        assert await store.run("run") is not None
 
 
 # --- how large it gets ------------------------------------------------------------------------------------------------

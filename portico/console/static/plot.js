@@ -49,7 +49,7 @@ export function Plot({ title, summary, times, lines, version, span = 0, whole = 
             width: 1.6,
             dash: DASHES[line.dash ?? "solid"],
             spanGaps: false,
-            points: { show: false },
+            points: { show: false, filter: (self, at) => alone(self.data[at]), size: 4, width: 0, fill: colour(line.colour) },
           })),
         ],
         hooks: { setCursor: [(self) => setAt(self.cursor.idx ?? null)] },
@@ -91,6 +91,15 @@ function Sample({ line }) {
 
 function data(times, lines) {
   return [times, ...lines.map((line) => line.values)];
+}
+
+/** Where values stand that have none beside them: a line leads to none of these, so a point has to show them. Null where none is. */
+function alone(values) {
+  const missing = (value) => value === null || value === undefined;
+  const found = [];
+  for (let at = 0; at < values.length; at++)
+    if (!missing(values[at]) && missing(values[at - 1]) && missing(values[at + 1])) found.push(at);
+  return found.length ? found : null;
 }
 
 /** A colour as a canvas takes it: `light-dark()` is for style sheets alone. */

@@ -20,6 +20,9 @@ const ROWS = [
   ["lag", "Loop lag", "ms"],
 ];
 
+/** What the plots call the columns that have no word of their own for a name. */
+const SAID = { ok: "done", inFlight: "in flight" };
+
 export function TrafficView() {
   const { figures, stream } = useGateway();
   useObservable(figures);
@@ -75,7 +78,7 @@ function open(runs) {
 }
 
 function summary(figures, title, names) {
-  const said = names.map((name) => `${name === "ok" ? "done" : name} ${measure(figures.mean(name, 60) ?? Number.NaN)} on average and ${measure(figures.greatest(name, 60) ?? Number.NaN)} at most`);
+  const said = names.map((name) => `${SAID[name] ?? name} ${measure(figures.mean(name, 60) ?? Number.NaN)} on average and ${measure(figures.greatest(name, 60) ?? Number.NaN)} at most`);
   return `${title}, of the last minute: ${said.join("; ")}. ${plural(figures.times.length, "reading")}.`;
 }
 
