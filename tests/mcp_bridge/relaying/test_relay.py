@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shlex
 import signal
 import sys
 from contextlib import asynccontextmanager
@@ -255,7 +256,7 @@ async def test_it_ends_with_its_client_and_ends_the_session(end: signal.Signals 
 
 async def test_a_client_that_no_longer_reads_ends_it() -> None:
     port = free_port()
-    command = f"{sys.executable} -m portico mcp --url http://127.0.0.1:{port}/mcp | head -c 1; echo ended"
+    command = f"{shlex.quote(sys.executable)} -m portico mcp --url http://127.0.0.1:{port}/mcp | head -c 1; echo ended"
     async with gateway(port):
         shell = await asyncio.create_subprocess_shell(
             command,

@@ -118,7 +118,12 @@ function useRecord(id) {
       for (const end of ends) end();
     };
   }, [looks]);
-  return { run, problem, read, put: setRun };
+  // An answer to a request may come later than what a look has found since: so it is looked once more.
+  const put = (after) => {
+    setRun(after);
+    read();
+  };
+  return { run, problem, read, put };
 }
 
 function Back() {
