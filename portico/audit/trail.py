@@ -91,9 +91,10 @@ class AuditTrail:
         run_id: str | None = None,
         duration_us: int | None = None,
         details: Details | None = None,
+        refused: bool = False,
     ) -> None:
         """See `Auditor.record`."""
-        if not self.on:
+        if not self.on or (refused and not self._refusals.take(doer)):
             return
         entry = AuditEntry(
             at_us=int(self._clock.time() * MICROSECONDS),
@@ -117,23 +118,6 @@ class AuditTrail:
                 told(entry)
             except Exception:
                 logger.exception("who is told of audit entries failed: %r", told)
-
-    def refused(
-        self,
-        outcome: str,
-        *,
-        doer: Doer,
-        action: str = AuditAction.REFUSED,
-        agent: str | None = None,
-        operation: str | None = None,
-        run_id: str | None = None,
-        duration_us: int | None = None,
-        details: Details | None = None,
-    ) -> None:
-        """See `Auditor.refused`."""
-        if self.on and self._refusals.take(doer):
-            about: dict[str, Any] = {"agent": agent, "operation": operation, "run_id": run_id, "details": details}
-            self.record(action, outcome, doer=doer, duration_us=duration_us, **about)
 
     async def settled(self) -> None:
         """See `Auditor.settled`."""

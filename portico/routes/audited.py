@@ -9,14 +9,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from portico.audit.chain import MICROSECONDS
 from portico.audit.watches import trace_of
 from portico.errors import PorticoError
 from portico.routes.exchange import CALL, PRINCIPAL, REQUEST_ID, header, route_path
 from portico.routes.problems import status_of
-from portico.runs.audit_entry import OK, outcome_of
+from portico.runs.audit_entry import OK, AuditAction, outcome_of
 from portico.runs.auditor import Doer
 
 if TYPE_CHECKING:
@@ -75,18 +75,17 @@ def audited(
         outcome, refused = outcome_of(error), not about.begun and _is_refusal(error)
         raise
     finally:
-        told: dict[str, Any] = {
-            "doer": doer_of(scope),
-            "agent": about.agent,
-            "operation": about.operation,
-            "run_id": about.run_id,
-            "duration_us": int((perf_counter() - begun) * MICROSECONDS),
-            "details": about.details,
-        }
-        if refused:
-            auditor.refused(outcome, action=action, **told)
-        else:
-            auditor.record(action, outcome, **told)
+        auditor.record(
+            action,
+            outcome,
+            doer=doer_of(scope),
+            agent=about.agent,
+            operation=about.operation,
+            run_id=about.run_id,
+            duration_us=int((perf_counter() - begun) * MICROSECONDS),
+            details=about.details,
+            refused=refused,
+        )
 
 
 def _is_refusal(error: BaseException) -> bool:
@@ -98,7 +97,7 @@ def audit_refusal(auditor: Auditor, scope: Scope, error: PorticoError) -> None:
     """Tell that a request was refused, unless that has an entry: where it was an action, or a call that came to the dispatcher."""
     if auditor.on and AUDITED not in scope and CALL not in scope:
         about = {"method": scope.get("method", "GET"), "path": route_path(scope)}
-        auditor.refused(error.slug, doer=doer_of(scope), details=about)
+        auditor.record(AuditAction.REFUSED, error.slug, doer=doer_of(scope), details=about, refused=True)
 
 
 def doer_of(scope: Scope) -> Doer:

@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from portico.runs.audit_entry import OK, AuditAction
+from portico.runs.audit_entry import OK
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -62,23 +62,12 @@ class Auditor(Protocol):
         run_id: str | None = None,
         duration_us: int | None = None,
         details: Details | None = None,
+        refused: bool = False,
     ) -> None:
-        """Something was done, or was refused. The fields are those of `AuditEntry`."""
-        ...
+        """Something was done. The fields are those of `AuditEntry`.
 
-    def refused(
-        self,
-        outcome: str,
-        *,
-        doer: Doer,
-        action: str = AuditAction.REFUSED,
-        agent: str | None = None,
-        operation: str | None = None,
-        run_id: str | None = None,
-        duration_us: int | None = None,
-        details: Details | None = None,
-    ) -> None:
-        """Nothing was done: a request was refused at the door, or an action. Of a flood, the most are only counted."""
+        `refused`: nothing was, for it was refused, as anybody may be as often as they like: of a flood, the most are only counted.
+        """
         ...
 
     async def settled(self) -> None:
@@ -107,22 +96,9 @@ class Unaudited:
         run_id: str | None = None,
         duration_us: int | None = None,
         details: Details | None = None,
+        refused: bool = False,
     ) -> None:
         """See `Auditor.record`."""
-
-    def refused(
-        self,
-        outcome: str,
-        *,
-        doer: Doer,
-        action: str = AuditAction.REFUSED,
-        agent: str | None = None,
-        operation: str | None = None,
-        run_id: str | None = None,
-        duration_us: int | None = None,
-        details: Details | None = None,
-    ) -> None:
-        """See `Auditor.refused`."""
 
     async def settled(self) -> None:
         """See `Auditor.settled`."""

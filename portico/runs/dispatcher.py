@@ -30,6 +30,7 @@ from portico.kernel.messages import Message, Origin, new_id, new_message, new_re
 from portico.kernel.timed_delivery import TimedDelivery
 from portico.operations.catalogue import Endpoint
 from portico.operations.operation import Operation
+from portico.runs.audit_entry import AuditAction
 from portico.runs.auditor import Doer, Unaudited
 from portico.runs.book import book_of
 from portico.runs.call import permits
@@ -299,7 +300,8 @@ class Dispatcher:
             operation = endpoint.operation.name
             if self.audit.on:
                 doer = Doer(face=call.face, principal=call.principal, address=call.address, request_id=call.request_id)
-                self.audit.refused(InsufficientScope.slug, doer=doer, details={"agent": endpoint.agent, "operation": operation})
+                about = {"agent": endpoint.agent, "operation": operation}
+                self.audit.record(AuditAction.REFUSED, InsufficientScope.slug, doer=doer, details=about, refused=True)
             raise InsufficientScope(f"Operation {operation!r} of {endpoint.agent!r}", endpoint.scopes)
 
     # --- inside: the door ---------------------------------------------------------------------------------------------
